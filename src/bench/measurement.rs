@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What was measured of one size in one mode.
+
+use super::Memory;
+use crate::element::{DataType, ReduceOp};
+use crate::schedule::Collective;
+
+/// A size of a collective, measured. Times are in microseconds, of the slowest rank in each call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// What was called.
+    pub collective: Collective,
+    /// The algorithm that ran.
+    pub algorithm: String,
+    /// How it ran: `schedule`, or the name of a path compiled by hand.
+    pub path: &'static str,
+    /// The number of ranks.
+    pub ranks: usize,
+    /// How they reach each other: `threads` or `processes`.
+    pub transport: &'static str,
+    /// The memory of the buffers.
+    pub memory: Memory,
+    /// Whether input and output were one buffer.
+    pub in_place: bool,
+    /// The element type.
+    pub data_type: DataType,
+    /// The operation, of collectives that fold.
+    pub op: Option<ReduceOp>,
+    /// The root, of collectives that have one.
+    pub root: Option<usize>,
+    /// Elements a rank, by NCCL's definition.
+    pub count: usize,
+    /// Bytes, by nccl-tests' definition.
+    pub bytes: usize,
+    /// Timed calls.
+    pub iterations: usize,
+    /// The median time.
+    pub time_us: f64,
+    /// The shortest.
+    pub min_us: f64,
+    /// The time that one call in a hundred exceeds.
+    pub p99_us: f64,
+    /// Elements of outputs that were not what they should have been, on all ranks and in all calls that were checked.
+    pub wrong: u64,
+}
+
+impl Measurement {
+    /// Bytes over time, in GB/s (10^9 bytes).
+    pub fn algbw(&self) -> f64 {
+        if self.time_us > 0.0 { self.bytes as f64 / self.time_us / 1e3 } else { 0.0 }
+    }
+
+    /// The bandwidth of the busiest link, in GB/s: [`Measurement::algbw`] times what of the bytes must cross it, which
+    /// makes collectives and numbers of ranks comparable.
+    pub fn busbw(&self) -> f64 {
+        let n = self.ranks as f64;
+        self.algbw()
+            * match self.collective {
+                Collective::AllReduce => 2.0 * (n - 1.0) / n,
+                Collective::ReduceScatter | Collective::AllGather => (n - 1.0) / n,
+                Collective::Broadcast | Collective::Barrier => 1.0,
+            }
+    }
+
+    /// The measurement as one JSON object. `op` and `root` are null where the collective has none.
+    #[cfg(feature = "cli")]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "collective": self.collective.name(),
+            "algorithm": self.algorithm,
+            "path": self.path,
+            "ranks": self.ranks,
+            "transport": self.transport,
+            "memory": self.memory.name(),
+            "in_place": self.in_place,
+            "dtype": self.data_type.name(),
+            "op": self.op.map(ReduceOp::name),
+            "root": self.root,
+            "count": self.count,
+            "bytes": self.bytes,
+            "iterations": self.iterations,
+            "time_us": self.time_us,
+            "min_us": self.min_us,
+            "p99_us": self.p99_us,
+            "algbw": self.algbw(),
+            "busbw": self.busbw(),
+            "wrong": self.wrong,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) fn example() -> Measurement {
+    Measurement {
+        collective: Collective::AllReduce,
+        algorithm: "direct".into(),
+        path: "schedule",
+        ranks: 4,
+        transport: "threads",
+        memory: Memory::Plain,
+        in_place: false,
+        data_type: DataType::F32,
+        op: Some(ReduceOp::Sum),
+        root: None,
+        count: 250_000,
+        bytes: 1_000_000,
+        iterations: 20,
+        time_us: 100.0,
+        min_us: 90.0,
+        p99_us: 300.0,
+        wrong: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bandwidths_are_those_of_nccl_tests() {
+        let busbw = |collective, ranks| Measurement { collective, ranks, ..example() }.busbw();
+        assert_eq!(example().algbw(), 10.0);
+        assert_eq!(busbw(Collective::AllReduce, 4), 15.0);
+        assert_eq!(busbw(Collective::AllReduce, 1), 0.0);
+        assert_eq!(busbw(Collective::ReduceScatter, 4), 7.5);
+        assert_eq!(busbw(Collective::AllGather, 2), 5.0);
+        assert_eq!(busbw(Collective::Broadcast, 4), 10.0);
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Measuring collectives: the sweep and the table of `annulus bench`, and a harness for one's own criterion benches.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `sweep` | what is measured: sizes, modes, memory, algorithm |
+//! | `measure` | how: the loop around the public blocking calls, and nothing between the clock's readings but them |
+//! | `payload` `buffers` | what is sent and what must come of it, and where it lies |
+//! | `measurement` `table` `machine` | what came of it: numbers, nccl-tests' table, on which machine |
+//! | `affinity` | ranks on cores of their own |
+//! | `harness` | ranks that stay, for criterion |
+
+mod affinity;
+mod buffers;
+mod harness;
+mod machine;
+mod measure;
+mod measurement;
+mod payload;
+mod sweep;
+mod table;
+
+pub use affinity::pin;
+pub use harness::Harness;
+pub use machine::Machine;
+pub use measurement::Measurement;
+pub use sweep::{Memory, Modes, Sweep};
+pub use table::Table;

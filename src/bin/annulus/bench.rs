@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MPL-2.0
+//! `annulus bench`: times a collective over a range of sizes.
+
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use annulus::bench::{Machine, Memory, Modes, Sweep, Table, pin};
+use annulus::schedule::Collective;
+use annulus::{Communicator, DataType, ReduceOp, Result, run as run_threads};
+
+use crate::output::print;
+use crate::world::{World, join, launch_this};
+
+/// Time a collective over a range of sizes
+///
+/// Prints nccl-tests' table: a time is the median over calls of the slowest rank's, sizes and bandwidths are as
+/// nccl-tests defines them, #wrong counts output elements. Each rank is pinned to a core; a barrier precedes each call,
+/// outside the clock. Sizes are bytes, or 64K, 16M, 1G in powers of 1024. With RANK set it joins that world. Exits with
+/// status 1 if an element is wrong.
+#[derive(clap::Args)]
+pub struct Args {
+    /// all_reduce, reduce_scatter, all_gather, broadcast or barrier
+    #[arg(value_parser = collective)]
+    collective: Collective,
+    /// Number of ranks [default: 2, or what the launcher says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    ranks: Option<u16>,
+    /// Ranks are processes, started by this command, rather than threads
+    #[arg(long)]
+    processes: bool,
+    /// allocated: peers map it; plain: any slice
+    #[arg(long, value_name = "KIND", default_value = "plain", value_parser = memory)]
+    memory: Memory,
+    /// f64, f32, f16, bf16, i8, u8, i32, u32, i64 or u64
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = data_type)]
+    dtype: DataType,
+    /// sum, prod, min, max or avg
+    #[arg(long, default_value = "sum", value_parser = op)]
+    op: ReduceOp,
+    /// auto, one_shot, direct, staged or ring
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    algorithm: String,
+    /// The first size
+    #[arg(long, value_name = "BYTES", default_value = "8", value_parser = bytes)]
+    begin: usize,
+    /// The last size
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = bytes)]
+    end: usize,
+    /// Each size is the one before times this
+    #[arg(long, default_value_t = 2)]
+    factor: usize,
+    /// Timed calls of each size [default: 2000 up to 64K, 200 up to 4M, 30 above]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    iterations: Option<u32>,
+    /// In place alone
+    #[arg(long, conflicts_with = "out_of_place")]
+    in_place: bool,
+    /// Out of place alone
+    #[arg(long)]
+    out_of_place: bool,
+    /// Check the first and the last call alone, and leave buffers untouched in between, as the benchmarks of MPI do
+    #[arg(long)]
+    unchecked: bool,
+    /// One JSON object a line: the machine, then each size and mode
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let sweep = args.sweep();
+    let check = |ranks| sweep.check(ranks);
+    match World::of(args.ranks.map(Into::into), args.processes)? {
+        World::Processes(ranks) => check(ranks).and_then(|()| launch_this(ranks)),
+        World::Threads(ranks) => {
+            check(ranks)?;
+            let start = Instant::now();
+            let statuses = run_threads(ranks, |comm| args.rank(&sweep, &comm, start.elapsed()))?;
+            Ok(statuses.into_iter().max().unwrap_or(0))
+        }
+        World::Joined(_) => {
+            let start = Instant::now();
+            let comm = join()?;
+            args.rank(&sweep, &comm, start.elapsed())
+        }
+    }
+}
+
+impl Args {
+    fn sweep(&self) -> Sweep {
+        Sweep {
+            collective: self.collective,
+            memory: self.memory,
+            data_type: self.dtype,
+            op: self.op,
+            algorithm: Some(self.algorithm.clone()).filter(|name| name != "auto"),
+            begin: self.begin,
+            end: self.end,
+            factor: self.factor,
+            iterations: self.iterations.map(|iterations| iterations as usize),
+            modes: match (self.out_of_place, self.in_place) {
+                (true, _) => Modes::OutOfPlace,
+                (_, true) => Modes::InPlace,
+                _ => Modes::Both,
+            },
+            checked: !self.unchecked,
+        }
+    }
+
+    /// One rank's part; `creation` is how long its communicator took. Rank 0 alone writes. Returns the exit status.
+    fn rank(&self, sweep: &Sweep, comm: &Communicator, creation: Duration) -> Result<u8> {
+        // Before this thread has one core alone.
+        let machine = Machine::this();
+        pin(comm.rank())?;
+        let mut table = Table::new(sweep.modes);
+        let mut failure = None;
+        let mut wrong = 0;
+        let mut write = |text: &str| {
+            print(text).unwrap_or_else(|error| {
+                failure = Some(error);
+                ControlFlow::Break(())
+            })
+        };
+        let head = match comm.rank() {
+            0 if self.json => self.head_json(&machine, comm, creation),
+            0 => self.head(&machine, comm, creation) + &table.head(),
+            _ => String::new(),
+        };
+        let mut open = write(&head);
+        sweep.run(comm, |measured| {
+            wrong += measured.iter().map(|mode| mode.wrong).sum::<u64>();
+            let text = match self.json {
+                true => measured.iter().fold(String::new(), |text, mode| text + &mode.json().to_string() + "\n"),
+                false => table.line(measured),
+            };
+            if open.is_continue() {
+                open = write(&text);
+            }
+            open
+        })?;
+        if comm.rank() == 0 && !self.json && open.is_continue() {
+            let _ = write(&table.end());
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(u8::from(wrong > 0)),
+        }
+    }
+}
+
+impl Args {
+    /// What the table is of, as comment lines.
+    fn head(&self, machine: &Machine, comm: &Communicator, creation: Duration) -> String {
+        let Args { collective, memory, dtype, op, algorithm, .. } = self;
+        let op = if collective.folds() { format!(", {op}") } else { String::new() };
+        let checked = if self.unchecked { "the first and the last call" } else { "every output of every call" };
+        let mut head = format!("# {machine}\n");
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            head,
+            "# {collective} of {dtype}{op}; {} ranks as {}, pinned; {memory} memory; algorithm {algorithm}",
+            comm.world_size(),
+            comm.transport_kind(),
+        );
+        let _ = writeln!(
+            head,
+            "# created in {:.2} ms, {} KiB of shared memory a rank; time is the median of the slowest rank's; checked: {checked}",
+            creation.as_secs_f64() * 1e3,
+            comm.footprint() >> 10,
+        );
+        head
+    }
+
+    fn head_json(&self, machine: &Machine, comm: &Communicator, creation: Duration) -> String {
+        let head = serde_json::json!({
+            "machine": machine.json(),
+            "creation_ms": creation.as_secs_f64() * 1e3,
+            "footprint_bytes": comm.footprint(),
+            "checked": !self.unchecked,
+        });
+        head.to_string() + "\n"
+    }
+}
+
+/// The collective of that name.
+pub fn collective(name: &str) -> Result<Collective, String> {
+    one_of(name, Collective::ALL.map(|collective| (collective.name(), collective)))
+}
+
+fn memory(name: &str) -> Result<Memory, String> {
+    one_of(name, Memory::ALL.map(|memory| (memory.name(), memory)))
+}
+
+fn data_type(name: &str) -> Result<DataType, String> {
+    one_of(name, DataType::ALL.map(|data_type| (data_type.name(), data_type)))
+}
+
+fn op(name: &str) -> Result<ReduceOp, String> {
+    one_of(name, ReduceOp::ALL.map(|op| (op.name(), op)))
+}
+
+fn one_of<T, const N: usize>(name: &str, all: [(&'static str, T); N]) -> Result<T, String> {
+    let names = all.each_ref().map(|(name, _)| *name).join(", ");
+    let found = all.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| value).ok_or_else(|| format!("give one of {names}"))
+}
+
+/// A number of bytes, as 8, 64K, 16M or 1G in powers of 1024.
+fn bytes(text: &str) -> Result<usize, String> {
+    let (number, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "give a number of bytes above 0, as 8, 64K, 16M or 1G".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, expected) in [("8", 8), ("64K", 65536), ("3k", 3072), ("16M", 16 << 20), ("1G", 1 << 30)] {
+            assert_eq!(bytes(text), Ok(expected));
+        }
+        for text in ["", "K", "0", "-1", "1.5M", "8B", "99999999999999999999", "18446744073709551615K", "é"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_there_are_answered_with_those_that_are() {
+        assert_eq!(collective("all_gather"), Ok(Collective::AllGather));
+        assert_eq!(op("xor"), Err("give one of sum, prod, min, max, avg".to_owned()));
+    }
+}

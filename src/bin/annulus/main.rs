@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The `annulus` command: its subcommands, and how it ends.
+//!
+//! A file a subcommand, each with its arguments and a `run` that returns the exit status. Status 2 is for whatever kept
+//! it from an answer (arguments, environment, input, ranks that were lost), with one sentence on standard error; 1 for an
+//! answer that is no: a verification that failed, a wrong result.
+//! A reader that has seen enough (`annulus .. | head`) is no failure.
+
+mod bench;
+#[cfg(target_os = "linux")]
+mod launch;
+mod output;
+mod schedule;
+mod train;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Collective operations as verified values: measure them, draw them, launch programs that call
+/// them, train with them.
+#[derive(Parser)]
+#[command(name = "annulus", version, max_term_width = 100, subcommand_required = true)]
+struct Command {
+    #[command(subcommand)]
+    subcommand: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    Bench(bench::Args),
+    #[cfg(target_os = "linux")]
+    Launch(launch::Args),
+    Schedule(schedule::Args),
+    Train(train::Args),
+}
+
+fn main() -> ExitCode {
+    let status = match Command::parse().subcommand {
+        Subcommands::Bench(args) => bench::run(&args),
+        #[cfg(target_os = "linux")]
+        Subcommands::Launch(args) => launch::run(args),
+        Subcommands::Schedule(args) => schedule::run(&args),
+        Subcommands::Train(args) => train::run(&args),
+    };
+    match status {
+        Ok(status) => status.into(),
+        Err(error) => {
+            output::complain(&error);
+            2.into()
+        }
+    }
+}

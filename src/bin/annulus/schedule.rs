@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MPL-2.0
+//! `annulus schedule`: draws a schedule, and proves it.
+
+use annulus::schedule::{self, Access, Collective, Fault, Layout};
+use annulus::{Error, Result};
+
+use crate::{bench, output};
+
+/// Draw a collective's schedule, and prove that it is right
+///
+/// Prints each rank's steps and what the proof says. Exits with status 1 if the schedule is wrong.
+#[derive(clap::Args)]
+pub struct Args {
+    /// all_reduce, reduce_scatter, all_gather, broadcast or barrier
+    #[arg(value_parser = bench::collective)]
+    collective: Collective,
+    /// one_shot, direct, staged or ring; barrier for a barrier
+    #[arg(long, value_name = "NAME")]
+    algorithm: String,
+    /// Number of ranks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    ranks: u16,
+    /// Elements a rank: of the whole buffer in an all-reduce or broadcast, of one part in the others
+    #[arg(long, value_name = "ELEMENTS", default_value_t = 8)]
+    length: usize,
+    /// For ranks that cannot address each other's buffers
+    #[arg(long)]
+    staged: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let Args { collective, algorithm, ranks, length, staged } = args;
+    let access = if *staged { Access::Staged } else { Access::Direct };
+    let Some(schedule) = schedule::named(*collective, algorithm, access, None) else {
+        let names = match collective {
+            Collective::Barrier => "barrier".to_owned(),
+            _ => schedule::names(*collective).join(", "),
+        };
+        return Err(Error::invalid(format!("--algorithm {algorithm}: for {collective} there is {names}")));
+    };
+    let layout = Layout::uniform((*ranks).into(), *length);
+    let verified = schedule::verify(&*schedule, &layout);
+    if let Err(Fault::Declaration(sentence)) = &verified {
+        // The built-in schedules declare what is right; what is asked of them is not.
+        return Err(Error::invalid(format!("--ranks {ranks} --length {length}: {sentence}")));
+    }
+    let _ = output::print(&schedule::draw(&*schedule, &layout))?;
+    Ok(u8::from(verified.is_err()))
+}

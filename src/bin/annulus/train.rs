@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MPL-2.0
+//! `annulus train`: its arguments, how its ranks start, and what it prints.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::world::{self, World};
+use annulus::ddp::Fault;
+use annulus::optim::Rule;
+use annulus::train::{self, Config, Event, Prepared, Report, Source};
+use annulus::{Communicator, Error, Result};
+use clap::ValueEnum;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+/// Train a perceptron on several ranks, and prove that the result is that of one rank, bit for bit.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many ranks. Where RANK is set, as many as the world has
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    ranks: Option<usize>,
+    /// Ranks are processes instead of threads
+    #[arg(long)]
+    processes: bool,
+    /// `digits`, or a directory with the four files of MNIST, plain or gzipped
+    #[arg(long, value_name = "digits|DIR", default_value = "digits")]
+    data: PathBuf,
+    /// Widths of the hidden layers
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_value = "64,64")]
+    hidden: Vec<usize>,
+    /// How often all samples are taken
+    #[arg(long, value_name = "E", default_value_t = 30, allow_negative_numbers = true)]
+    epochs: u64,
+    /// Samples a rank takes in a step
+    #[arg(long, value_name = "B", default_value_t = 32, allow_negative_numbers = true)]
+    batch: usize,
+    /// The optimizer
+    #[arg(long, value_enum, default_value_t = Optimizer::Sgd)]
+    optimizer: Optimizer,
+    /// The learning rate [default: 0.1 with sgd, 0.01 with adamw]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f32>,
+    /// The momentum of sgd [default: 0.9]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    momentum: Option<f32>,
+    /// What parameters are drawn and samples are shuffled by
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    seed: u64,
+    /// Take samples in file order
+    #[arg(long)]
+    no_shuffle: bool,
+    /// Stop after this many steps
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    steps: Option<u64>,
+    /// Write the verified parameters to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Start from the parameters in this safetensors file
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Let something go wrong, to see the verification fail
+    #[arg(long, value_name = "FAULT", hide = true)]
+    plant: Option<Fault>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Optimizer {
+    Sgd,
+    Adamw,
+}
+
+/// Runs the command. Status 1 stands for a run that is not what one rank would have come to.
+pub fn run(args: &Args) -> Result<u8> {
+    let mut config = args.config()?;
+    match World::of(args.ranks, args.processes)? {
+        World::Threads(ranks) => {
+            config.ranks = ranks;
+            let prepared = config.prepare()?;
+            let reports = annulus::run(ranks, |comm| rank_main(comm, &config, &prepared)).map_err(Error::from)?;
+            conclude(args, &config, &reports[0], "threads")
+        }
+        World::Processes(ranks) => {
+            config.ranks = ranks;
+            // What is wrong with the arguments is said once, here, and not by every rank.
+            config.prepare()?;
+            world::launch_this(ranks)
+        }
+        World::Joined(ranks) => {
+            config.ranks = ranks;
+            let prepared = config.prepare()?;
+            let comm = world::join()?;
+            let (rank, kind) = (comm.rank(), comm.transport_kind());
+            let report = rank_main(comm, &config, &prepared)?;
+            // Rank 0 speaks for all. Were the others to fail as well, a launcher would end it before it has spoken.
+            if rank == 0 { conclude(args, &config, &report, kind) } else { Ok(0) }
+        }
+    }
+}
+
+impl Args {
+    fn config(&self) -> Result<Config> {
+        let defaults = Config::default();
+        let rule = match (self.optimizer, self.momentum) {
+            (Optimizer::Sgd, momentum) => Rule::Sgd { rate: self.lr.unwrap_or(0.1), momentum: momentum.unwrap_or(0.9) },
+            (Optimizer::Adamw, None) => Rule::AdamW { rate: self.lr.unwrap_or(0.01) },
+            (Optimizer::Adamw, Some(_)) => {
+                return Err(Error::invalid("--momentum belongs to sgd: leave it out with --optimizer adamw"));
+            }
+        };
+        let data =
+            if self.data.as_os_str() == "digits" { Source::Digits } else { Source::Directory(self.data.clone()) };
+        Ok(Config {
+            ranks: self.ranks.unwrap_or(defaults.ranks),
+            data,
+            hidden: self.hidden.clone(),
+            epochs: self.epochs,
+            batch: self.batch,
+            rule,
+            seed: self.seed,
+            shuffle: !self.no_shuffle,
+            steps: self.steps,
+            save: self.save.clone(),
+            weights: self.weights.clone(),
+            fault: self.plant,
+            ..defaults
+        })
+    }
+}
+
+/// One rank, as a thread or as a process.
+fn rank_main(comm: Communicator, config: &Config, prepared: &Prepared) -> Result<Report> {
+    if comm.rank() != 0 {
+        return train::run(comm, config, prepared, &|_| ());
+    }
+    // Before the bar, which is on standard error as well, and hidden where that is no terminal.
+    say("annulus: training on the CPU, since this build has no GPU support");
+    let recipe = &prepared.recipe;
+    let bar = ProgressBar::new(recipe.total_steps(&recipe.sampler(prepared.split.train.len())?));
+    let style = ProgressStyle::with_template("{prefix:10} {wide_bar} {pos}/{len} steps {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_prefix("training");
+    let report = train::run(comm, config, prepared, &|event| match event {
+        Event::Step | Event::Verified => bar.inc(1),
+        Event::Epoch(loss) => bar.set_message(format!("loss {loss:.4}")),
+        Event::Verifying => {
+            bar.reset();
+            bar.set_prefix("verifying");
+        }
+    });
+    bar.finish_and_clear();
+    report
+}
+
+/// Prints the report and says how the process ends.
+fn conclude(args: &Args, config: &Config, report: &Report, transport: &str) -> Result<u8> {
+    let text = match args.json {
+        true => format!("{}\n", as_json(config, report, transport)),
+        false => as_tables(config, report, transport),
+    };
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::system("printing the report", error))?;
+    for difference in &report.differences {
+        say(&format!("annulus: verification failed: {difference}"));
+    }
+    if let Some(path) = config.save.as_ref().filter(|_| !report.is_verified()) {
+        say(&format!("annulus: {} was not written, since the parameters are not verified", path.display()));
+    }
+    Ok(u8::from(!report.is_verified()))
+}
+
+/// Tells the user something on standard error. If nobody listens, nothing is lost.
+fn say(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "{sentence}");
+}
+
+fn as_json(config: &Config, report: &Report, transport: &str) -> Value {
+    let (optimizer, rate, momentum) = match config.rule {
+        Rule::Sgd { rate, momentum } => ("sgd", rate, Some(momentum)),
+        Rule::AdamW { rate } => ("adamw", rate, None),
+    };
+    let data = match &config.data {
+        Source::Digits => "digits".into(),
+        Source::Directory(directory) => directory.to_string_lossy(),
+    };
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let ranks = report.ranks.iter().map(|times| {
+        json!({
+            "compute_s": times.compute.as_secs_f64(),
+            "wait_s": times.wait.as_secs_f64(),
+            "transfer_s": times.transfer.as_secs_f64(),
+            "overlapped_s": times.overlapped.as_secs_f64(),
+        })
+    });
+    let mut object = json!({
+        "test_accuracy": report.test_accuracy,
+        "losses": report.losses,
+        "replicas_identical": report.replicas_identical,
+        "equal_to_one_rank": report.equal_to_one_rank,
+        "differences": report.differences,
+        "parameters_checksum": format!("{:016x}", report.parameters_checksum),
+        "samples_per_second": report.samples_per_second(),
+        "seconds": report.seconds,
+        "ranks": ranks.collect::<Vec<_>>(),
+        "config": {
+            "ranks": config.ranks,
+            "transport": transport,
+            "device": "cpu",
+            "data": data,
+            "hidden": config.hidden,
+            "epochs": config.epochs,
+            "batch": config.batch,
+            "optimizer": optimizer,
+            "lr": shortest(rate),
+            "momentum": momentum.map(shortest),
+            "seed": config.seed,
+            "shuffle": config.shuffle,
+            "steps": config.steps,
+            "save": path(&config.save),
+            "weights": path(&config.weights),
+            "bucket_bytes": config.bucket_bytes,
+        },
+    });
+    if config.steps.is_some() {
+        object["step_losses"] = report.step_losses.iter().copied().map(shortest).collect();
+    }
+    object
+}
+
+/// The number of the fewest digits that stands for these bits: 0.1, not 0.10000000149011612. Null if it is not finite.
+fn shortest(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+fn as_tables(config: &Config, report: &Report, transport: &str) -> String {
+    let yes = |is: bool, yes: &str| if is { yes.to_owned() } else { "NO".to_owned() };
+    let mut lines = vec![
+        ("ranks", format!("{} {transport}", config.ranks)),
+        ("test accuracy", format!("{:.2} %", report.test_accuracy * 100.0)),
+    ];
+    if let Some(loss) = report.losses.last() {
+        lines.push(("loss of the last epoch", format!("{loss:.6}")));
+    }
+    lines.extend([
+        ("replicas identical", yes(report.replicas_identical, "yes")),
+        ("equal to one rank", yes(report.equal_to_one_rank, "yes, bit for bit")),
+        ("parameters' checksum", format!("{:016x}", report.parameters_checksum)),
+        ("samples a second", format!("{:.0}", report.samples_per_second())),
+    ]);
+    let mut run = Table::new();
+    run.load_style(NOTHING);
+    run.add_rows(lines.into_iter().map(|(name, value)| [name.to_owned(), value]));
+
+    let mut times = Table::new();
+    times.load_style(NOTHING);
+    times.set_header(["rank", "compute s", "wait s", "transfer s", "overlapped s"]);
+    for (rank, of) in report.ranks.iter().enumerate() {
+        let seconds =
+            [of.compute, of.wait, of.transfer, of.overlapped].map(|time| format!("{:.3}", time.as_secs_f64()));
+        times.add_row(std::iter::once(rank.to_string()).chain(seconds));
+    }
+    times.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    format!("{}\n\n{}\n", run.trim_fmt(), times.trim_fmt())
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The executor: walks a loaded program, a bounded piece at a time.
+//!
+//! A piece is at most [`PIECE`] elements of one copy or fold, a signal, or a wait that has come true. Between pieces the
+//! caller may let go of its lock, and a piece is what an access window spans, so neither a starting call nor a failing
+//! peer waits long.
+#![allow(unsafe_code)] // turns places into addresses and hands them to the fold
+
+use super::addresses::Addresses;
+use super::loaded::Loaded;
+use crate::reduce::{self, Destination, Fold, Kind, Source, Stores};
+use crate::schedule::{Access, Buffer, Place, Step};
+use crate::transport::page::{Channel, Page};
+use crate::transport::{Transport, waiting};
+
+/// The most bytes of one buffer that a piece covers.
+const PIECE: usize = 256 << 10;
+
+/// Bytes that are moved before peers that sleep are woken.
+const LITTLE: usize = 4 << 10;
+
+/// Wakes all peers that sleep, for what this rank has posted or signalled.
+pub(crate) fn wake_peers(transport: &dyn Transport) {
+    waiting::announce();
+    let bed = transport.bed();
+    for peer in (0..transport.world()).filter(|peer| *peer != transport.rank()) {
+        transport.page(peer).ring(&bed);
+    }
+}
+
+/// Where a program stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    step: usize,
+    segment: usize,
+    inner: usize,
+    /// Elements of the current step that are done.
+    done: usize,
+}
+
+/// What became of an attempt to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Went {
+    /// A piece is done, and there is more.
+    On,
+    /// A wait has not come true: this rank's flag has not reached this value.
+    Blocked(Awaited),
+    /// The program is done.
+    Through,
+    /// Somebody poisoned the communicator.
+    Poisoned,
+}
+
+/// What a call is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Some rank's entry; the first one that is missing.
+    Entry(usize),
+    /// A rank's flag.
+    Flag {
+        /// The flag's writer.
+        rank: usize,
+        /// Which flag.
+        flag: usize,
+        /// The value it must reach.
+        value: u64,
+    },
+}
+
+impl Awaited {
+    /// Whether what was awaited has come.
+    pub fn is_there(&self, transport: &dyn Transport, channel: usize, epoch: u64) -> bool {
+        match *self {
+            Awaited::Entry(rank) => transport.page(rank).channels[channel].record(epoch).has_entered(epoch),
+            Awaited::Flag { rank, flag, value } => transport.page(rank).channels[channel].has_reached(flag, value),
+        }
+    }
+}
+
+/// Lists that a step fills, kept between steps so that a call allocates nothing.
+#[derive(Default)]
+pub(crate) struct Lists {
+    from: Vec<Source>,
+    to: Vec<Destination>,
+    copies: Vec<*mut u8>,
+}
+
+// SAFETY: addresses are values; who dereferences them, and when, is the executor's affair. The lists are empty between steps.
+unsafe impl Send for Lists {}
+
+/// One call's surroundings.
+pub(crate) struct Execution<'a> {
+    pub transport: &'a dyn Transport,
+    pub loaded: &'a Loaded,
+    pub addresses: &'a Addresses,
+    pub lists: &'a mut Lists,
+    pub fold: Option<Fold>,
+    pub channel: usize,
+    pub base: u64,
+    pub stores: Stores,
+    /// Whether peers are still to be woken for what this rank has signalled.
+    pub owed: &'a mut bool,
+}
+
+impl Execution<'_> {
+    fn own_channel(&self) -> &Channel {
+        &self.transport.page(self.transport.rank()).channels[self.channel]
+    }
+
+    /// Does the next piece.
+    pub fn go_on(&mut self, cursor: &mut Cursor) -> Went {
+        loop {
+            let Some(step) = self.loaded.steps.get(cursor.step) else { return Went::Through };
+            let (step, segment) = match step {
+                Step::Repeat { segments, body } => match body.get(cursor.inner) {
+                    Some(inner) if cursor.segment < *segments => (inner, cursor.segment),
+                    None if cursor.segment + 1 < *segments => {
+                        (cursor.segment, cursor.inner) = (cursor.segment + 1, 0);
+                        continue;
+                    }
+                    _ => {
+                        *cursor = Cursor { step: cursor.step + 1, ..Cursor::default() };
+                        continue;
+                    }
+                },
+                step => (step, 0),
+            };
+            let went = self.piece(step, segment, &mut cursor.done);
+            if went != Went::On {
+                return went;
+            }
+            if cursor.done == 0 {
+                match self.loaded.steps[cursor.step] {
+                    Step::Repeat { .. } => cursor.inner += 1,
+                    _ => cursor.step += 1,
+                }
+            }
+            if matches!(step, Step::Copy { .. } | Step::Fold { .. }) {
+                return Went::On;
+            }
+        }
+    }
+
+    /// The copies into this rank's own payload that precede an entry which the program carries. They touch no peer.
+    pub fn before_entry(&mut self) {
+        let loaded = self.loaded;
+        for step in &loaded.before {
+            if let Step::Copy { from, to, len } = step {
+                self.copy(from, to, 0, 0, *len);
+            }
+        }
+    }
+
+    /// One piece of a step. `done` is 0 again once the step is complete.
+    fn piece(&mut self, step: &Step, segment: usize, done: &mut usize) -> Went {
+        match step {
+            Step::Copy { from, to, len } => {
+                let elements = (*len - *done).min(PIECE / self.loaded.element);
+                self.pay_before(elements);
+                let foreign = self.is_foreign(from) || to.iter().any(|place| self.is_foreign(place));
+                let Some(()) = self.inside_window(foreign, |this| this.copy(from, to, segment, *done, elements)) else {
+                    return Went::Poisoned;
+                };
+                *done = if *done + elements == *len { 0 } else { *done + elements };
+                Went::On
+            }
+            Step::Fold { from, to, len } => {
+                let elements = (*len - *done).min(PIECE / self.loaded.accumulator);
+                self.pay_before(elements);
+                let foreign = from.iter().chain(to).any(|place| self.is_foreign(place));
+                let Some(()) = self.inside_window(foreign, |this| this.fold(from, to, segment, *done, elements)) else {
+                    return Went::Poisoned;
+                };
+                *done = if *done + elements == *len { 0 } else { *done + elements };
+                Went::On
+            }
+            Step::Signal { flag, to, value, stride } => {
+                self.own_channel().signal(*flag as usize, self.value(*value, *stride, segment));
+                *self.owed |= !to.is_empty();
+                Went::On
+            }
+            Step::Wait { rank, flag, value, stride } => {
+                let (flag, value) = (*flag as usize, self.value(*value, *stride, segment));
+                // At the base nothing is awaited; the flag itself may be lower, where earlier calls did not use it.
+                if value == self.base || self.transport.page(*rank).channels[self.channel].has_reached(flag, value) {
+                    Went::On
+                } else {
+                    Went::Blocked(Awaited::Flag { rank: *rank, flag, value })
+                }
+            }
+            // Refused when the program was loaded.
+            Step::Repeat { .. } => Went::Through,
+        }
+    }
+
+    /// The value of a flag: relative to the call's base; values below 1 have always been reached.
+    fn value(&self, value: i64, stride: i64, segment: usize) -> u64 {
+        let relative = value.saturating_add(stride.saturating_mul(segment as i64));
+        self.base + relative.max(0) as u64
+    }
+
+    /// Whether a place is a peer's own buffer, which may be touched only inside a window. Regions and payloads are never
+    /// given back while a peer is there, so they need none.
+    fn is_foreign(&self, place: &Place) -> bool {
+        self.loaded.access == Access::Direct
+            && matches!(place.buffer, Buffer::Input | Buffer::Output)
+            && place.rank != self.transport.rank()
+    }
+
+    /// Wakes peers before much data is moved.
+    fn pay_before(&mut self, elements: usize) {
+        if *self.owed && elements * self.loaded.accumulator > LITTLE {
+            *self.owed = false;
+            wake_peers(self.transport);
+        }
+    }
+
+    fn inside_window(&mut self, foreign: bool, work: impl FnOnce(&mut Self)) -> Option<()> {
+        if !foreign {
+            work(self);
+            return Some(());
+        }
+        let transport = self.transport;
+        let own: &Page = transport.page(transport.rank());
+        if !own.open_window(transport.page(0)) {
+            return None;
+        }
+        let _open = OpenWindow(own);
+        work(self);
+        Some(())
+    }
+
+    /// The address of a place in turn `segment`, `done` elements on.
+    fn address(&self, place: &Place, segment: usize, done: usize) -> *mut u8 {
+        let loaded = self.loaded;
+        let turn = |index: u32, bytes: usize| ((index as usize + segment) % loaded.resources.depth) * bytes;
+        let at = place.offset + place.stride * segment + done;
+        let (base, bytes) = match place.buffer {
+            Buffer::Input => (self.addresses.inputs[place.rank], at * loaded.element),
+            Buffer::Output => (self.addresses.outputs[place.rank], at * loaded.element),
+            Buffer::Scratch => (self.addresses.regions[place.rank], at * loaded.element),
+            // The record of this call's epoch is the slot; the rotation has been taken care of by choosing it.
+            Buffer::Slot(_) if loaded.carries => (self.addresses.regions[place.rank], at * loaded.element),
+            Buffer::Slot(index) => (
+                self.addresses.regions[place.rank],
+                loaded.slots_at + turn(index, loaded.slot_bytes) + at * loaded.element,
+            ),
+            Buffer::Partial(index) => (
+                self.addresses.regions[place.rank],
+                loaded.partials_at + turn(index, loaded.partial_bytes) + at * loaded.accumulator,
+            ),
+        };
+        base.wrapping_add(bytes)
+    }
+
+    fn copy(&mut self, from: &Place, to: &[Place], segment: usize, done: usize, elements: usize) {
+        if elements == 0 {
+            return;
+        }
+        let source = self.address(from, segment, done);
+        let mut copies = std::mem::take(&mut self.lists.copies);
+        copies.extend(to.iter().map(|place| self.address(place, segment, done)));
+        // SAFETY: `Loaded::check` proved that every place lies within its buffer, and the call's entry that each
+        // address begins a buffer of that length. Nobody else writes the source or touches the destinations now: for
+        // built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their `Verified`; buffers
+        // of peers stay valid while this rank's window is open, regions and payloads as long as the transport.
+        unsafe { reduce::copy(source, &copies, elements * self.loaded.element, self.stores) };
+        copies.clear();
+        self.lists.copies = copies;
+    }
+
+    fn fold(&mut self, from: &[Place], to: &[Place], segment: usize, done: usize, elements: usize) {
+        let Some(fold) = self.fold.filter(|_| elements > 0) else { return };
+        let kind = |place: &Place| match place.buffer {
+            Buffer::Partial(_) => Kind::Accumulator,
+            _ => Kind::Element,
+        };
+        let mut lists = std::mem::take(self.lists);
+        let address = |place| self.address(place, segment, done);
+        lists.from.extend(from.iter().map(|place| Source { data: address(place), kind: kind(place) }));
+        lists.to.extend(to.iter().map(|place| Destination { data: address(place), kind: kind(place) }));
+        // SAFETY: as in `copy`; `Partial` places hold accumulators because only folds write them.
+        unsafe { fold.run(&lists.from, &lists.to, elements, self.stores) };
+        lists.from.clear();
+        lists.to.clear();
+        *self.lists = lists;
+    }
+}
+
+/// Closes the window when dropped, also by unwinding.
+struct OpenWindow<'a>(&'a Page);
+
+impl Drop for OpenWindow<'_> {
+    fn drop(&mut self) {
+        self.0.close_window();
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What a call would run, and why, without making it.
+
+use std::fmt;
+
+use super::Communicator;
+use super::plan::request;
+use crate::element::{DataType, ReduceOp};
+use crate::error::Result;
+use crate::schedule::cost::{Cost, Machine, cost};
+use crate::schedule::{Access, Collective, Entry, Layout, select};
+use crate::transport::page::INLINE;
+
+/// A call to be explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// What would be called.
+    pub collective: Collective,
+    /// On which elements.
+    pub data_type: DataType,
+    /// With which operation, if it folds.
+    pub op: Option<ReduceOp>,
+    /// How many, as the call counts them.
+    pub count: usize,
+    /// In place or not.
+    pub in_place: bool,
+    /// Whether all ranks' buffers come from [`Communicator::allocate`]. Among threads any memory is as good.
+    pub allocated: bool,
+}
+
+/// What would run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// The algorithm, by name.
+    pub algorithm: String,
+    /// What it reaches of other ranks.
+    pub access: Access,
+    /// How it runs: `schedule`, or the name of a path compiled by hand.
+    pub path: &'static str,
+    /// Why this algorithm.
+    pub reason: String,
+    /// What the alpha-beta model predicts for the rank with most to do.
+    pub cost: Cost,
+    /// What the prediction takes for granted.
+    pub assumption: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Explanation { algorithm, path, reason, cost, assumption, .. } = self;
+        writeln!(f, "{algorithm} ({path}): {reason}")?;
+        write!(f, "{} rounds; a rank {}; about {:?}, {assumption}", cost.rounds, cost.moved, cost.time)
+    }
+}
+
+impl Communicator {
+    /// What a call would run here, why, and what the model predicts.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the algorithm that was set cannot run it.
+    ///
+    /// ```
+    /// use annulus::communicator::Question;
+    /// use annulus::schedule::Collective;
+    /// use annulus::{DataType, ReduceOp, run};
+    ///
+    /// run(2, |comm| {
+    ///     let explanation = comm.explain(&Question {
+    ///         collective: Collective::AllReduce,
+    ///         data_type: DataType::F32,
+    ///         op: Some(ReduceOp::Sum),
+    ///         count: 1 << 20,
+    ///         in_place: true,
+    ///         allocated: false,
+    ///     })?;
+    ///     assert_eq!(explanation.algorithm, "direct");
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), annulus::Error>(())
+    /// ```
+    pub fn explain(&self, question: &Question) -> Result<Explanation> {
+        let Question { collective, data_type, op, count, in_place, allocated } = *question;
+        let layout = Layout::uniform(self.world_size(), count).in_place(in_place);
+        let addressable = allocated || self.transport_kind() == "threads" || self.world_size() == 1;
+        let access = if addressable { Access::Direct } else { Access::Staged };
+        let schedule = select::choose(&request(collective, data_type, op, &layout, access, self.algorithm.get()))?;
+        let reason = if self.algorithm.get() != 0 {
+            "it was asked for by name".to_owned()
+        } else if collective == Collective::Barrier {
+            "entering is all there is to do".to_owned()
+        } else if schedule.entry() == Entry::Carries {
+            format!("a rank's contribution fits the {INLINE} bytes of the entry record")
+        } else if access == Access::Direct {
+            "all ranks' buffers can be addressed by all".to_owned()
+        } else {
+            "plain memory of processes passes through shared slots; Communicator::allocate avoids that".to_owned()
+        };
+        Ok(Explanation {
+            algorithm: schedule.name().to_owned(),
+            access: schedule.access(),
+            path: "schedule",
+            reason,
+            cost: cost(&*schedule, &layout, data_type.size(), Machine::TYPICAL),
+            assumption: format!(
+                "if all ranks arrive together, a round takes {:.0} ns and a core moves {:.0} GB/s",
+                Machine::TYPICAL.alpha * 1e9,
+                1e-9 / Machine::TYPICAL.beta
+            ),
+        })
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The last calls of a rank, in a ring buffer: recording one costs a few stores.
+
+use std::sync::Arc;
+
+use super::descriptor::Descriptor;
+use super::loaded::Loaded;
+use crate::record::{CallRecord, Clock, Stamps};
+
+/// How many calls are remembered.
+const REMEMBERED: usize = 256;
+
+/// What is remembered of a call: one cache line.
+pub(crate) struct Recorded {
+    pub call: u64,
+    /// The descriptor's first word: collective, type and operation.
+    pub kind: u64,
+    pub bytes: usize,
+    pub loaded: Arc<Loaded>,
+    pub stamps: Stamps,
+}
+
+impl Recorded {
+    fn record(&self, clock: Clock) -> Option<CallRecord> {
+        let (wait, transfer) = self.stamps.split(clock);
+        let (collective, data_type, op) = Descriptor::kind(self.kind)?;
+        Some(CallRecord {
+            call: self.call,
+            collective,
+            data_type,
+            op,
+            bytes: self.bytes,
+            algorithm: self.loaded.name.clone(),
+            path: "schedule",
+            wait,
+            transfer,
+            last_rank: self.stamps.last_rank,
+            arrived: self.stamps.arrived,
+            last_arrived: self.stamps.last_arrived,
+            done: self.stamps.done,
+        })
+    }
+}
+
+/// The ring.
+#[derive(Default)]
+pub(crate) struct History {
+    ring: Vec<Recorded>,
+    next: usize,
+}
+
+impl History {
+    pub fn push(&mut self, recorded: Recorded) {
+        if self.ring.len() < REMEMBERED {
+            self.ring.push(recorded);
+        } else {
+            self.ring[self.next] = recorded;
+        }
+        self.next = (self.next + 1) % REMEMBERED;
+    }
+
+    /// The call that ended last.
+    pub fn last(&self, clock: Clock) -> Option<CallRecord> {
+        let newest = (self.next + REMEMBERED - 1) % REMEMBERED;
+        self.ring.get(newest)?.record(clock)
+    }
+
+    /// All that is remembered, the oldest first.
+    pub fn all(&self, clock: Clock) -> Vec<CallRecord> {
+        let (newer, older) = self.ring.split_at(if self.ring.len() < REMEMBERED { 0 } else { self.next });
+        older.iter().chain(newer).filter_map(|recorded| recorded.record(clock)).collect()
+    }
+
+    /// A call by its number, if it is remembered.
+    pub fn find(&self, call: u64, clock: Clock) -> Option<CallRecord> {
+        self.ring.iter().find(|recorded| recorded.call == call)?.record(clock)
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Started calls: the buffers move in, and come back with `wait`.
+//!
+//! The engine owns a started call's buffers until the call is done. So a handle may be dropped or forgotten at any time:
+//! the call goes on, and its buffers are freed when it is over.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::completion::Completion;
+use super::engine::Engine;
+use super::{Buffer, Communicator};
+use crate::element::{Element, ReduceOp};
+use crate::error::{Error, Result};
+
+/// A call in flight, which owns the buffers `B`.
+#[must_use = "a started call is awaited with `wait`; dropped, it goes on, and its buffers are freed when it is done"]
+pub struct Pending<B> {
+    engine: Arc<Engine>,
+    completion: Arc<Completion>,
+    call: u64,
+    buffers: PhantomData<fn() -> B>,
+}
+
+impl<B: Send + 'static> Pending<B> {
+    /// Waits until the call is done, and returns its buffers.
+    ///
+    /// # Errors
+    ///
+    /// The failures of every collective. The buffers are then freed.
+    pub fn wait(self) -> Result<B> {
+        let buffers = self.engine.wait(&self.completion)?;
+        // The engine hands back the box that this handle's call put in.
+        buffers.downcast::<B>().map(|buffers| *buffers).map_err(|_| Error::invalid("the handle is of another call"))
+    }
+}
+
+impl<B> Pending<B> {
+    /// The call's number on its communicator, by which [`Communicator::record`] finds it once it is done.
+    pub fn call(&self) -> u64 {
+        self.call
+    }
+}
+
+impl<B> std::fmt::Debug for Pending<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+impl Communicator {
+    /// Starts [`Communicator::all_reduce`] and returns; the buffers move in and come back with [`Pending::wait`].
+    ///
+    /// Up to eight calls proceed together, also while this rank computes; a ninth start waits for the first. They may be
+    /// awaited in any order.
+    ///
+    /// # Errors
+    ///
+    /// As `all_reduce`; the buffers are then dropped.
+    pub fn start_all_reduce<T, S, R>(&self, send: S, mut recv: R, op: ReduceOp) -> Result<Pending<(S, R)>>
+    where
+        T: Element,
+        S: Buffer<T>,
+        R: Buffer<T>,
+    {
+        let request = self.all_reduce_call(send.elements(), recv.elements_mut(), op)?;
+        // Moving the buffers into the box does not move their elements.
+        let (completion, call) = self.engine.start(request, Box::new((send, recv)))?;
+        Ok(Pending { engine: self.engine.clone(), completion, call, buffers: PhantomData })
+    }
+
+    /// Starts [`Communicator::all_reduce_in_place`], likewise.
+    ///
+    /// ```
+    /// use annulus::{ReduceOp, run};
+    ///
+    /// run(2, |comm| {
+    ///     let gradients = vec![comm.rank() as f32; 1000];
+    ///     let pending = comm.start_all_reduce_in_place(gradients, ReduceOp::Avg)?;
+    ///     // .. compute something else ..
+    ///     assert_eq!(pending.wait()?, vec![0.5; 1000]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), annulus::Error>(())
+    /// ```
+    ///
+    /// The buffer cannot be used while the call is in flight:
+    ///
+    /// ```compile_fail,E0382
+    /// # use annulus::{ReduceOp, run};
+    /// run(2, |comm| {
+    ///     let gradients = vec![0.0f32; 1000];
+    ///     let pending = comm.start_all_reduce_in_place(gradients, ReduceOp::Avg)?;
+    ///     println!("{}", gradients[0]); // error: it has been moved
+    ///     pending.wait()?;
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// Nor can a borrowed one be started; that takes a [`Communicator::scope`]:
+    ///
+    /// ```compile_fail,E0277
+    /// # use annulus::{ReduceOp, run};
+    /// run(2, |comm| {
+    ///     let mut gradients = vec![0.0f32; 1000];
+    ///     let pending = comm.start_all_reduce_in_place(&mut gradients[..], ReduceOp::Avg)?;
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn start_all_reduce_in_place<T, B>(&self, mut buffer: B, op: ReduceOp) -> Result<Pending<B>>
+    where
+        T: Element,
+        B: Buffer<T>,
+    {
+        let request = self.all_reduce_in_place_call(buffer.elements_mut(), op);
+        let (completion, call) = self.engine.start(request, Box::new(buffer))?;
+        Ok(Pending { engine: self.engine.clone(), completion, call, buffers: PhantomData })
+    }
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Plans: what a call means, worked out once for each kind of call and kept.
+//!
+//! A plan holds the descriptor and its hash, the layout, the fold that this machine runs fastest, and this rank's
+//! loaded programs, each made when it is first needed: whether peers' buffers can be addressed is known only after the
+//! entry. A call that was made before finds its plan and allocates nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::descriptor::Descriptor;
+use super::loaded::{Loaded, Target};
+use crate::element::{DataType, ReduceOp};
+use crate::error::{Error, Result};
+use crate::reduce::Fold;
+use crate::schedule::select::{self, Request};
+use crate::schedule::{Access, Collective, Entry, Layout, Schedule, Verified};
+use crate::transport::page::{DESCRIPTOR, INLINE};
+use crate::transport::{REGION, Transport};
+
+/// Plans that are kept before unused ones are dropped.
+const KEPT: usize = 512;
+
+/// Plans that are found without hashing.
+const RECENT: usize = 4;
+
+/// One kind of call of one rank.
+pub(crate) struct Plan {
+    pub descriptor: Descriptor,
+    pub words: [u64; DESCRIPTOR],
+    pub hash: u64,
+    pub layout: Layout,
+    pub fold: Option<Fold>,
+    /// Bytes by nccl-tests' definition.
+    pub bytes: usize,
+    /// The program that rides in the entry record, if the call is small enough.
+    pub inline: Option<Arc<Loaded>>,
+    /// A user's own program: its memory's name for peers, and what it may access.
+    pub own: Option<OwnProgram>,
+    direct: Option<Arc<Loaded>>,
+    staged: Option<Arc<Loaded>>,
+    rank: usize,
+}
+
+/// A user's own schedule, ready to run.
+pub(crate) struct OwnProgram {
+    pub loaded: Arc<Loaded>,
+    /// The region that it has for itself, as the transport names it.
+    pub region: u64,
+}
+
+impl Plan {
+    fn new(descriptor: Descriptor, layout: Layout, transport: &dyn Transport) -> Result<Self> {
+        let rank = transport.rank();
+        let size = descriptor.data_type.size();
+        let elements = match descriptor.collective.has_parts() {
+            true => layout.total(),
+            false => layout.count(rank),
+        };
+        let bytes = elements.checked_mul(size).filter(|bytes| *bytes <= isize::MAX as usize).ok_or_else(|| {
+            Error::invalid(format!("{elements} elements of {size} bytes are more than an address holds"))
+        })?;
+        Ok(Plan {
+            words: descriptor.words(),
+            hash: descriptor.hash(),
+            fold: descriptor.op.map(|op| Fold::new(descriptor.data_type, op, layout.world())),
+            bytes,
+            inline: None,
+            own: None,
+            direct: None,
+            staged: None,
+            rank,
+            descriptor,
+            layout,
+        })
+    }
+
+    fn request(&self, access: Access) -> Request<'_> {
+        let Descriptor { collective, data_type, op, algorithm, .. } = self.descriptor;
+        request(collective, data_type, op, &self.layout, access, algorithm)
+    }
+
+    fn load(&self, schedule: &dyn Schedule) -> Result<Arc<Loaded>> {
+        let parts = (schedule.access(), schedule.entry());
+        let (resources, program) = (schedule.resources(&self.layout), schedule.program(self.rank, &self.layout));
+        Loaded::new(schedule.name(), parts, resources, program, &self.target(), REGION).map(Arc::new)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            rank: self.rank,
+            collective: self.descriptor.collective,
+            layout: &self.layout,
+            data_type: self.descriptor.data_type,
+            op: self.descriptor.op,
+        }
+    }
+
+    /// The program for buffers that all ranks can address, or not.
+    pub fn program(&mut self, access: Access) -> Result<Arc<Loaded>> {
+        if let Some(own) = &self.own {
+            return Ok(own.loaded.clone());
+        }
+        let kept = match access {
+            Access::Direct => &self.direct,
+            Access::Staged => &self.staged,
+        };
+        if let Some(loaded) = kept {
+            return Ok(loaded.clone());
+        }
+        let loaded = self.load(&*select::choose(&self.request(access))?)?;
+        match access {
+            Access::Direct => self.direct = Some(loaded.clone()),
+            Access::Staged => self.staged = Some(loaded.clone()),
+        }
+        Ok(loaded)
+    }
+}
+
+/// What is asked of the selection, with this crate's sizes of records and regions.
+pub(super) fn request(
+    collective: Collective,
+    data_type: DataType,
+    op: Option<ReduceOp>,
+    layout: &Layout,
+    access: Access,
+    algorithm: u32,
+) -> Request<'_> {
+    Request {
+        collective,
+        layout,
+        element: data_type.size(),
+        accumulator: op.map_or(data_type, |op| data_type.accumulator(op)).size(),
+        access,
+        inline: INLINE,
+        region: REGION,
+        algorithm,
+    }
+}
+
+/// All plans of one rank's communicator.
+#[derive(Default)]
+pub(crate) struct Plans {
+    plans: Vec<Plan>,
+    places: HashMap<Descriptor, usize>,
+    /// The plans that were used last, to be compared without hashing: programs repeat a few calls.
+    recent: [usize; RECENT],
+    oldest: usize,
+}
+
+impl Plans {
+    /// The plan for a built-in collective.
+    pub fn find(&mut self, descriptor: &Descriptor, transport: &dyn Transport, idle: bool) -> Result<usize> {
+        if let Some(place) = self.known(descriptor) {
+            return Ok(place);
+        }
+        let Descriptor { count, root, in_place, .. } = *descriptor;
+        let layout = Layout::uniform(transport.world(), count).with_root(root).in_place(in_place);
+        // The programs that a call may need after its entry are tried before it, so that what cannot be loaded is this
+        // rank's error alone and posts nothing.
+        let mut plan = Plan::new(*descriptor, layout, transport)?;
+        let schedule = select::choose(&plan.request(Access::Staged))?;
+        if schedule.entry() == Entry::Carries {
+            plan.inline = Some(plan.load(&*schedule)?);
+        } else {
+            plan.program(Access::Staged)?;
+            plan.program(Access::Direct)?;
+        }
+        Ok(self.keep(plan, idle))
+    }
+
+    /// The place of a plan that exists.
+    fn known(&mut self, descriptor: &Descriptor) -> Option<usize> {
+        let is_it = |place: &usize| self.plans.get(*place).is_some_and(|plan| plan.descriptor == *descriptor);
+        if let Some(place) = self.recent.iter().copied().find(is_it) {
+            return Some(place);
+        }
+        let place = *self.places.get(descriptor)?;
+        self.note(place);
+        Some(place)
+    }
+
+    fn note(&mut self, place: usize) {
+        self.recent[self.oldest] = place;
+        self.oldest = (self.oldest + 1) % RECENT;
+    }
+
+    /// The plan for a user's own schedule. Its memory is allocated here, once.
+    pub fn find_verified(
+        &mut self,
+        descriptor: &Descriptor,
+        verified: &Verified,
+        transport: &dyn Transport,
+        idle: bool,
+    ) -> Result<usize> {
+        if verified.entry() != Entry::Barrier {
+            return Err(Error::invalid(format!(
+                "the schedule {} carries its own entry, which only built-in schedules may; use Entry::Barrier",
+                verified.name()
+            )));
+        }
+        if let Some(place) = self.known(descriptor) {
+            return Ok(place);
+        }
+        let mut plan = Plan::new(*descriptor, verified.layout().clone(), transport)?;
+        let parts = (verified.access(), Entry::Barrier);
+        let program = verified.program(transport.rank()).clone();
+        let loaded = Loaded::new(verified.name(), parts, verified.resources(), program, &plan.target(), usize::MAX)?;
+        // Peers may look at it after this rank has finished with it, so it is the transport's to give back.
+        let data = transport.allocate_lasting(loaded.region)?;
+        let region = transport.name(data.as_ptr(), loaded.region);
+        plan.own = Some(OwnProgram { loaded: Arc::new(loaded), region });
+        Ok(self.keep(plan, idle))
+    }
+
+    fn keep(&mut self, plan: Plan, idle: bool) -> usize {
+        if self.plans.len() >= KEPT && idle {
+            // Users' own programs stay, since their memory does.
+            self.plans.retain(|plan| plan.own.is_some());
+            self.places = self.plans.iter().enumerate().map(|(place, plan)| (plan.descriptor, place)).collect();
+        }
+        let place = self.plans.len();
+        self.places.insert(plan.descriptor, place);
+        self.plans.push(plan);
+        self.note(place);
+        place
+    }
+
+    pub fn get(&self, place: usize) -> &Plan {
+        &self.plans[place]
+    }
+
+    pub fn get_mut(&mut self, place: usize) -> &mut Plan {
+        &mut self.plans[place]
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What collectives move and fold: element types, operations and fold orders. Pure data; the leaves of the crate.
+
+mod fold_order;
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+pub use fold_order::{Bracketing, FoldOrder};
+
+/// The type of an element, by the names NCCL and PyTorch users know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum DataType {
+    /// IEEE 754 binary64.
+    F64 = 0,
+    /// IEEE 754 binary32.
+    F32 = 1,
+    /// IEEE 754 binary16; accumulates in f32.
+    F16 = 2,
+    /// bfloat16; accumulates in f32.
+    Bf16 = 3,
+    /// Signed 8-bit integer; wraps.
+    I8 = 4,
+    /// Unsigned 8-bit integer; wraps.
+    U8 = 5,
+    /// Signed 32-bit integer; wraps.
+    I32 = 6,
+    /// Unsigned 32-bit integer; wraps.
+    U32 = 7,
+    /// Signed 64-bit integer; wraps.
+    I64 = 8,
+    /// Unsigned 64-bit integer; wraps.
+    U64 = 9,
+}
+
+impl DataType {
+    /// Every element type.
+    pub const ALL: [DataType; 10] = [
+        DataType::F64,
+        DataType::F32,
+        DataType::F16,
+        DataType::Bf16,
+        DataType::I8,
+        DataType::U8,
+        DataType::I32,
+        DataType::U32,
+        DataType::I64,
+        DataType::U64,
+    ];
+
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            DataType::I8 | DataType::U8 => 1,
+            DataType::F16 | DataType::Bf16 => 2,
+            DataType::F32 | DataType::I32 | DataType::U32 => 4,
+            DataType::F64 | DataType::I64 | DataType::U64 => 8,
+        }
+    }
+
+    /// The name: `f32`, `bf16`, ..
+    pub const fn name(self) -> &'static str {
+        match self {
+            DataType::F64 => "f64",
+            DataType::F32 => "f32",
+            DataType::F16 => "f16",
+            DataType::Bf16 => "bf16",
+            DataType::I8 => "i8",
+            DataType::U8 => "u8",
+            DataType::I32 => "i32",
+            DataType::U32 => "u32",
+            DataType::I64 => "i64",
+            DataType::U64 => "u64",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.name() == name)
+    }
+
+    /// The type in which a fold of this type by `op` carries its value before the one rounding at its end: f32 for f16
+    /// and bf16; 64 bits for the average of integers; the type itself otherwise.
+    pub const fn accumulator(self, op: ReduceOp) -> DataType {
+        match (self, op) {
+            (DataType::F16 | DataType::Bf16, _) => DataType::F32,
+            (DataType::I8 | DataType::I32 | DataType::I64, ReduceOp::Avg) => DataType::I64,
+            (DataType::U8 | DataType::U32 | DataType::U64, ReduceOp::Avg) => DataType::U64,
+            (own, _) => own,
+        }
+    }
+}
+
+impl fmt::Display for DataType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How contributions are folded into one value.
+///
+/// A fold starts from the first contribution of its order, never from zero. The rules of each operation, the same on
+/// every transport and device:
+///
+/// - integers wrap; f16 and bf16 accumulate in f32 and round once, to nearest even;
+/// - `Min` and `Max` are IEEE 754-2019 minimum and maximum: NaN propagates and -0 < +0;
+/// - `Avg` folds like `Sum`, then divides by the number of ranks in the accumulator type; integer averages accumulate
+///   in 64 bits and truncate towards zero;
+/// - a result that is NaN is stored as the canonical quiet NaN (positive, payload zero).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum ReduceOp {
+    /// The sum.
+    Sum = 0,
+    /// The product.
+    Prod = 1,
+    /// The smallest contribution.
+    Min = 2,
+    /// The largest contribution.
+    Max = 3,
+    /// The sum divided by the number of ranks.
+    Avg = 4,
+}
+
+impl ReduceOp {
+    /// Every operation.
+    pub const ALL: [ReduceOp; 5] = [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Min, ReduceOp::Max, ReduceOp::Avg];
+
+    /// The name: `sum`, `prod`, `min`, `max`, `avg`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Sum => "sum",
+            ReduceOp::Prod => "prod",
+            ReduceOp::Min => "min",
+            ReduceOp::Max => "max",
+            ReduceOp::Avg => "avg",
+        }
+    }
+
+    /// The operation of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|op| op.name() == name)
+    }
+}
+
+impl fmt::Display for ReduceOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A type that collectives move and fold. Sealed: a new one is added here, in `reduce`, in `reference` and in the
+/// kernels' header, and nowhere else.
+pub trait Element:
+    sealed::Sealed
+    + bytemuck::Pod
+    + PartialEq
+    + fmt::Debug
+    + fmt::Display
+    + Send
+    + Sync
+    + std::panic::UnwindSafe
+    + std::panic::RefUnwindSafe
+    + 'static
+{
+    /// Which of the types this is.
+    const DATA_TYPE: DataType;
+}
+
+macro_rules! elements {
+    ($($type:ty => $name:ident),* $(,)?) => {$(
+        impl sealed::Sealed for $type {}
+        impl Element for $type {
+            const DATA_TYPE: DataType = DataType::$name;
+        }
+    )*};
+}
+
+elements! {
+    f64 => F64, f32 => F32, f16 => F16, bf16 => Bf16, i8 => I8, u8 => U8, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Collective operations as verified values: all-reduce and its relatives for threads and processes, with bits that are
+//! a promise, errors that name ranks, and waiting told apart from moving data.
+//!
+//! | you want | look at |
+//! |---|---|
+//! | ranks as threads, in one call | [`run`] |
+//! | ranks as processes | [`Communicator::from_env`], `annulus launch` |
+//! | the calls | [`Communicator`] |
+//! | calls that proceed while you compute | [`Communicator::start_all_reduce_in_place`], [`Communicator::scope`] |
+//! | an algorithm of your own | [`schedule`], [`schedule::verify()`], [`Communicator::execute`] |
+//! | a reference to test against | [`mod@reference`] |
+//! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
+//! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`] |
+//!
+//! ```
+//! use annulus::{ReduceOp, run};
+//!
+//! let sums = run(4, |comm| {
+//!     let mut gradients = vec![comm.rank() as f32; 1000];
+//!     comm.all_reduce_in_place(&mut gradients, ReduceOp::Sum)?;
+//!     Ok(gradients[0])
+//! })?;
+//! assert_eq!(sums, [6.0; 4]);
+//! # Ok::<(), annulus::Error>(())
+//! ```
+#![deny(unsafe_code)]
+
+pub mod bench;
+pub mod communicator;
+pub mod data;
+pub mod ddp;
+pub mod element;
+pub mod error;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub mod launch;
+pub mod nn;
+pub mod optim;
+pub mod record;
+pub mod reduce;
+pub mod reference;
+pub mod schedule;
+mod sync;
+pub mod tensor;
+pub mod train;
+pub mod transport;
+
+pub use communicator::{AbortHandle, Communicator, Pending, RankFailure, Shared, run};
+pub use element::{DataType, Element, FoldOrder, ReduceOp};
+pub use error::{Error, Result};
+pub use half::{bf16, f16};
+
+// The README's programs are tests.
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

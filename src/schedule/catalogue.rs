@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The built-in schedules and their names: the one place where an algorithm is added.
+
+use std::sync::Arc;
+
+use super::{Access, Collective, Schedule, barrier, direct, one_shot, ring, staged};
+
+/// The names by which algorithms are asked for.
+pub const NAMES: [&str; 4] = ["one_shot", "direct", "staged", "ring"];
+
+/// Every built-in schedule, with its default parameters.
+pub fn built_in() -> Vec<Arc<dyn Schedule>> {
+    with_segments(None)
+}
+
+/// Every built-in schedule; those that work in segments with segments of this many elements.
+fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
+    let staged_segment = elements.unwrap_or(staged::SEGMENT);
+    let ring_segment = elements.unwrap_or(ring::SEGMENT);
+    let mut all: Vec<Arc<dyn Schedule>> = vec![
+        Arc::new(barrier::barrier()),
+        Arc::new(one_shot::all_reduce()),
+        Arc::new(one_shot::reduce_scatter()),
+        Arc::new(one_shot::all_gather()),
+        Arc::new(one_shot::broadcast()),
+        Arc::new(direct::all_reduce()),
+        Arc::new(direct::reduce_scatter()),
+        Arc::new(direct::all_gather()),
+        Arc::new(direct::broadcast()),
+        Arc::new(staged::all_reduce(staged_segment, staged::DEPTH)),
+        Arc::new(staged::reduce_scatter(staged_segment, staged::DEPTH)),
+        Arc::new(staged::all_gather(staged_segment, staged::DEPTH)),
+        Arc::new(staged::broadcast(staged_segment, staged::DEPTH)),
+    ];
+    for access in [Access::Direct, Access::Staged] {
+        all.push(Arc::new(ring::all_reduce(access, ring_segment)));
+        all.push(Arc::new(ring::reduce_scatter(access, ring_segment)));
+        all.push(Arc::new(ring::all_gather(access, ring_segment)));
+    }
+    all
+}
+
+/// The built-in schedule of that name for `collective`, where the ranks' memory offers `access`: under
+/// [`Access::Direct`] the form that uses it, if there is one, else the staged form, which runs on any memory. `direct`
+/// on memory that does not offer it is `staged`. Schedules that work in segments do so with `segment` elements, or their
+/// default.
+pub fn named(
+    collective: Collective,
+    algorithm: &str,
+    access: Access,
+    segment: Option<usize>,
+) -> Option<Arc<dyn Schedule>> {
+    let name = if algorithm == "direct" && access == Access::Staged { "staged" } else { algorithm };
+    let of_name = with_segments(segment).into_iter().filter(|s| s.collective() == collective && s.name() == name);
+    // `Direct` sorts before `Staged`: the first that the memory allows.
+    of_name.filter(|s| s.access() == Access::Staged || access == Access::Direct).min_by_key(|s| s.access() as u8)
+}
+
+/// The names of the algorithms for `collective`.
+pub fn names(collective: Collective) -> Vec<&'static str> {
+    NAMES.into_iter().filter(|name| named(collective, name, Access::Direct, None).is_some()).collect()
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Small messages in one round: each rank's contribution travels in its entry record, and every rank folds or copies
+//! for itself.
+//!
+//! All-reduce of four ranks:
+//!
+//! ```text
+//!   rank 0   a0 ──▶ slot ─┐               ┌─▶ fold ──▶ a     every rank copies its input into its own slot,
+//!   rank 1   a1 ──▶ slot ─┼── signal and ─┼─▶ fold ──▶ a     signals, waits for all signals,
+//!   rank 2   a2 ──▶ slot ─┤   wait, once  ├─▶ fold ──▶ a     and folds all slots in rank order,
+//!   rank 3   a3 ──▶ slot ─┘               └─▶ fold ──▶ a     a = ((a0 + a1) + a2) + a3
+//! ```
+//!
+//! - Steps: copy in, signal, wait for each other rank, fold or copy out. The signal is the call's entry: one round.
+//! - Elements moved by a rank: all-reduce of N reads N from each of n ranks, n times what [`direct`](super::direct)
+//!   reads, which costs nothing while N is a few cache lines; reduce-scatter stages all parts and reads its own from
+//!   each; all-gather reads every part; broadcast reads the root's slot.
+//! - Fold order: 0, 1, .., n-1 in every element.
+//! - Slots: two, used in turn by successive calls. A rank writes slot k mod 2 again in call k + 2, after it has seen
+//!   all others' signals of call k + 1, which they gave after their last read of call k. One slot would be too few.
+//! - Chosen: for messages that fit the entry record, on any memory.
+
+use super::{Access, Buffer, Collective, Entry, Layout, Place, Program, Resources, Schedule};
+
+/// The algorithms of this file.
+#[derive(Debug, Clone, Copy)]
+pub struct OneShot {
+    collective: Collective,
+}
+
+/// Everyone folds all contributions.
+pub fn all_reduce() -> OneShot {
+    OneShot { collective: Collective::AllReduce }
+}
+
+/// Everyone folds its part of all contributions.
+pub fn reduce_scatter() -> OneShot {
+    OneShot { collective: Collective::ReduceScatter }
+}
+
+/// Everyone copies all contributions.
+pub fn all_gather() -> OneShot {
+    OneShot { collective: Collective::AllGather }
+}
+
+/// Everyone copies the root's contribution.
+pub fn broadcast() -> OneShot {
+    OneShot { collective: Collective::Broadcast }
+}
+
+impl Schedule for OneShot {
+    fn name(&self) -> &str {
+        "one_shot"
+    }
+
+    fn collective(&self) -> Collective {
+        self.collective
+    }
+
+    fn access(&self) -> Access {
+        Access::Staged
+    }
+
+    fn entry(&self) -> Entry {
+        Entry::Carries
+    }
+
+    fn resources(&self, layout: &Layout) -> Resources {
+        let slot = (0..layout.world()).map(|r| layout.input_len(self.collective, r)).max().unwrap_or(0);
+        Resources { slot, depth: 2, flags: 1, advance: 1, ..Resources::default() }
+    }
+
+    fn program(&self, rank: usize, layout: &Layout) -> Program {
+        let alone = layout.world() == 1;
+        let contribution = if alone { Buffer::Input } else { Buffer::Slot(0) };
+        let output = |offset| Place::new(rank, Buffer::Output, offset);
+
+        let mut program = Program::new();
+        if !alone {
+            let input = Place::new(rank, Buffer::Input, 0);
+            let slot = Place::new(rank, Buffer::Slot(0), 0);
+            program.copy(input, [slot], layout.input_len(self.collective, rank));
+        }
+        program.signal(0, layout.others(rank), 1, 0);
+        for other in layout.others(rank) {
+            program.wait(other, 0, 1, 0);
+        }
+        match self.collective {
+            Collective::AllReduce => {
+                let from = (0..layout.world()).map(|r| Place::new(r, contribution, 0));
+                program.fold(from, [output(0)], layout.count(rank));
+            }
+            Collective::ReduceScatter => {
+                let from = (0..layout.world()).map(|r| Place::new(r, contribution, layout.offset(rank)));
+                program.fold(from, [output(0)], layout.count(rank));
+            }
+            Collective::AllGather => {
+                for r in (0..layout.world()).filter(|&r| !(layout.is_in_place() && r == rank)) {
+                    program.copy(Place::new(r, contribution, 0), [output(layout.offset(r))], layout.count(r));
+                }
+            }
+            Collective::Broadcast => {
+                let root = layout.root();
+                if !(layout.is_in_place() && rank == root) {
+                    program.copy(Place::new(root, contribution, 0), [output(0)], layout.count(rank));
+                }
+            }
+            Collective::Barrier => {}
+        }
+        program
+    }
+}

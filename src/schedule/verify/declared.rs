@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MPL-2.0
+//! A schedule's answers for one layout, gathered and checked for what can be seen without running them.
+
+use super::Fault;
+use crate::element::{Bracketing, FoldOrder};
+use crate::schedule::{Access, Collective, Entry, Layout, Program, Resources, Schedule, Step};
+
+/// More ranks than this are refused: the proof's clocks take a number for each pair of ranks.
+const MOST_RANKS: usize = 1024;
+
+/// More slots than this are refused: each needs a call of its own in the proof.
+const MOST_SLOTS: usize = 1024;
+
+/// More steps than this in all calls of all ranks are refused, before they take minutes.
+const MOST_STEPS: usize = 1 << 26;
+
+/// Everything a schedule says about one layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    pub(super) collective: Collective,
+    pub(super) layout: Layout,
+    pub(super) access: Access,
+    pub(super) entry: Entry,
+    pub(super) order: FoldOrder,
+    pub(super) resources: Resources,
+    pub(super) programs: Box<[Program]>,
+}
+
+fn refuse<T>(sentence: String) -> Result<T, Fault> {
+    Err(Fault::Declaration(sentence))
+}
+
+impl Declared {
+    pub(super) fn new(schedule: &dyn Schedule, layout: &Layout) -> Result<Self, Fault> {
+        let collective = schedule.collective();
+        check_layout(collective, layout)?;
+        let declared = Declared {
+            name: schedule.name().to_owned(),
+            collective,
+            layout: layout.clone(),
+            access: schedule.access(),
+            entry: schedule.entry(),
+            order: schedule.fold_order(),
+            resources: schedule.resources(layout),
+            programs: (0..layout.world()).map(|rank| schedule.program(rank, layout)).collect(),
+        };
+        if collective.folds() {
+            check_order(&declared.order, layout.world())?;
+        }
+        declared.check_resources()?;
+        declared.check_loops()?;
+        Ok(declared)
+    }
+
+    /// How many calls back to back show every way in which slots and flags are used again.
+    pub(super) fn calls(&self) -> usize {
+        self.resources.depth.max(1) + 1
+    }
+
+    fn check_resources(&self) -> Result<(), Fault> {
+        let Resources { scratch, slot, partial, depth, advance, .. } = self.resources;
+        if depth == 0 && (slot > 0 || partial > 0) {
+            return refuse("slots or partials are declared with a depth of 0; declare a depth of at least 1".into());
+        }
+        if depth > MOST_SLOTS {
+            return refuse(format!("a depth of {depth} is too much to prove (at most {MOST_SLOTS})"));
+        }
+        let rotating = slot.checked_add(partial).and_then(|each| each.checked_mul(depth));
+        let all = rotating.and_then(|rotating| rotating.checked_add(scratch));
+        if all.is_none_or(|all| all > isize::MAX as usize) {
+            return refuse(format!("the declared resources ({:?}) exceed any memory", self.resources));
+        }
+        if advance > i64::MAX as u64 / 4 / (depth as u64 + 2) {
+            return refuse(format!("an advance of {advance} a call would soon exhaust a 64-bit flag"));
+        }
+        Ok(())
+    }
+
+    fn check_loops(&self) -> Result<(), Fault> {
+        let mut all = 0usize;
+        for (rank, program) in self.programs.iter().enumerate() {
+            for (index, step) in program.steps.iter().enumerate() {
+                all = all.saturating_add(match step {
+                    Step::Repeat { segments, body } => {
+                        if body.iter().any(|step| matches!(step, Step::Repeat { .. })) {
+                            return refuse(format!(
+                                "rank {rank}, step {index}: a Repeat holds another; they do not nest"
+                            ));
+                        }
+                        segments.saturating_mul(body.len().max(1))
+                    }
+                    _ => 1,
+                });
+            }
+        }
+        if all.saturating_mul(self.calls()) > MOST_STEPS {
+            return refuse(format!(
+                "{} calls of {all} steps are too many to prove (at most {MOST_STEPS}); use longer segments",
+                self.calls()
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_layout(collective: Collective, layout: &Layout) -> Result<(), Fault> {
+    let world = layout.world();
+    if world > MOST_RANKS {
+        return refuse(format!("{world} ranks are too many to prove (at most {MOST_RANKS})"));
+    }
+    if layout.root() >= world {
+        return refuse(format!("the root is rank {}, but the ranks are 0 to {}", layout.root(), world - 1));
+    }
+    if layout.largest().checked_mul(world).is_none_or(|total| total > isize::MAX as usize) {
+        return refuse(format!("{world} ranks with up to {} elements each exceed any memory", layout.largest()));
+    }
+    if matches!(collective, Collective::AllReduce | Collective::Broadcast) {
+        let count = layout.count(0);
+        if let Some(rank) = (0..world).find(|&rank| layout.count(rank) != count) {
+            return refuse(format!(
+                "{collective} takes one length on all ranks, but rank 0 has {count} elements and rank {rank} has {}",
+                layout.count(rank)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every chunk's bracketing must fold each rank exactly once.
+fn check_order(order: &FoldOrder, world: usize) -> Result<(), Fault> {
+    let FoldOrder::Given(entries) = order else { return Ok(()) };
+    if entries.is_empty() {
+        return refuse("the given fold order has no entries".into());
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        let mut ranks = Bracketing::leaves(entry);
+        ranks.sort_unstable();
+        if !ranks.into_iter().eq(0..world) {
+            return refuse(format!("entry {index} of the given fold order does not fold each of {world} ranks once"));
+        }
+    }
+    Ok(())
+}

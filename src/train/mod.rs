@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What `annulus train` does: ranks train a perceptron on real data, and prove that the result is that of one rank.
+//!
+//! A [`Config`] says what to do; [`Config::prepare`] reads the data and checks all that can be wrong before any rank
+//! starts; [`run`] is one rank's work, the same as a thread and as a process. It goes through four parts: the steps;
+//! the test on the held-out samples, dealt to the ranks; the comparison of the replicas; and on rank 0 the same run by
+//! one rank, from code that shares nothing with the exchange of gradients.
+//!
+//! ```
+//! use annulus::train::{self, Config};
+//!
+//! let config = Config { ranks: 3, epochs: 1, ..Config::default() };
+//! let prepared = config.prepare()?;
+//! let reports = annulus::run(3, |comm| train::run(comm, &config, &prepared, &|_| ()))?;
+//! assert!(reports[0].is_verified());
+//! # Ok::<(), annulus::Error>(())
+//! ```
+
+mod config;
+mod report;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use config::{Config, Prepared, Source};
+pub use report::Report;
+
+use crate::communicator::Communicator;
+use crate::data::Dataset;
+use crate::ddp::{self, Ddp, Fault, Named, Recipe, Times, one_rank};
+use crate::element::ReduceOp;
+use crate::error::{Error, Result};
+use crate::nn::{Mlp, Module, checkpoint, correct};
+use crate::record::Clock;
+use crate::schedule::partition::part;
+use crate::tensor::no_grad;
+
+/// How far a rank is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// One more step was made.
+    Step,
+    /// One more epoch was made, with this mean loss.
+    Epoch(f64),
+    /// One rank alone begins to repeat the run. Rank 0 only.
+    Verifying,
+    /// It has repeated one more step. Rank 0 only.
+    Verified,
+}
+
+/// How long ranks wait for the verification, which takes about as long as all ranks' computing together. A rank that
+/// dies in it is noticed at once, whatever the deadline.
+const VERIFICATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Rows that are tested at a time.
+const TESTED_AT_A_TIME: usize = 256;
+
+/// One rank's part of a run, from the first parameters to the verified last ones. Collective; `observe` is told how far
+/// this rank is. Rank 0 writes the checkpoint, if one was asked for and the run is verified.
+///
+/// # Errors
+///
+/// If the communicator has not as many ranks as the configuration; the failures of every collective; rank 0's, if the
+/// checkpoint cannot be written. A failed verification is not an error: the report says so.
+pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &dyn Fn(Event)) -> Result<Report> {
+    let recipe = &prepared.recipe;
+    if comm.world_size() != recipe.ranks {
+        let (have, want) = (comm.world_size(), recipe.ranks);
+        return Err(Error::invalid(format!("the run is for {want} ranks, and the communicator has {have}")));
+    }
+    let comm = Rc::new(comm);
+    let model = Mlp::new(&recipe.widths, recipe.seed)?;
+    if comm.rank() == 0 {
+        for (parameter, start) in model.parameters().iter().zip(&prepared.start) {
+            parameter.values_mut()?.copy_from_slice(start);
+        }
+    }
+    let trained = steps(&comm, &model, config, prepared, observe)?;
+    let ranks = gather_times(&comm, trained.times)?;
+    let test_accuracy = test(&comm, &model, &prepared.split.test)?;
+
+    let parameters = ddp::snapshot(&model.named_parameters())?;
+    let replicas = ddp::replica_difference(&comm, &parameters)?;
+    let one_rank = match comm.rank() {
+        0 => compare_with_one_rank(recipe, prepared, &parameters, &trained.step_losses, observe)?,
+        _ => None,
+    };
+    comm.set_timeout(VERIFICATION);
+    let mut equal = [u8::from(one_rank.is_none())];
+    comm.broadcast_in_place(&mut equal, 0)?;
+
+    let slowest = ranks.iter().map(|times| times.compute + times.wait + times.transfer).max().unwrap_or_default();
+    let report = Report {
+        test_accuracy,
+        losses: trained.losses,
+        step_losses: trained.step_losses,
+        replicas_identical: replicas.is_none(),
+        equal_to_one_rank: equal == [1],
+        differences: replicas.map(|difference| difference.to_string()).into_iter().chain(one_rank).collect(),
+        parameters_checksum: ddp::checksum(&parameters),
+        samples: trained.samples,
+        seconds: slowest.as_secs_f64(),
+        ranks,
+    };
+    if let Some(path) = config.save.as_ref().filter(|_| comm.rank() == 0 && report.is_verified()) {
+        checkpoint::save(path, &model.named_parameters())?;
+    }
+    Ok(report)
+}
+
+/// What the steps leave, apart from the parameters.
+struct Trained {
+    losses: Vec<f64>,
+    step_losses: Vec<f32>,
+    samples: u64,
+    times: Times,
+}
+
+fn steps(
+    comm: &Rc<Communicator>,
+    model: &Mlp,
+    config: &Config,
+    prepared: &Prepared,
+    observe: &dyn Fn(Event),
+) -> Result<Trained> {
+    let (recipe, data, rank) = (&prepared.recipe, &prepared.split.train, comm.rank());
+    let mut ddp = Ddp::new(comm.clone(), &model.parameters(), config.bucket_bytes)?;
+    if let Some(fault) = config.fault {
+        ddp.plant(fault)?;
+    }
+    let mut optimizer = recipe.rule.build(model.parameters())?;
+    let sampler = recipe.sampler(data.len())?;
+    let taken = if config.fault == Some(Fault::SwappedRanks) { swapped(rank, recipe.ranks) } else { rank };
+    let (mut losses, mut step_losses, mut samples) = (Vec::new(), Vec::new(), 0);
+    // No rank's clock runs while another is still preparing.
+    comm.barrier()?;
+    let clock = Clock::new();
+    let begin = clock.now();
+    for (number, steps) in recipe.epochs(&sampler) {
+        let epoch = sampler.epoch(number);
+        let mut of_epoch = Vec::with_capacity(steps);
+        for step in 0..steps {
+            if let Some(Fault::SleepyRank(sleepy, late)) = config.fault
+                && sleepy == rank
+            {
+                std::thread::sleep(late);
+            }
+            let batch = data.batch(epoch.share(step, taken))?;
+            let loss = model.forward(&batch.inputs)?.cross_entropy(&batch.labels, epoch.denominator(step))?;
+            if !(config.fault == Some(Fault::StaleGradient) && (number, step) == (0, 1)) {
+                optimizer.zero_grad()?;
+            }
+            loss.backward()?;
+            ddp.finish()?;
+            optimizer.step()?;
+            of_epoch.push(loss.item()?);
+            observe(Event::Step);
+        }
+        // Each rank's losses become the global batches': one small call an epoch.
+        ddp.blocking(|comm| comm.all_reduce_in_place(&mut of_epoch, ReduceOp::Avg))?;
+        let weights: Vec<usize> = (0..steps).map(|step| epoch.batch(step).len()).collect();
+        let in_all: usize = weights.iter().sum();
+        let sum: f64 = of_epoch.iter().zip(&weights).map(|(loss, weight)| f64::from(*loss) * *weight as f64).sum();
+        losses.push(sum / in_all as f64);
+        samples += in_all as u64;
+        step_losses.extend(of_epoch);
+        observe(Event::Epoch(sum / in_all as f64));
+    }
+    Ok(Trained { losses, step_losses, samples, times: ddp.times(clock.now() - begin)? })
+}
+
+/// The last two ranks for each other; see [`Fault::SwappedRanks`].
+fn swapped(rank: usize, ranks: usize) -> usize {
+    match ranks - rank {
+        1 => ranks.saturating_sub(2),
+        2 => ranks - 1,
+        _ => rank,
+    }
+}
+
+/// Collective. Every rank's times, on every rank.
+fn gather_times(comm: &Communicator, times: Times) -> Result<Vec<Times>> {
+    let own = [times.compute, times.wait, times.transfer, times.overlapped].map(|time| time.as_nanos() as u64);
+    let mut all = vec![0; own.len() * comm.world_size()];
+    comm.all_gather(&own, &mut all)?;
+    let ranks = all.chunks_exact(own.len()).map(|rank| {
+        let time = |place: usize| Duration::from_nanos(rank[place]);
+        Times { compute: time(0), wait: time(1), transfer: time(2), overlapped: time(3) }
+    });
+    Ok(ranks.collect())
+}
+
+/// Collective. The fraction of the test samples that the model gets right; each rank tests a part of them.
+fn test(comm: &Communicator, model: &Mlp, data: &Dataset) -> Result<f64> {
+    let own: Vec<usize> = part(data.len(), comm.world_size(), comm.rank()).collect();
+    let mut right = [0_u64];
+    for samples in own.chunks(TESTED_AT_A_TIME) {
+        let batch = data.batch(samples)?;
+        right[0] += no_grad(|| correct(&model.forward(&batch.inputs)?, &batch.labels))? as u64;
+    }
+    comm.all_reduce_in_place(&mut right, ReduceOp::Sum)?;
+    Ok(right[0] as f64 / data.len().max(1) as f64)
+}
+
+/// Repeats the run by one rank. Where that first differs, as a sentence.
+fn compare_with_one_rank(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    parameters: &[Named],
+    step_losses: &[f32],
+    observe: &dyn Fn(Event),
+) -> Result<Option<String>> {
+    observe(Event::Verifying);
+    let right = one_rank::train(recipe, &prepared.split.train, &prepared.start, || observe(Event::Verified))?;
+    let whose = (format!("after {} ranks", recipe.ranks), "after one");
+    if let Some(difference) = ddp::first_difference(parameters, &right.parameters, (&whose.0, whose.1))? {
+        return Ok(Some(difference.to_string()));
+    }
+    let mut pairs = step_losses.iter().zip(&right.step_losses);
+    let step = pairs.position(|(ours, right)| ours.to_bits() != right.to_bits());
+    Ok(step.map(|step| {
+        let (ours, right) = (step_losses[step], right.step_losses[step]);
+        format!("the loss of step {step} is {ours} {} and {right} {}", whose.0, whose.1)
+    }))
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What a run has come to.
+
+use crate::ddp::Times;
+
+/// The same on every rank, but for `differences`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The fraction of the held-out samples that the model gets right.
+    pub test_accuracy: f64,
+    /// The mean loss of each epoch, over its samples as they were met.
+    pub losses: Vec<f64>,
+    /// The loss of each step: the mean over its global batch.
+    pub step_losses: Vec<f32>,
+    /// Whether all ranks ended with the same parameters, bit for bit.
+    pub replicas_identical: bool,
+    /// Whether these, and the losses, are those of one rank that computes the same micro-batches separately.
+    pub equal_to_one_rank: bool,
+    /// If either is false, where: the first parameter and element, and both values. The difference from one rank is
+    /// known to rank 0 alone.
+    pub differences: Vec<String>,
+    /// FNV-1a in 64 bits over the final parameters' little-endian bytes, in the order of registration.
+    pub parameters_checksum: u64,
+    /// Samples that all ranks took, in all steps.
+    pub samples: u64,
+    /// The wall time of the steps, on the rank where they took longest.
+    pub seconds: f64,
+    /// Where each rank's time went.
+    pub ranks: Vec<Times>,
+}
+
+impl Report {
+    /// Whether the run is proved: the replicas identical, and equal to one rank.
+    pub fn is_verified(&self) -> bool {
+        self.replicas_identical && self.equal_to_one_rank
+    }
+
+    /// Samples that all ranks together took in a second; zero if there were none.
+    pub fn samples_per_second(&self) -> f64 {
+        if self.samples == 0 { 0.0 } else { self.samples as f64 / self.seconds }
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Entering a call: post one's own record, see everyone's. [`super::page`] has the proof.
+
+use super::page::{Channel, DESCRIPTOR, EntryRecord};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::prefetch_for_write;
+
+/// What a rank says when it enters a call, beside its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Arrival {
+    /// The descriptor's hash.
+    pub hash: u64,
+    /// When the rank arrived, in ticks.
+    pub stamp: u64,
+    /// Where the input is, as the transport names places.
+    pub input: u64,
+    /// Where the output is.
+    pub output: u64,
+    /// Where the scratch of a user's own schedule is.
+    pub region: u64,
+}
+
+impl Channel {
+    /// The record that the `epoch`-th call of this channel uses. The broken variant, for the model checker to catch,
+    /// uses one for all.
+    #[inline]
+    pub fn record(&self, epoch: u64) -> &EntryRecord {
+        let index = if cfg!(annulus_broken_entry) { 0 } else { epoch & 1 };
+        &self.entries[index as usize]
+    }
+}
+
+impl EntryRecord {
+    /// Enters: publishes what was written, and the payload that was put in before, under `epoch`.
+    #[inline]
+    pub fn post(&self, epoch: u64, arrival: &Arrival, descriptor: &[u64; DESCRIPTOR]) {
+        // Relaxed: the release store of the epoch publishes them all.
+        self.hash.store(arrival.hash, Relaxed);
+        self.stamp.store(arrival.stamp, Relaxed);
+        self.input.store(arrival.input, Relaxed);
+        self.output.store(arrival.output, Relaxed);
+        self.region.store(arrival.region, Relaxed);
+        for (word, value) in self.descriptor.iter().zip(descriptor) {
+            word.store(*value, Relaxed);
+        }
+        self.epoch.store(epoch, Release);
+    }
+
+    /// Fetches the record's first line for this rank to write, ahead of the call that will. The line was last read by
+    /// the peers; taking it back costs a core-to-core latency, which the entry would otherwise wait for.
+    #[inline]
+    pub fn expect(&self) {
+        prefetch_for_write(&self.epoch);
+    }
+
+    /// Whether the record's rank has entered call `epoch` of this channel. Everything that it wrote before is visible
+    /// to a caller that gets `true`.
+    #[inline]
+    pub fn has_entered(&self, epoch: u64) -> bool {
+        self.epoch.load(Acquire) == epoch
+    }
+
+    /// What the record's rank said. To be read between `has_entered` and the end of the call.
+    #[inline]
+    pub fn arrival(&self) -> Arrival {
+        // Relaxed: ordered by the acquire load in `has_entered`.
+        Arrival {
+            hash: self.hash.load(Relaxed),
+            stamp: self.stamp.load(Relaxed),
+            input: self.input.load(Relaxed),
+            output: self.output.load(Relaxed),
+            region: self.region.load(Relaxed),
+        }
+    }
+
+    /// The descriptor in full, likewise.
+    pub fn descriptor(&self) -> [u64; DESCRIPTOR] {
+        std::array::from_fn(|i| self.descriptor[i].load(Relaxed))
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What a rank needs of its peers on one host: their pages, their memory, whether they live, and how to wait for them.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `page` | the words that ranks share, who writes which, and the proof of the entry |
+//! | `entry` `flags` `window` `waiting` | the four protocols over those words; model-checked with loom |
+//! | `threads` | ranks are threads of one process: an address is an address |
+//! | `shm` | ranks are processes: memory lives in segments that all map |
+//! | `rendezvous` | how processes meet; `star`: the exchange of bytes and descriptors through one of them |
+//! | `memory` `doorbell` | allocation, and sleeping on a word |
+
+pub(crate) mod doorbell;
+mod entry;
+mod flags;
+pub(crate) mod memory;
+pub(crate) mod page;
+pub mod rendezvous;
+#[cfg(target_os = "linux")]
+pub mod shm;
+#[cfg(target_os = "linux")]
+mod star;
+pub(crate) mod threads;
+pub(crate) mod waiting;
+mod window;
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use entry::Arrival;
+
+use crate::error::{Cause, Result};
+use memory::Memory;
+use page::Page;
+
+/// Shared scratch of a rank and channel, for the slots of staged schedules. All of a rank's regions together stay
+/// below the megabyte that a communicator may cost, and in a second-level cache.
+pub(crate) const REGION: usize = 96 << 10;
+
+/// The peers of one rank in one communicator.
+///
+/// A *name* says where in a rank's memory something lies, in a way that its peers understand: 0 is private memory that
+/// they cannot reach.
+pub(crate) trait Transport: Send + Sync {
+    /// What users call it: `threads` or `processes`.
+    fn kind(&self) -> &'static str;
+
+    /// This rank.
+    fn rank(&self) -> usize;
+
+    /// The number of ranks.
+    fn world(&self) -> usize;
+
+    /// A rank's page.
+    fn page(&self, rank: usize) -> &Page;
+
+    /// The first byte of a rank's [`REGION`] for a channel.
+    fn region(&self, rank: usize, channel: usize) -> NonNull<u8>;
+
+    /// This rank's name for its own bytes at `data`.
+    fn name(&self, data: *const u8, bytes: usize) -> u64;
+
+    /// Where this rank finds the bytes that `rank` named; `None` if the name is 0 or cannot be right.
+    fn address(&self, rank: usize, name: u64, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Memory of this rank that peers can reach.
+    fn allocate(&self, bytes: usize) -> Result<Memory>;
+
+    /// Zeroed memory of this rank that peers can reach for as long as any of them is there.
+    fn allocate_lasting(&self, bytes: usize) -> Result<NonNull<u8>>;
+
+    /// Whether a rank is gone, by its own word or by its death.
+    fn gone(&self, rank: usize) -> Option<Cause>;
+
+    /// After the poison is set: returns when no peer can touch this rank's `buffers` any more.
+    fn isolate(&self, buffers: &[(NonNull<u8>, usize)]);
+
+    /// Sleeps and wakes threads by the word.
+    fn bed(&self) -> doorbell::Scope;
+
+    /// Whether every rank can have a core of its own.
+    fn is_roomy(&self) -> bool;
+
+    /// This rank's part of a further communicator of the same ranks, made by the parent's `call`: a token for all
+    /// ranks to see.
+    fn prepare(&self, call: u64) -> Result<u64>;
+
+    /// The further communicator, once all tokens are known.
+    fn join(&self, call: u64, tokens: &[u64]) -> Result<Arc<dyn Transport>>;
+
+    /// Leaves: says so in the page, and gives back what no peer can still look at.
+    fn leave(&self, panicking: bool);
+
+    /// Shared memory that this rank's part of the communicator takes, in bytes, beside users' buffers.
+    fn footprint(&self) -> usize;
+}
+
+/// The time after which a rank that has not arrived is reported: `ANNULUS_TIMEOUT` in seconds, else 300 s.
+pub(crate) fn default_timeout() -> Result<Duration> {
+    let Some(text) = std::env::var_os("ANNULUS_TIMEOUT") else { return Ok(Duration::from_secs(300)) };
+    text.to_str()
+        .and_then(|text| text.trim().parse::<f64>().ok())
+        .filter(|seconds| *seconds > 0.0 && *seconds <= 1e9)
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| {
+            crate::Error::invalid(format!(
+                "ANNULUS_TIMEOUT is {text:?}; it must be a number of seconds above zero, such as 300 or 0.5"
+            ))
+        })
+}

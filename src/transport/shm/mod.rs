@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What ranks that are processes share, made of what Linux has for it and nothing that a crash could leave behind.
+//!
+//! - [`segment`]: a rank's memory that its peers map, a sealed memfd; `arena` hands out its pages; `memory` says how
+//!   much there is.
+//! - [`liveness`]: a descriptor of each rank that becomes readable when the rank is dead.
+//!
+//! - `lease`: this rank's own segment, to allocate from; `processes`: the transport made of all this.
+//!
+//! None of these has a name in any file system: the kernel frees them with their last process.
+
+mod arena;
+pub mod descriptors;
+mod lease;
+pub mod liveness;
+mod memory;
+mod processes;
+pub mod segment;
+
+pub(crate) use lease::Lease;
+pub(crate) use processes::connect;

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Ranks as processes: every rank maps every rank's segment.
+//!
+//! A *host* is what the processes share once: the segments and the signs of life. A communicator is a control block in
+//! each rank's segment, the page and then the regions, so a duplicate costs a control block and no new meeting. A name
+//! is an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer.
+#![allow(unsafe_code)] // pages and regions live in mapped memory
+
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use super::lease::Own;
+use super::liveness::{Liveness, Pulse};
+use super::segment::{Segment, page_size};
+use super::{descriptors, segment};
+use crate::error::{Cause, Error, Result};
+use crate::sync::Ordering::{Acquire, Release};
+use crate::transport::doorbell::Scope;
+use crate::transport::memory::Memory;
+use crate::transport::page::{CHANNELS, Page, presence};
+use crate::transport::rendezvous::Rendezvous;
+use crate::transport::{REGION, Transport, default_timeout};
+
+/// What the processes of one world share.
+struct Host {
+    rank: usize,
+    own: Arc<Own>,
+    /// By rank; this rank's own is `None`.
+    peers: Vec<Option<Segment>>,
+    liveness: Liveness,
+    roomy: bool,
+    /// Control blocks of communicators that this rank has left and others perhaps not yet.
+    left: Mutex<Vec<ControlBlocks>>,
+    _pulse: Pulse,
+}
+
+/// Where each rank's control block of one communicator is.
+#[derive(Clone)]
+struct ControlBlocks(Box<[usize]>);
+
+/// One rank's view of one communicator.
+struct Processes {
+    host: Arc<Host>,
+    blocks: ControlBlocks,
+}
+
+/// Bytes of a control block: the page, then the regions, from a page boundary on.
+fn regions_at() -> usize {
+    size_of::<Page>().next_multiple_of(page_size())
+}
+
+fn block_bytes() -> usize {
+    regions_at() + CHANNELS * REGION
+}
+
+/// What ranks tell each other when they meet: the size of the segment, the timeout and the cores that they may use.
+struct Hello {
+    capacity: u64,
+    timeout: Duration,
+    cores: Vec<u8>,
+}
+
+/// Changes whenever the layout of shared memory does: ranks of different builds must not meet.
+const VERSION: u64 = 1;
+
+impl Hello {
+    fn to_bytes(&self) -> Vec<u8> {
+        let layout = (block_bytes() as u64) << 32 | size_of::<Page>() as u64;
+        let words = [VERSION, layout, self.capacity, self.timeout.as_nanos().min(u128::from(u64::MAX)) as u64];
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend(&self.cores);
+        bytes
+    }
+
+    fn from_bytes(rank: usize, bytes: &[u8]) -> Result<Hello> {
+        let other = || {
+            Error::Mismatch(
+                format!("rank {rank} runs another version of annulus; start all ranks from the same build").into(),
+            )
+        };
+        let (words, cores) = bytes.split_at_checked(32).ok_or_else(other)?;
+        let word = |i: usize| words[8 * i..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        if word(0) != VERSION || word(1) != ((block_bytes() as u64) << 32 | size_of::<Page>() as u64) {
+            return Err(other());
+        }
+        Ok(Hello { capacity: word(2), timeout: Duration::from_nanos(word(3)), cores: cores.to_vec() })
+    }
+}
+
+/// The cores that this thread may run on, one bit each.
+fn cores() -> Vec<u8> {
+    let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::MAX_CPU / 8).map(|byte| (0..8).map(|bit| u8::from(set.is_set(8 * byte + bit)) << bit).sum()).collect()
+}
+
+/// Meets the other ranks, and maps their segments. Also returns how long calls wait: rank 0's word holds.
+pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transport>, Duration)> {
+    let timeout = default_timeout()?;
+    let deadline = Instant::now() + timeout;
+    let (rank, world) = (rendezvous.rank(), rendezvous.world_size());
+    let capacity = segment::Segment::capacity(world);
+    let own = Own::new(Segment::create("annulus", capacity)?);
+    // The first control block is the first thing in every segment.
+    let block = own.take(block_bytes())?;
+    let hello = Hello { capacity: capacity as u64, timeout, cores: cores() };
+    let hellos = rendezvous.all_gather(&hello.to_bytes(), deadline)?;
+    let hellos: Vec<Hello> =
+        hellos.iter().enumerate().map(|(rank, bytes)| Hello::from_bytes(rank, bytes)).collect::<Result<_>>()?;
+    let pulse = Pulse::of_this_process()?;
+    let descriptors = {
+        use std::os::fd::AsFd;
+        descriptors::exchange(rendezvous, &[own.segment().as_fd(), pulse.as_fd()], deadline)?
+    };
+    let (mut peers, mut pulses) = (Vec::with_capacity(world), Vec::with_capacity(world));
+    for (peer, (received, hello)) in descriptors.into_iter().zip(&hellos).enumerate() {
+        let [segment, life] = <[_; 2]>::try_from(received)
+            .map_err(|got| Error::system("meeting", format!("rank {peer} passed {} descriptors, not 2", got.len())))?;
+        peers.push(if peer == rank { None } else { Some(Segment::open(segment, hello.capacity as usize)?) });
+        pulses.push(life);
+    }
+    let mut all = [0_u8; CpuSet::MAX_CPU / 8];
+    for hello in &hellos {
+        all.iter_mut().zip(&hello.cores).for_each(|(all, cores)| *all |= cores);
+    }
+    let cores: u32 = all.iter().map(|byte| byte.count_ones()).sum();
+    let host = Host {
+        rank,
+        own: Arc::new(own),
+        peers,
+        liveness: Liveness::new(pulses),
+        roomy: world <= cores as usize,
+        left: Mutex::default(),
+        _pulse: pulse,
+    };
+    let blocks = ControlBlocks(vec![block.start; world].into());
+    Ok((Arc::new(Processes { host: Arc::new(host), blocks }), hellos[0].timeout))
+}
+
+impl Host {
+    /// The address of `bytes` at `offset` in a rank's segment, if they are within it.
+    fn address(&self, rank: usize, offset: usize, bytes: usize) -> Option<NonNull<u8>> {
+        let segment = self.peers[rank].as_ref().unwrap_or(self.own.segment());
+        let end = offset.checked_add(bytes)?;
+        if end > segment.len() {
+            return None;
+        }
+        NonNull::new(segment.base().as_ptr().wrapping_add(offset))
+    }
+
+    fn page(&self, blocks: &ControlBlocks, rank: usize) -> &Page {
+        let segment = self.peers[rank].as_ref().unwrap_or(self.own.segment());
+        // SAFETY: `blocks` holds offsets of control blocks that were checked to lie within the segment when the
+        // communicator was made, on page boundaries, which suffice for a `Page`'s alignment. All-zero memory, as a new
+        // block is, is a valid `Page`, and every word in it is atomic or in an `UnsafeCell`, so whatever peers write it
+        // stays one. The mapping lives as long as `self`.
+        unsafe { &*segment.base().as_ptr().add(blocks.0[rank]).cast::<Page>() }
+    }
+
+    /// Gives back the control blocks of communicators that everybody has left.
+    fn sweep(&self) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).retain(|blocks| {
+            // Acquire: their last looks at this rank's block came before they left.
+            let over = (0..self.peers.len()).all(|rank| {
+                self.page(blocks, rank).presence.load(Acquire) != presence::HERE || self.liveness.dead(rank)
+            });
+            if over {
+                self.own.free(blocks.0[self.rank]..blocks.0[self.rank] + block_bytes().next_multiple_of(page_size()));
+            }
+            !over
+        });
+    }
+}
+
+impl Transport for Processes {
+    fn kind(&self) -> &'static str {
+        "processes"
+    }
+
+    fn rank(&self) -> usize {
+        self.host.rank
+    }
+
+    fn world(&self) -> usize {
+        self.host.peers.len()
+    }
+
+    fn page(&self, rank: usize) -> &Page {
+        self.host.page(&self.blocks, rank)
+    }
+
+    fn region(&self, rank: usize, channel: usize) -> NonNull<u8> {
+        let offset = self.blocks.0[rank] + regions_at() + channel.min(CHANNELS - 1) * REGION;
+        // Within the segment, as the block is; the fall-back is never taken.
+        self.host.address(rank, offset, REGION).unwrap_or(self.host.own.segment().base())
+    }
+
+    fn name(&self, data: *const u8, bytes: usize) -> u64 {
+        self.host.own.offset(data, bytes).unwrap_or(0) as u64
+    }
+
+    fn address(&self, rank: usize, name: u64, bytes: usize) -> Option<NonNull<u8>> {
+        let offset = usize::try_from(name).ok().filter(|offset| *offset != 0)?;
+        self.host.address(rank, offset, bytes)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Memory> {
+        self.host.sweep();
+        self.host.own.lease(bytes)
+    }
+
+    fn allocate_lasting(&self, bytes: usize) -> Result<NonNull<u8>> {
+        let range = self.host.own.take(bytes)?;
+        Ok(self.host.own.address(range.start))
+    }
+
+    fn gone(&self, rank: usize) -> Option<Cause> {
+        let dead = self.host.liveness.dead(rank);
+        // After the death was seen, so that a rank that left in order is not called dead. Acquire: what it did before it
+        // left is visible to whoever then looks at its flags once more.
+        match self.page(rank).presence.load(Acquire) {
+            presence::LEFT => Some(Cause::Left),
+            presence::HERE if !dead => None,
+            _ => Some(Cause::Died),
+        }
+    }
+
+    fn isolate(&self, buffers: &[(NonNull<u8>, usize)]) {
+        let own = &self.host.own;
+        let page = page_size();
+        for (data, bytes) in buffers {
+            let Some(offset) = own.offset(data.as_ptr(), *bytes) else { continue };
+            let range = offset / page * page..(offset + bytes).next_multiple_of(page);
+            // SAFETY: the pages are this rank's own segment's. They belong to buffers that this rank's failing calls
+            // hold exclusively: `Shared` hands out whole pages, and splits only at page boundaries. Sharing ends with
+            // the failure: the communicator makes no further calls, and `note_private` keeps others from naming them.
+            let outcome = unsafe { own.segment().privatise(range.clone()) };
+            own.note_private(range);
+            if outcome.is_err() {
+                self.wait_for_windows();
+            }
+        }
+    }
+
+    fn bed(&self) -> Scope {
+        Scope::Processes
+    }
+
+    fn is_roomy(&self) -> bool {
+        self.host.roomy
+    }
+
+    fn prepare(&self, _call: u64) -> Result<u64> {
+        self.host.sweep();
+        // The first block of all lies at 0, so an offset of 0 cannot be meant.
+        Ok(self.host.own.take(block_bytes())?.start as u64)
+    }
+
+    fn join(&self, _call: u64, tokens: &[u64]) -> Result<Arc<dyn Transport>> {
+        let blocks: Box<[usize]> = tokens.iter().map(|token| *token as usize).collect();
+        for (rank, offset) in blocks.iter().enumerate() {
+            if self.host.address(rank, *offset, block_bytes()).is_none() || !offset.is_multiple_of(page_size()) {
+                return Err(Error::system("duplicating", format!("rank {rank} named memory that it does not have")));
+            }
+        }
+        Ok(Arc::new(Processes { host: self.host.clone(), blocks: ControlBlocks(blocks) }))
+    }
+
+    fn leave(&self, panicking: bool) {
+        let word = if panicking { presence::PANICKED } else { presence::LEFT };
+        self.page(self.rank()).presence.store(word, Release);
+        // After a failure a stopped peer may still write here when it wakes, so the block is not used again.
+        if self.page(0).poisoned_by().is_none() {
+            self.host.left.lock().unwrap_or_else(PoisonError::into_inner).push(self.blocks.clone());
+        }
+    }
+
+    fn footprint(&self) -> usize {
+        block_bytes()
+    }
+}
+
+impl Processes {
+    /// Where pages could not be exchanged: until no peer that lives is in a window.
+    fn wait_for_windows(&self) {
+        for rank in (0..self.world()).filter(|rank| *rank != self.rank()) {
+            let page = self.page(rank);
+            if let Some(turn) = page.open_turn() {
+                while !page.window_moved(turn) && !self.host.liveness.dead(rank) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+}
