@@ -335,7 +335,10 @@ fn bad_arguments_are_refused_by_name() {
 fn a_bad_environment_is_refused_by_name() {
     refused(annulus("").env("RANK", "7").env("WORLD_SIZE", "4"), "RANK=7 is out of range for WORLD_SIZE=4");
     refused(annulus("").env("RANK", "0"), "WORLD_SIZE is not");
-    refused(annulus("--ranks 3").env("RANK", "0").env("WORLD_SIZE", "2"), "--ranks 3 is asked for, but the environment says that this is rank 0 of 2");
+    refused(
+        annulus("--ranks 3").env("RANK", "0").env("WORLD_SIZE", "2"),
+        "--ranks 3 is asked for, but the environment says that this is rank 0 of 2",
+    );
     refused(annulus("").env("ANNULUS_TIMEOUT", "soon"), "ANNULUS_TIMEOUT");
 }
 
