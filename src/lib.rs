@@ -11,7 +11,8 @@
 //! | an algorithm of your own | [`schedule`], [`schedule::verify()`], [`Communicator::execute`] |
 //! | a reference to test against | [`mod@reference`] |
 //! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
-//! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`] |
+//! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`], [`ddp`], [`train`] |
+//! | benchmarks of your own | [`bench::Harness`] |
 //!
 //! ```
 //! use annulus::{ReduceOp, run};

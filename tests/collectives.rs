@@ -7,6 +7,8 @@
 //! rank and from call to call; around every buffer lie elements that nobody may touch.
 #![cfg(target_os = "linux")]
 
+#[macro_use]
+mod types;
 mod butterfly;
 #[path = "ranks/pairwise.rs"]
 mod pairwise;
@@ -333,22 +335,6 @@ fn exists(case: &Case, world: usize, size: usize) -> bool {
         Some(_) => case.what != What::Barrier,
         None => true,
     }
-}
-
-/// Calls a generic function for every element type.
-macro_rules! for_every_type {
-    ($function:ident($($argument:expr),*)) => {
-        $function::<f64>($($argument),*);
-        $function::<f32>($($argument),*);
-        $function::<f16>($($argument),*);
-        $function::<bf16>($($argument),*);
-        $function::<i8>($($argument),*);
-        $function::<u8>($($argument),*);
-        $function::<i32>($($argument),*);
-        $function::<u32>($($argument),*);
-        $function::<i64>($($argument),*);
-        $function::<u64>($($argument),*);
-    };
 }
 
 /// Everything meets everything; but only if all is to be tested, what does not change the arithmetic too.

@@ -9,21 +9,8 @@ use annulus::reference::check::{Difference, Request, check, compare};
 use annulus::reference::{self, bits, inputs};
 use annulus::{DataType, Element, FoldOrder, ReduceOp, bf16, f16};
 
-/// Calls a generic function for each of the element types.
-macro_rules! for_all_types {
-    ($function:ident($($argument:expr),*)) => {
-        $function::<f64>($($argument),*);
-        $function::<f32>($($argument),*);
-        $function::<f16>($($argument),*);
-        $function::<bf16>($($argument),*);
-        $function::<i8>($($argument),*);
-        $function::<u8>($($argument),*);
-        $function::<i32>($($argument),*);
-        $function::<u32>($($argument),*);
-        $function::<i64>($($argument),*);
-        $function::<u64>($($argument),*);
-    };
-}
+#[macro_use]
+mod types;
 
 fn all_bits<T: Element>(elements: &[T]) -> Vec<u64> {
     elements.iter().map(|&element| bits::of(element)).collect()
@@ -80,7 +67,7 @@ fn inputs_differ<T: Element>() {
 
 #[test]
 fn inputs_differ_between_ranks_calls_and_seeds() {
-    for_all_types!(inputs_differ());
+    for_every_type!(inputs_differ());
 }
 
 fn exact_inputs_have_one_result<T: Element>() {
@@ -109,7 +96,7 @@ fn exact_inputs_have_one_result<T: Element>() {
 
 #[test]
 fn exact_inputs_give_the_same_bits_in_every_order() {
-    for_all_types!(exact_inputs_have_one_result());
+    for_every_type!(exact_inputs_have_one_result());
 }
 
 #[test]
@@ -353,7 +340,7 @@ fn planted_faults_are_named<T: Element>() {
 
 #[test]
 fn a_planted_fault_is_named_by_rank_and_element() {
-    for_all_types!(planted_faults_are_named());
+    for_every_type!(planted_faults_are_named());
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Engine {
         let channel = loop {
             match calls.begin(&call, None)? {
                 Some(channel) => break channel,
-                None => calls = self.wait_for_channel(calls)?,
+                None => calls = self.wait_for_channel(calls),
             }
         };
         let number = calls.upcoming_call() - 1;
@@ -101,7 +101,7 @@ impl Engine {
         let mut parked = Some(Parked { completion: completion.clone(), buffers });
         let mut calls = self.lock();
         while calls.begin(&call, Some(&mut parked))?.is_none() {
-            calls = self.wait_for_channel(calls)?;
+            calls = self.wait_for_channel(calls);
         }
         let number = calls.upcoming_call() - 1;
         drop(calls);
@@ -125,25 +125,25 @@ impl Engine {
     }
 
     fn until_over(&self, completion: &Completion) {
-        let mut patience = Patience::new(self.stages());
-        let mut calls = self.lock();
-        while !completion.is_over() {
-            let moved = calls.poll_all();
-            if !completion.is_over() {
-                calls = self.let_go(calls, moved, &mut patience);
-            }
-        }
+        drop(self.until(self.lock(), |_| completion.is_over()));
     }
 
     /// The ninth call waits until the first of the eight before it is done.
-    fn wait_for_channel<'a>(&'a self, mut calls: MutexGuard<'a, Calls>) -> Result<MutexGuard<'a, Calls>> {
+    fn wait_for_channel<'a>(&'a self, calls: MutexGuard<'a, Calls>) -> MutexGuard<'a, Calls> {
         let channel = calls.next_channel();
+        self.until(calls, |calls| !calls.is_busy(channel))
+    }
+
+    /// Moves all calls on until something holds.
+    fn until<'a>(&'a self, mut calls: MutexGuard<'a, Calls>, holds: impl Fn(&Calls) -> bool) -> MutexGuard<'a, Calls> {
         let mut patience = Patience::new(self.stages());
-        while calls.is_busy(channel) {
+        while !holds(&calls) {
             let moved = calls.poll_all();
-            calls = self.let_go(calls, moved, &mut patience);
+            if !holds(&calls) {
+                calls = self.let_go(calls, moved, &mut patience);
+            }
         }
-        Ok(calls)
+        calls
     }
 
     /// Between two rounds over all calls: lets others have the lock, and waits if nothing moved.
@@ -228,11 +228,7 @@ impl Engine {
             let rank = self.transport.rank();
             calls.fail(failure::panicked(rank));
         }
-        let mut patience = Patience::new(self.stages());
-        while calls.in_flight() > 0 {
-            let moved = calls.poll_all();
-            calls = self.let_go(calls, moved, &mut patience);
-        }
+        let calls = self.until(calls, |calls| calls.in_flight() == 0);
         self.closing.store(true, Ordering::Relaxed);
         drop(calls);
         self.work.notify_all();
