@@ -61,9 +61,6 @@ UNSEEN void Block::live() {
         running_->thread = begun_++;
         here.thread = running_->thread;
         kernel_->run(args_);
-#if HOST_TSAN
-        __tsan_release(&end_word_);
-#endif
         ++ended_;
         stuck_since_ = 0;
         if (arrived_ != 0 && arrived_ == threads_ - ended_) open_barrier();
@@ -165,7 +162,13 @@ UNSEEN void Block::begin_tsan() {
     for (uint32_t thread = 0; thread < threads_; ++thread) tsan_[thread] = __tsan_create_fiber(0);
 }
 
+// What follows the block comes after all that its threads did, also those that were given up.
 UNSEEN void Block::end_tsan() {
+    for (uint32_t thread = 0; thread < threads_; ++thread) {
+        __tsan_switch_to_fiber(tsan_[thread], 1);
+        __tsan_release(&end_word_);
+    }
+    __tsan_switch_to_fiber(own_.tsan, 1);
     __tsan_acquire(&end_word_);
     for (uint32_t thread = 0; thread < threads_; ++thread) __tsan_destroy_fiber(tsan_[thread]);
     std::free(tsan_);

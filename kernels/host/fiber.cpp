@@ -62,10 +62,9 @@ annulus_host_switch:
 UNSEEN static void aim(Fiber& fiber, void (*entry)()) {
     void** top = reinterpret_cast<void**>(fiber.stack + fiber.stack_size);
     top[-1] = nullptr;
-    top[-2] = nullptr;
-    top[-3] = reinterpret_cast<void*>(entry);
-    for (int saved = -9; saved < -3; ++saved) top[saved] = nullptr;
-    fiber.stack_pointer = top - 9;
+    top[-2] = reinterpret_cast<void*>(entry);
+    for (int saved = -8; saved < -2; ++saved) top[saved] = nullptr;
+    fiber.stack_pointer = top - 8;
 }
 
 #else

@@ -11,9 +11,11 @@
 
 #include "sanitizers.h"
 
-#if !defined(__x86_64__) && !defined(__aarch64__)
-#include <ucontext.h>
+#if !defined(__x86_64__) && !defined(__aarch64__) && !defined(HOST_UCONTEXT)
 #define HOST_UCONTEXT 1
+#endif
+#if HOST_UCONTEXT
+#include <ucontext.h>
 #endif
 
 namespace host {
