@@ -31,6 +31,8 @@ pub mod bench;
 pub mod communicator;
 pub mod data;
 pub mod ddp;
+pub mod doctor;
+mod driver;
 pub mod element;
 pub mod error;
 #[cfg(all(feature = "cli", target_os = "linux"))]
