@@ -171,7 +171,7 @@ extern thread_local Context* current;
 
 using Lock = std::unique_lock<std::mutex>;
 
-constexpr size_t TOTAL_MEMORY = size_t{1} << 30; // of a device, in bytes
+constexpr size_t TOTAL_MEMORY = size_t{1} << 27; // of a device, in bytes
 
 // switches.cpp
 int devices();                         // STANDIN_DEVICES
