@@ -2,8 +2,8 @@
 //
 // The scheduler of a block's GPU threads. One thread of the operating system runs all of it, so nothing here is atomic.
 //
-// A fiber that cannot go on leaves to, in this order: a GPU thread that has not begun, on an idle fiber; a fiber that is
-// ready; the thread's own stack, when all have ended. A fiber that pauses goes behind the others that are ready.
+// A fiber that cannot go on leaves to, in this order: a GPU thread that has not begun, on an idle fiber; a fiber that
+// is ready; the thread's own stack, when all have ended. A fiber that pauses goes behind the others that are ready.
 #include "block.h"
 
 #include <cstdlib>

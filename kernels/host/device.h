@@ -44,7 +44,7 @@ struct Launch {
     const void* args; // as aligned as the kernel asks; read until the launch ends
     uint32_t blocks;
     uint32_t threads; // of a block
-    uint32_t shared;  // bytes a block of dynamic shared memory: they take room, the dialect has no word to reach them yet
+    uint32_t shared;  // bytes of dynamic shared memory of a block: they take room; the dialect has no word for them yet
 };
 
 class Device {

@@ -47,7 +47,7 @@ void entered(Fiber& before);
 // Leaves `from`, which is the running one, and continues `to`. Returns when somebody switches back to `from`.
 void switch_fiber(Fiber& from, Fiber& to);
 
-// A fiber with a stack from the pool, or null where memory ends. The stack has a guard page below; the fiber lies on top.
+// A fiber with a stack from the pool, or null where memory ends. A guard page lies below the stack, the fiber above it.
 Fiber* take_fiber();
 
 // Puts a list of fibers, linked by `next`, back into the pool.

@@ -2,9 +2,10 @@
 //
 // What ThreadSanitizer and AddressSanitizer must be told about fibers; nothing in other builds.
 //
-// ThreadSanitizer: each GPU thread is a thread of its own to it, made when its block begins, so that it is ordered after
-// what came before the launch and after nothing else. Switching orders nothing; a barrier and a block's end do. The
-// functions of block.cpp touch their block's lists from all these threads and are not instrumented (UNSEEN).
+// ThreadSanitizer: each GPU thread is a thread of its own to it, made when its block begins, so that it is ordered
+// after what came before the launch and after nothing else. Switching orders nothing; a barrier and a block's end do.
+// The functions of block.cpp touch their block's lists from all these threads and are not instrumented (UNSEEN). It
+// holds 8128 threads at the most, so a device that runs under it must have room for fewer.
 //
 // AddressSanitizer: it must know which stack is current.
 #pragma once

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// A stand-in for the CUDA driver: the same functions under the same names, served on the host. It is test code: whatever
-// calls a driver can be executed with it where there is no GPU, and nothing that it shows is a result of a GPU.
+// A stand-in for the CUDA driver: the same functions under the same names, served on the host. It is test code:
+// whatever calls a driver can be executed with it where there is no GPU, and nothing that it shows is a result of a GPU.
 //
 // One lock guards all state; work runs without it. Handles are addresses of the objects below, looked up before use.
 #pragma once

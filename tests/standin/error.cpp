@@ -50,7 +50,8 @@ static const Named NAMES[] = {
     {999, "CUDA_ERROR_UNKNOWN", "stand-in: unknown error"},
 };
 
-static Result look_up(Result error, const char** text, const char* Named::*field) {
+static Result look_up(const char* function, Result error, const char** text, const char* Named::*field) {
+    if (const Result result = planted(function); result != SUCCESS) return result;
     if (text == nullptr) return INVALID_VALUE;
     *text = nullptr;
     for (const Named& named : NAMES) {
@@ -61,5 +62,5 @@ static Result look_up(Result error, const char** text, const char* Named::*field
     return INVALID_VALUE;
 }
 
-DRIVER cuGetErrorName(Result error, const char** text) { return look_up(error, text, &Named::name); }
-DRIVER cuGetErrorString(Result error, const char** text) { return look_up(error, text, &Named::sentence); }
+DRIVER cuGetErrorName(Result error, const char** text) { return look_up(__func__, error, text, &Named::name); }
+DRIVER cuGetErrorString(Result error, const char** text) { return look_up(__func__, error, text, &Named::sentence); }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Capture of streams into graphs, and their replay. Events become order between nodes, everything else that is enqueued a
-// node each. Allocation is refused in a capture, also the stream-ordered kind, which a real driver can capture.
+// Capture of streams into graphs, and their replay. Events become order between nodes, everything else that is enqueued
+// a node each. Allocation is refused in a capture, also the stream-ordered kind, which a real driver can capture.
 #include "driver.h"
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Memory of devices, pinned memory, and what moves bytes. Device memory is the process's own memory, mapped from a memfd
-// so that other processes can map it (ipc.cpp); stream-ordered memory is anonymous, so that they cannot.
+// Memory of devices, pinned memory, and what moves bytes. Device memory is the process's own memory, mapped from a
+// memfd so that other processes can map it (ipc.cpp); stream-ordered memory is anonymous, so that they cannot.
 #include "driver.h"
 
 #include <algorithm>
@@ -50,7 +50,8 @@ static Result allocate(Context& context, Kind kind, size_t bytes, Address* to) {
     if (kind != Kind::PINNED && bytes > TOTAL_MEMORY - context.used) return OUT_OF_MEMORY;
     const int fd = kind == Kind::DEVICE ? sealed_memfd(bytes) : -1;
     if (kind == Kind::DEVICE && fd < 0) return OUT_OF_MEMORY;
-    void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
+    const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+    void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (mapping == MAP_FAILED) {
         if (fd >= 0) close(fd);
         return OUT_OF_MEMORY;

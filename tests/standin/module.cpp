@@ -75,7 +75,7 @@ DRIVER cuModuleGetFunction(void** handle, void* module_handle, const char* name)
     if (!has_entry(module->second->image, name)) return NOT_FOUND;
     const host::Kernel* kernel = host::find(name);
     if (kernel == nullptr) {
-        std::fprintf(stderr, "stand-in: the module has %s, but the stand-in was built without a kernel of that name\n", name);
+        std::fprintf(stderr, "stand-in: it was built without %s, which the module has\n", name);
         return NOT_FOUND;
     }
     auto function = std::make_unique<Function>(Function{module->second.get(), kernel, SHARED_DEFAULT});
@@ -136,7 +136,7 @@ static void judge_outcome(Context& context, const char* kernel, const host::Outc
     switch (outcome.ended) {
         case host::Ended::WELL: return;
         case host::Ended::MISSED:
-            std::fprintf(stderr, "stand-in: %s: %u threads of block %u ended without reaching a barrier of the others\n",
+            std::fprintf(stderr, "stand-in: %s: %u threads of block %u ended before a barrier that the others passed\n",
                          kernel, outcome.absent, outcome.block);
             return;
         case host::Ended::STUCK:
@@ -151,8 +151,8 @@ struct Dimensions {
     unsigned x, y, z;
 };
 
-static Result launch(Context& context, void* handle, Dimensions grid, Dimensions block, unsigned shared, void* stream_handle,
-                     void** parameters, bool cooperative) {
+static Result launch(Context& context, void* handle, Dimensions grid, Dimensions block, unsigned shared,
+                     void* stream_handle, void** parameters, bool cooperative) {
     const Function* function = find_function(context, handle);
     const auto stream = find_stream(context, stream_handle);
     if (function == nullptr || stream == nullptr) return INVALID_HANDLE;
@@ -182,8 +182,8 @@ static Result launch(Context& context, void* handle, Dimensions grid, Dimensions
     return enqueue(stream, work, true);
 }
 
-DRIVER cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                      unsigned block_z, unsigned shared, void* stream, void** parameters, void** extra) {
+DRIVER cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                      unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** parameters, void** extra) {
     ENTER_CONTEXT;
     if (extra != nullptr) return NOT_SUPPORTED;
     return launch(context, function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters,

@@ -2,8 +2,8 @@
 //
 // Streams: queues of work with a thread each, and what is waited for and written in them.
 //
-// The default stream is the legacy one: its work comes after all that blocking streams had been given before, and theirs
-// after its. Positions in queues say so, taken when work is submitted.
+// The default stream is the legacy one: its work comes after all that blocking streams had been given before, and
+// theirs after its. Positions in queues say so, taken when work is submitted.
 #include "driver.h"
 
 #include <algorithm>
