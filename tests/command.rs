@@ -52,7 +52,7 @@ fn wrong_arguments_are_named_in_a_sentence_and_give_status_2() {
         ("bench all_reduce --ranks 0", "--ranks"),
         ("bench all_reduce --ranks two", "--ranks"),
         ("bench all_reduce --memory pinned", "allocated, plain"),
-        ("bench all_reduce --dtype f8", "bf16, i8"),
+        ("bench all_reduce --dtype f8", "bf16, i8, u8, i16, u16"),
         ("bench all_reduce --op xor", "sum, prod, min, max, avg"),
         ("bench all_reduce --algorithm tree", "no algorithm tree for all_reduce; there is auto, one_shot, direct"),
         ("bench broadcast --algorithm ring --processes", "no algorithm ring for broadcast"),

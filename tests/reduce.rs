@@ -20,7 +20,7 @@ enum Number {
 }
 
 fn is_signed(t: DataType) -> bool {
-    matches!(t, DataType::I8 | DataType::I32 | DataType::I64)
+    matches!(t, DataType::I8 | DataType::I16 | DataType::I32 | DataType::I64)
 }
 
 /// What remains of an integer in a type of this size and sign.

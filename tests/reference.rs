@@ -98,6 +98,10 @@ fn integers_wrap() {
     folds::<i8>(Prod, &[16, 16, 1], 0);
     folds::<u8>(Sum, &[255, 1], 0);
     folds::<u8>(Prod, &[255, 255], 1);
+    folds::<i16>(Sum, &[0x7fff, 2], 0x8001);
+    folds::<i16>(Prod, &[300, 300], 24_464); // 90,000 - 2^16
+    folds::<u16>(Sum, &[0xffff, 3], 2);
+    folds::<u16>(Prod, &[0xffff, 0xffff], 1);
     folds::<i32>(Sum, &[0x7fff_ffff, 1], 0x8000_0000);
     folds::<i32>(Prod, &[0x8000_0000, 0xffff_ffff], 0x8000_0000);
     folds::<u32>(Sum, &[0xffff_ffff, 2], 1);
@@ -114,6 +118,10 @@ fn integers_compare_by_their_sign() {
     folds::<i8>(Max, &[0x7f, 0x80, 0], 0x7f);
     folds::<u8>(Min, &[0x7f, 0x80, 1], 1);
     folds::<u8>(Max, &[0x7f, 0x80, 1], 0x80);
+    folds::<i16>(Min, &[1, 0x8000, 0x7fff], 0x8000);
+    folds::<i16>(Max, &[1, 0x8000, 0x7fff], 0x7fff);
+    folds::<u16>(Min, &[1, 0x8000, 0x7fff], 1);
+    folds::<u16>(Max, &[1, 0x8000, 0x7fff], 0x8000);
     folds::<i32>(Min, &[1, 0xffff_ffff], 0xffff_ffff);
     folds::<i32>(Max, &[1, 0xffff_ffff], 1);
     folds::<u32>(Min, &[1, 0xffff_ffff], 1);
@@ -130,6 +138,9 @@ fn integer_averages_carry_64_bits_and_truncate() {
     folds::<i8>(Avg, &[0xfd, 0xfc], 0xfd); // -3.5
     folds::<i8>(Avg, &[3, 4], 3);
     folds::<u8>(Avg, &[255, 254], 254);
+    folds::<i16>(Avg, &[0x7fff, 0x7fff, 0x7ffd], 0x7ffe); // 98,299 / 3
+    folds::<i16>(Avg, &[0xfffd, 0xfffc], 0xfffd); // -3.5
+    folds::<u16>(Avg, &[0xffff, 0xfffe], 0xfffe);
     folds::<i32>(Avg, &[0x7fff_ffff, 0x7fff_ffff], 0x7fff_ffff);
     folds::<i32>(Avg, &[0xffff_ffff, 0], 0); // -0.5
     folds::<u32>(Avg, &[0xffff_ffff, 0xffff_ffff], 0xffff_ffff);

@@ -168,6 +168,8 @@ impl Sweep {
             DataType::Bf16 => self.run_with::<bf16>(comm, report),
             DataType::I8 => self.run_with::<i8>(comm, report),
             DataType::U8 => self.run_with::<u8>(comm, report),
+            DataType::I16 => self.run_with::<i16>(comm, report),
+            DataType::U16 => self.run_with::<u16>(comm, report),
             DataType::I32 => self.run_with::<i32>(comm, report),
             DataType::U32 => self.run_with::<u32>(comm, report),
             DataType::I64 => self.run_with::<i64>(comm, report),

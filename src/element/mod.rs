@@ -33,17 +33,23 @@ pub enum DataType {
     I64 = 8,
     /// Unsigned 64-bit integer; wraps.
     U64 = 9,
+    /// Signed 16-bit integer; wraps.
+    I16 = 10,
+    /// Unsigned 16-bit integer; wraps.
+    U16 = 11,
 }
 
 impl DataType {
-    /// Every element type.
-    pub const ALL: [DataType; 10] = [
+    /// Every element type: floats, then integers by size.
+    pub const ALL: [DataType; 12] = [
         DataType::F64,
         DataType::F32,
         DataType::F16,
         DataType::Bf16,
         DataType::I8,
         DataType::U8,
+        DataType::I16,
+        DataType::U16,
         DataType::I32,
         DataType::U32,
         DataType::I64,
@@ -54,7 +60,7 @@ impl DataType {
     pub const fn size(self) -> usize {
         match self {
             DataType::I8 | DataType::U8 => 1,
-            DataType::F16 | DataType::Bf16 => 2,
+            DataType::F16 | DataType::Bf16 | DataType::I16 | DataType::U16 => 2,
             DataType::F32 | DataType::I32 | DataType::U32 => 4,
             DataType::F64 | DataType::I64 | DataType::U64 => 8,
         }
@@ -69,11 +75,23 @@ impl DataType {
             DataType::Bf16 => "bf16",
             DataType::I8 => "i8",
             DataType::U8 => "u8",
+            DataType::I16 => "i16",
+            DataType::U16 => "u16",
             DataType::I32 => "i32",
             DataType::U32 => "u32",
             DataType::I64 => "i64",
             DataType::U64 => "u64",
         }
+    }
+
+    /// Whether it is a floating-point type; all others are integers.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DataType::F64 | DataType::F32 | DataType::F16 | DataType::Bf16)
+    }
+
+    /// Whether it has negative values, as floats and signed integers have.
+    pub const fn is_signed(self) -> bool {
+        !matches!(self, DataType::U8 | DataType::U16 | DataType::U32 | DataType::U64)
     }
 
     /// The type of that name.
@@ -86,8 +104,13 @@ impl DataType {
     pub const fn accumulator(self, op: ReduceOp) -> DataType {
         match (self, op) {
             (DataType::F16 | DataType::Bf16, _) => DataType::F32,
-            (DataType::I8 | DataType::I32 | DataType::I64, ReduceOp::Avg) => DataType::I64,
-            (DataType::U8 | DataType::U32 | DataType::U64, ReduceOp::Avg) => DataType::U64,
+            (own, ReduceOp::Avg) if !own.is_float() => {
+                if own.is_signed() {
+                    DataType::I64
+                } else {
+                    DataType::U64
+                }
+            }
             (own, _) => own,
         }
     }
@@ -183,5 +206,6 @@ macro_rules! elements {
 }
 
 elements! {
-    f64 => F64, f32 => F32, f16 => F16, bf16 => Bf16, i8 => I8, u8 => U8, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
+    f64 => F64, f32 => F32, f16 => F16, bf16 => Bf16,
+    i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
 }

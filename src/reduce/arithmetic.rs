@@ -138,7 +138,7 @@ macro_rules! integers {
     )*};
 }
 
-integers! { i8, u8, i32, u32, i64, u64 }
+integers! { i8, u8, i16, u16, i32, u32, i64, u64 }
 
 /// How two accumulators become one, and whether the result is divided by the number of ranks.
 pub(super) trait Operation: 'static {
@@ -229,8 +229,8 @@ macro_rules! carried {
 }
 
 carried! {
-    themselves: f64, f32, i8, u8, i32, u32, i64, u64;
-    widened: i8 in i64, i32 in i64, u8 in u64, u32 in u64,
+    themselves: f64, f32, i8, u8, i16, u16, i32, u32, i64, u64;
+    widened: i8 in i64, i16 in i64, i32 in i64, u8 in u64, u16 in u64, u32 in u64,
 }
 
 /// Two neighbours at a time: as one `u32`, each becomes an f32 by one operation, and two make them neighbours again,

@@ -43,6 +43,8 @@ fn typed<V: Vectors>(data_type: DataType, op: ReduceOp) -> Kernel {
         DataType::Bf16 => of::<V, bf16, f32, f32, 64, 64>(op),
         DataType::I8 => of::<V, i8, i8, i64, 256, 64>(op),
         DataType::U8 => of::<V, u8, u8, u64, 256, 64>(op),
+        DataType::I16 => of::<V, i16, i16, i64, 128, 32>(op),
+        DataType::U16 => of::<V, u16, u16, u64, 128, 32>(op),
         DataType::I32 => of::<V, i32, i32, i64, 64, 32>(op),
         DataType::U32 => of::<V, u32, u32, u64, 64, 32>(op),
         DataType::I64 => of::<V, i64, i64, i64, 32, 32>(op),

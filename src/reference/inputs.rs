@@ -135,7 +135,7 @@ pub fn cancelling<T: Element>(seed: u64, call: u64, lengths: &[usize]) -> Vec<Ve
 pub fn exact<T: Element>(op: ReduceOp, seed: u64, call: u64, lengths: &[usize]) -> Vec<Vec<T>> {
     let n = lengths.len() as u64;
     let format = Float::of(T::DATA_TYPE);
-    let signed = !matches!(T::DATA_TYPE, DataType::U8 | DataType::U32 | DataType::U64);
+    let signed = T::DATA_TYPE.is_signed();
     let precision = match format {
         Some(float) => float.significand + 1,
         None => 8 * T::DATA_TYPE.size() as u32 - u32::from(signed),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The CPU reference: what every collective yields, to the last bit.
 //!
-//! This file is the specification as a program. It is sequential, handles one element at a time, and shares nothing
-//! with the rooms it judges: it has its own partition, its own arithmetic and its own conversions. Every function
-//! takes the inputs of all ranks (`inputs[r]` is rank r's), and every collective returns the outputs of all ranks.
+//! This file, with the rules on bits in `arithmetic.rs`, is the specification as a program. It is sequential, handles
+//! one element at a time, and shares nothing with the rooms it judges: it has its own partition, its own arithmetic and
+//! its own conversions. Every function takes the inputs of all ranks (`inputs[r]` is rank r's), and every collective
+//! returns the outputs of all ranks.
 //!
 //! The modules below are a kit for tests of one's own collectives: each rank makes the [`inputs`] of all ranks from a
 //! seed, runs the collective on its own, and [`check`](check::check)s its output against this reference.
@@ -20,6 +21,7 @@
 //! # Ok::<(), annulus::reference::check::Difference>(())
 //! ```
 
+mod arithmetic;
 pub mod bits;
 pub mod bounds;
 pub mod check;
@@ -28,6 +30,8 @@ pub mod inputs;
 pub mod strategies;
 
 use half::{bf16, f16};
+
+use arithmetic::{Accumulator, Number};
 
 use crate::element::{Bracketing, DataType, Element, FoldOrder, ReduceOp};
 use crate::error::{Error, Result};
@@ -126,6 +130,8 @@ fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], cou
         DataType::Bf16 => fold_element::<T, bf16>,
         DataType::I8 => fold_element::<T, i8>,
         DataType::U8 => fold_element::<T, u8>,
+        DataType::I16 => fold_element::<T, i16>,
+        DataType::U16 => fold_element::<T, u16>,
         DataType::I32 => fold_element::<T, i32>,
         DataType::U32 => fold_element::<T, u32>,
         DataType::I64 => fold_element::<T, i64>,
@@ -177,97 +183,6 @@ fn complete_bracketing(order: &FoldOrder, chunk: usize, n: usize) -> Result<Brac
         )));
     }
     Ok(bracketing)
-}
-
-// Arithmetic.
-
-/// What a fold carries from contribution to contribution.
-trait Accumulator: Copy {
-    fn combine(op: ReduceOp, left: Self, right: Self) -> Self;
-    fn divide(self, n: usize) -> Self;
-}
-
-macro_rules! float_accumulators {
-    ($($float:ty),*) => {$(
-        impl Accumulator for $float {
-            fn combine(op: ReduceOp, left: Self, right: Self) -> Self {
-                match op {
-                    ReduceOp::Sum | ReduceOp::Avg => left + right,
-                    ReduceOp::Prod => left * right,
-                    ReduceOp::Min | ReduceOp::Max if left.is_nan() || right.is_nan() => <$float>::NAN,
-                    // The zeros compare equal; the sign decides between them.
-                    ReduceOp::Min if left < right || left == right && left.is_sign_negative() => left,
-                    ReduceOp::Max if left > right || left == right && left.is_sign_positive() => left,
-                    ReduceOp::Min | ReduceOp::Max => right,
-                }
-            }
-
-            fn divide(self, n: usize) -> Self {
-                self / n as $float
-            }
-        }
-    )*};
-}
-
-macro_rules! integer_accumulators {
-    ($($integer:ty),*) => {$(
-        impl Accumulator for $integer {
-            fn combine(op: ReduceOp, left: Self, right: Self) -> Self {
-                match op {
-                    ReduceOp::Sum | ReduceOp::Avg => left.wrapping_add(right),
-                    ReduceOp::Prod => left.wrapping_mul(right),
-                    ReduceOp::Min => left.min(right),
-                    ReduceOp::Max => left.max(right),
-                }
-            }
-
-            fn divide(self, n: usize) -> Self {
-                self / n as $integer
-            }
-        }
-    )*};
-}
-
-float_accumulators!(f64, f32);
-integer_accumulators!(i64, u64);
-
-/// How an element becomes an accumulator, and the accumulator the result.
-trait Number: Element {
-    type Accumulator: Accumulator;
-    fn widen(self) -> Self::Accumulator;
-    fn round(result: Self::Accumulator) -> Self;
-}
-
-macro_rules! numbers {
-    ($($number:ty, $accumulator:ty, $widen:expr, $round:expr;)*) => {$(
-        impl Number for $number {
-            type Accumulator = $accumulator;
-
-            fn widen(self) -> $accumulator {
-                $widen(self)
-            }
-
-            fn round(result: $accumulator) -> $number {
-                $round(result)
-            }
-        }
-    )*};
-}
-
-// NaN becomes the canonical one of the type. `half` rounds to nearest even and keeps subnormals; its `const` functions
-// are software on every machine. Integers of every size are carried in 64 bits and cut off once at the end: modulo
-// 2^bits that is the same as wrapping at each step, and for Avg it is the rule.
-numbers! {
-    f64, f64, f64::from, |a: f64| if a.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { a };
-    f32, f32, f32::from, |a: f32| if a.is_nan() { f32::from_bits(0x7fc0_0000) } else { a };
-    f16, f32, f16::to_f32_const, |a: f32| if a.is_nan() { f16::from_bits(0x7e00) } else { f16::from_f32_const(a) };
-    bf16, f32, bf16::to_f32_const, |a: f32| if a.is_nan() { bf16::from_bits(0x7fc0) } else { bf16::from_f32_const(a) };
-    i8, i64, i64::from, |a| a as i8;
-    i32, i64, i64::from, |a| a as i32;
-    i64, i64, i64::from, |a| a;
-    u8, u64, u64::from, |a| a as u8;
-    u32, u64, u64::from, |a| a as u32;
-    u64, u64, u64::from, |a| a;
 }
 
 // Parts and checks.

@@ -10,6 +10,8 @@ macro_rules! for_every_type {
         $function::<bf16>($($argument),*);
         $function::<i8>($($argument),*);
         $function::<u8>($($argument),*);
+        $function::<i16>($($argument),*);
+        $function::<u16>($($argument),*);
         $function::<i32>($($argument),*);
         $function::<u32>($($argument),*);
         $function::<i64>($($argument),*);

@@ -32,7 +32,7 @@ pub struct Args {
     /// allocated: peers map it; plain: any slice
     #[arg(long, value_name = "KIND", default_value = "plain", value_parser = memory)]
     memory: Memory,
-    /// f64, f32, f16, bf16, i8, u8, i32, u32, i64 or u64
+    /// f64, f32, f16, bf16, i8, u8, i16, u16, i32, u32, i64 or u64
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = data_type)]
     dtype: DataType,
     /// sum, prod, min, max or avg
