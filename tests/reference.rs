@@ -7,7 +7,7 @@ use annulus::element::Bracketing;
 use annulus::reference::{self, bits};
 use annulus::{Element, Error, FoldOrder, ReduceOp, bf16, f16};
 
-use ReduceOp::{Avg, Max, Min, Prod, Sum};
+use ReduceOp::{Avg, BitAnd, BitOr, BitXor, Max, Min, Prod, Sum};
 
 /// Folds one element a rank in rank order, and compares the bits.
 #[track_caller]
@@ -148,11 +148,25 @@ fn integer_averages_carry_64_bits_and_truncate() {
     folds::<u64>(Avg, &[u64::MAX, 3], 1); // wraps to 2
 }
 
+#[test]
+fn bitwise_operations_fold_each_bit() {
+    folds::<i8>(BitAnd, &[0xf0, 0xbc, 0xff], 0xb0);
+    folds::<i8>(BitOr, &[0x80, 0x01, 0], 0x81);
+    folds::<u8>(BitXor, &[0xff, 0x0f, 0xaa], 0x5a);
+    folds::<i16>(BitXor, &[0x8001, 0x0001], 0x8000);
+    folds::<u16>(BitAnd, &[0xff0f, 0x0fff], 0x0f0f);
+    folds::<i32>(BitAnd, &[0xffff_ffff, 0x8000_0001], 0x8000_0001);
+    folds::<u32>(BitOr, &[0xf000_0000, 0xf], 0xf000_000f);
+    folds::<i64>(BitXor, &[u64::MAX, 1], u64::MAX - 1);
+    folds::<u64>(BitOr, &[1 << 63, 1 << 31], 1 << 63 | 1 << 31);
+    folds::<u64>(BitAnd, &[5], 5);
+}
+
 /// What all four float types have in common, in terms of one and of the sign, infinity and NaN of the type.
 fn float_rules<T: Element>(one: u64, infinity: u64, nan: u64) {
     let sign = 1 << (8 * T::DATA_TYPE.size() - 1);
     let (signalling, payload) = (infinity | 1, nan | 5);
-    for op in ReduceOp::ALL {
+    for op in ReduceOp::ALL.into_iter().filter(|op| op.applies_to(T::DATA_TYPE)) {
         folds::<T>(op, &[one], one);
         folds::<T>(op, &[sign], sign); // a fold that started from zero would lose the sign
         folds::<T>(op, &[1], 1);
@@ -299,6 +313,10 @@ fn wrong_arguments_are_sentences() {
     );
     refused(reference::broadcast(&two, 2), "the root is rank 2, but there are 2 ranks: give one below 2");
     refused(reference::fold(&given(&[]), Sum, &two), "the given fold order is empty: give at least one bracketing");
+    refused(
+        reference::fold(&rank, BitXor, &two),
+        "the operation bxor does not apply to f32: bitwise operations are of integers only",
+    );
     for (wrong, leaves) in [(vec![0, 0], "[0, 0]"), (vec![1], "[1]"), (vec![0, 1, 2], "[0, 1, 2]"), (vec![], "[]")] {
         refused(
             reference::fold(&FoldOrder::linear(wrong), Sum, &two),

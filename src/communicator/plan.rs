@@ -63,7 +63,7 @@ impl Plan {
         Ok(Plan {
             words: descriptor.words(),
             hash: descriptor.hash(),
-            fold: descriptor.op.map(|op| Fold::new(descriptor.data_type, op, layout.world())),
+            fold: descriptor.op.map(|op| Fold::new(descriptor.data_type, op, layout.world())).transpose()?,
             bytes,
             inline: None,
             own: None,

@@ -2,12 +2,14 @@
 //! What collectives move and fold: element types, operations and fold orders. Pure data; the leaves of the crate.
 
 mod fold_order;
+mod reduce_op;
 
 use std::fmt;
 
 use half::{bf16, f16};
 
 pub use fold_order::{Bracketing, FoldOrder};
+pub use reduce_op::ReduceOp;
 
 /// The type of an element, by the names NCCL and PyTorch users know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,58 +119,6 @@ impl DataType {
 }
 
 impl fmt::Display for DataType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// How contributions are folded into one value.
-///
-/// A fold starts from the first contribution of its order, never from zero. The rules of each operation, the same on
-/// every transport and device:
-///
-/// - integers wrap; f16 and bf16 accumulate in f32 and round once, to nearest even;
-/// - `Min` and `Max` are IEEE 754-2019 minimum and maximum: NaN propagates and -0 < +0;
-/// - `Avg` folds like `Sum`, then divides by the number of ranks in the accumulator type; integer averages accumulate
-///   in 64 bits and truncate towards zero;
-/// - a result that is NaN is stored as the canonical quiet NaN (positive, payload zero).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum ReduceOp {
-    /// The sum.
-    Sum = 0,
-    /// The product.
-    Prod = 1,
-    /// The smallest contribution.
-    Min = 2,
-    /// The largest contribution.
-    Max = 3,
-    /// The sum divided by the number of ranks.
-    Avg = 4,
-}
-
-impl ReduceOp {
-    /// Every operation.
-    pub const ALL: [ReduceOp; 5] = [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Min, ReduceOp::Max, ReduceOp::Avg];
-
-    /// The name: `sum`, `prod`, `min`, `max`, `avg`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            ReduceOp::Sum => "sum",
-            ReduceOp::Prod => "prod",
-            ReduceOp::Min => "min",
-            ReduceOp::Max => "max",
-            ReduceOp::Avg => "avg",
-        }
-    }
-
-    /// The operation of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|op| op.name() == name)
-    }
-}
-
-impl fmt::Display for ReduceOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }

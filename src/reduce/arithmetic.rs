@@ -5,7 +5,7 @@
 //! Everything here is written without branches, lane by lane, so that the compiler turns a loop over lanes into vector
 //! code of whatever width the kernel around it is compiled for. Lanes never mix, so that width cannot change a bit.
 //!
-//! A new operation is a line of `operations!` and one in `kernel::of`; a new element type is a line of `carried!`, or
+//! A new operation is a line of `operations!` and one in `kernel::of` or `kernel::of_integers`; a new element type is a line of `carried!`, or
 //! an implementation of [`Carried`], and a line in `kernel::typed`.
 #![allow(unsafe_code)]
 
@@ -92,6 +92,16 @@ floats! {
     f64: canonical NaN 0x7ff8_0000_0000_0000,
 }
 
+/// An accumulator whose bits can be folded one by one.
+pub(super) trait Integer: Accumulator {
+    /// The bits that both have.
+    fn and(self, other: Self) -> Self;
+    /// The bits that either has.
+    fn or(self, other: Self) -> Self;
+    /// The bits that one of the two has.
+    fn xor(self, other: Self) -> Self;
+}
+
 macro_rules! integers {
     ($($type:ident),* $(,)?) => {$(
         impl Accumulator for $type {
@@ -135,30 +145,47 @@ macro_rules! integers {
                 self
             }
         }
+
+        impl Integer for $type {
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                self & other
+            }
+
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                self | other
+            }
+
+            #[inline(always)]
+            fn xor(self, other: Self) -> Self {
+                self ^ other
+            }
+        }
     )*};
 }
 
 integers! { i8, u8, i16, u16, i32, u32, i64, u64 }
 
 /// How two accumulators become one, and whether the result is divided by the number of ranks.
-pub(super) trait Operation: 'static {
+pub(super) trait Operation<A: Accumulator>: 'static {
     /// Whether finishing divides.
     const DIVIDES: bool;
 
     /// The fold of two accumulators.
-    fn combine<A: Accumulator>(left: A, right: A) -> A;
+    fn combine(left: A, right: A) -> A;
 }
 
 macro_rules! operations {
-    ($($name:ident: $combine:ident, divides: $divides:literal;)*) => {$(
+    ($($name:ident: $combine:ident of $accumulator:ident, divides: $divides:literal;)*) => {$(
         /// The [`ReduceOp`](crate::ReduceOp) of this name.
         pub(super) struct $name;
 
-        impl Operation for $name {
+        impl<A: $accumulator> Operation<A> for $name {
             const DIVIDES: bool = $divides;
 
             #[inline(always)]
-            fn combine<A: Accumulator>(left: A, right: A) -> A {
+            fn combine(left: A, right: A) -> A {
                 left.$combine(right)
             }
         }
@@ -166,11 +193,14 @@ macro_rules! operations {
 }
 
 operations! {
-    Sum: sum, divides: false;
-    Prod: product, divides: false;
-    Min: minimum, divides: false;
-    Max: maximum, divides: false;
-    Avg: sum, divides: true;
+    Sum: sum of Accumulator, divides: false;
+    Prod: product of Accumulator, divides: false;
+    Min: minimum of Accumulator, divides: false;
+    Max: maximum of Accumulator, divides: false;
+    Avg: sum of Accumulator, divides: true;
+    BitAnd: and of Integer, divides: false;
+    BitOr: or of Integer, divides: false;
+    BitXor: xor of Integer, divides: false;
 }
 
 /// An element that folds carry as `A`.

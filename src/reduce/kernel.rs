@@ -9,7 +9,7 @@
 
 use half::{bf16, f16};
 
-use super::arithmetic::{Accumulator, Avg, Carried, Max, Min, Operation, Prod, Sum};
+use super::arithmetic::{Accumulator, Avg, BitAnd, BitOr, BitXor, Carried, Integer, Max, Min, Operation, Prod, Sum};
 use super::instructions::Instructions;
 use super::vectors::{LINE, Portable, Vectors};
 #[cfg(target_arch = "x86_64")]
@@ -20,8 +20,8 @@ use crate::element::{DataType, ReduceOp};
 /// A fold of one type and operation, compiled for one instruction set: sources, destinations, elements, stores, ranks.
 pub(super) type Kernel = unsafe fn(&[Source], &[Destination], usize, Stores, usize);
 
-/// The kernel of a type and operation, compiled for an instruction set.
-pub(super) fn select(instructions: Instructions, data_type: DataType, op: ReduceOp) -> Kernel {
+/// The kernel of a type and operation, compiled for an instruction set; `None` if the operation is not of that type.
+pub(super) fn select(instructions: Instructions, data_type: DataType, op: ReduceOp) -> Option<Kernel> {
     match instructions {
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512 => typed::<x86::Avx512>(data_type, op),
@@ -31,36 +31,61 @@ pub(super) fn select(instructions: Instructions, data_type: DataType, op: Reduce
     }
 }
 
+/// The kernel that copies bytes, by the widest instructions: a fold of one source of integers changes nothing.
+pub(super) fn copying() -> Kernel {
+    match Instructions::best() {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => x86::Avx512::compiled::<u8, u8, Sum, 256>(),
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => x86::Avx2::compiled::<u8, u8, Sum, 256>(),
+        _ => Portable::compiled::<u8, u8, Sum, 256>(),
+    }
+}
+
 /// The kernel of a type and operation for the instruction set `V`.
 ///
 /// A line names the element, the accumulator of all operations but `Avg`, that of `Avg`, and for each of the two the
 /// lanes of a block: four 512-bit registers of accumulators, or eight where elements would else not fill a cache line.
-fn typed<V: Vectors>(data_type: DataType, op: ReduceOp) -> Kernel {
+fn typed<V: Vectors>(data_type: DataType, op: ReduceOp) -> Option<Kernel> {
     match data_type {
         DataType::F64 => of::<V, f64, f64, f64, 32, 32>(op),
         DataType::F32 => of::<V, f32, f32, f32, 64, 64>(op),
         DataType::F16 => of::<V, f16, f32, f32, 64, 64>(op),
         DataType::Bf16 => of::<V, bf16, f32, f32, 64, 64>(op),
-        DataType::I8 => of::<V, i8, i8, i64, 256, 64>(op),
-        DataType::U8 => of::<V, u8, u8, u64, 256, 64>(op),
-        DataType::I16 => of::<V, i16, i16, i64, 128, 32>(op),
-        DataType::U16 => of::<V, u16, u16, u64, 128, 32>(op),
-        DataType::I32 => of::<V, i32, i32, i64, 64, 32>(op),
-        DataType::U32 => of::<V, u32, u32, u64, 64, 32>(op),
-        DataType::I64 => of::<V, i64, i64, i64, 32, 32>(op),
-        DataType::U64 => of::<V, u64, u64, u64, 32, 32>(op),
+        DataType::I8 => of_integers::<V, i8, i8, i64, 256, 64>(op),
+        DataType::U8 => of_integers::<V, u8, u8, u64, 256, 64>(op),
+        DataType::I16 => of_integers::<V, i16, i16, i64, 128, 32>(op),
+        DataType::U16 => of_integers::<V, u16, u16, u64, 128, 32>(op),
+        DataType::I32 => of_integers::<V, i32, i32, i64, 64, 32>(op),
+        DataType::U32 => of_integers::<V, u32, u32, u64, 64, 32>(op),
+        DataType::I64 => of_integers::<V, i64, i64, i64, 32, 32>(op),
+        DataType::U64 => of_integers::<V, u64, u64, u64, 32, 32>(op),
     }
 }
 
+/// The operations of every type.
 fn of<V: Vectors, E: Carried<A> + Carried<W>, A: Accumulator, W: Accumulator, const N: usize, const M: usize>(
     op: ReduceOp,
-) -> Kernel {
-    match op {
+) -> Option<Kernel> {
+    Some(match op {
         ReduceOp::Sum => V::compiled::<E, A, Sum, N>(),
         ReduceOp::Prod => V::compiled::<E, A, Prod, N>(),
         ReduceOp::Min => V::compiled::<E, A, Min, N>(),
         ReduceOp::Max => V::compiled::<E, A, Max, N>(),
         ReduceOp::Avg => V::compiled::<E, W, Avg, M>(),
+        ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor => return None,
+    })
+}
+
+/// Those, and the operations of integers.
+fn of_integers<V: Vectors, E: Carried<A> + Carried<W>, A: Integer, W: Accumulator, const N: usize, const M: usize>(
+    op: ReduceOp,
+) -> Option<Kernel> {
+    match op {
+        ReduceOp::BitAnd => Some(V::compiled::<E, A, BitAnd, N>()),
+        ReduceOp::BitOr => Some(V::compiled::<E, A, BitOr, N>()),
+        ReduceOp::BitXor => Some(V::compiled::<E, A, BitXor, N>()),
+        _ => of::<V, E, A, W, N, M>(op),
     }
 }
 
@@ -69,7 +94,7 @@ fn of<V: Vectors, E: Carried<A> + Carried<W>, A: Accumulator, W: Accumulator, co
 /// # Safety
 /// As [`super::Fold::run`], and the machine has the instructions of `V`.
 #[inline(always)]
-pub(super) unsafe fn fold<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation, const N: usize>(
+pub(super) unsafe fn fold<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>(
     from: &[Source],
     to: &[Destination],
     len: usize,
@@ -98,7 +123,7 @@ pub(super) unsafe fn fold<V: Vectors, E: Carried<A>, A: Accumulator, O: Operatio
 /// # Safety
 /// As [`fold`].
 #[inline(always)]
-unsafe fn pass<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation, const N: usize, const PLAIN: bool>(
+unsafe fn pass<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize, const PLAIN: bool>(
     from: &[Source],
     to: &[Destination],
     len: usize,
@@ -165,7 +190,7 @@ fn to_line<E, A>(destination: &Destination) -> usize {
 /// # Safety
 /// As [`fold`], and `at + N <= len`.
 #[inline(always)]
-unsafe fn block<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation, const N: usize, const PLAIN: bool>(
+unsafe fn block<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize, const PLAIN: bool>(
     from: &[Source],
     to: &[Destination],
     at: usize,
@@ -181,8 +206,8 @@ unsafe fn block<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation, const N
         };
         for source in rest {
             match data::<PLAIN>(source) {
-                (data, Kind::Element) => combine::<O, A, N>(&mut folded, elements::<V, E, A, N>(data, at)),
-                (data, Kind::Accumulator) => combine::<O, A, N>(&mut folded, accumulators::<E, A, N>(data, at)),
+                (data, Kind::Element) => combine::<A, O, N>(&mut folded, elements::<V, E, A, N>(data, at)),
+                (data, Kind::Accumulator) => combine::<A, O, N>(&mut folded, accumulators::<E, A, N>(data, at)),
             }
         }
         // A NaN is canonical in a partial result too, so that partial results have the same bits everywhere.
@@ -245,7 +270,7 @@ unsafe fn accumulators<E: Carried<A>, A: Accumulator, const N: usize>(data: *con
 
 /// Folds `next` into `folded`, lane by lane.
 #[inline(always)]
-fn combine<O: Operation, A: Accumulator, const N: usize>(folded: &mut [A; N], next: [A; N]) {
+fn combine<A: Accumulator, O: Operation<A>, const N: usize>(folded: &mut [A; N], next: [A; N]) {
     for i in 0..N {
         folded[i] = O::combine(folded[i], next[i]);
     }

@@ -70,19 +70,27 @@ pub struct Fold {
 impl Fold {
     /// The fold of `data_type` by `op`. `ranks` is what [`ReduceOp::Avg`] divides by, and matters to it alone; 0 counts
     /// as 1.
-    pub fn new(data_type: DataType, op: ReduceOp, ranks: usize) -> Self {
-        Fold { kernel: kernel::select(Instructions::best(), data_type, op), ranks }
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the operation does not [apply](ReduceOp::applies_to) to the type.
+    pub fn new(data_type: DataType, op: ReduceOp, ranks: usize) -> Result<Self> {
+        Self::resolve(Instructions::best(), data_type, op, ranks)
     }
 
     /// The same fold by an instruction set of one's choice.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if this machine does not have it.
+    /// [`Error::Unsupported`] if this machine does not have it; [`Error::InvalidArgument`] as for [`Fold::new`].
     pub fn with(instructions: Instructions, data_type: DataType, op: ReduceOp, ranks: usize) -> Result<Self> {
         if !instructions.is_available() {
             return Err(Error::unsupported(format!("this machine has no {instructions} instructions")));
         }
-        Ok(Fold { kernel: kernel::select(instructions, data_type, op), ranks })
+        Self::resolve(instructions, data_type, op, ranks)
+    }
+
+    fn resolve(instructions: Instructions, data_type: DataType, op: ReduceOp, ranks: usize) -> Result<Self> {
+        let kernel = kernel::select(instructions, data_type, op).ok_or_else(|| op.inapplicable(data_type))?;
+        Ok(Fold { kernel, ranks })
     }
 
     /// Folds `len` values of each of `from`, in that order, and stores the result to each of `to`: to elements
@@ -110,9 +118,9 @@ pub unsafe fn copy(from: *const u8, to: &[*mut u8], bytes: usize, stores: Stores
         // SAFETY: the caller's promise.
         return unsafe { to.copy_from_nonoverlapping(from, bytes) };
     }
-    // A fold of one source of integers changes nothing. More destinations than this take another pass.
+    // More destinations than this take another pass.
     const TOGETHER: usize = 16;
-    let kernel = kernel::select(Instructions::best(), DataType::U8, ReduceOp::Sum);
+    let kernel = kernel::copying();
     let source = Source { data: from, kind: Kind::Element };
     let mut destinations = [Destination { data: ptr::null_mut(), kind: Kind::Element }; TOGETHER];
     for to in to.chunks(TOGETHER) {
@@ -132,7 +140,7 @@ pub fn instructions() -> &'static str {
 /// Folds the sources, in their order, into `destination`. [`ReduceOp::Avg`] divides by the number of sources.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if there is no source, or a length differs.
+/// [`Error::InvalidArgument`] if there is no source, a length differs, or the operation does not apply to the type.
 pub fn fold<T: Element>(op: ReduceOp, sources: &[&[T]], destination: &mut [T]) -> Result<()> {
     fold_into(op, sources, &mut [destination])
 }
@@ -141,7 +149,8 @@ pub fn fold<T: Element>(op: ReduceOp, sources: &[&[T]], destination: &mut [T]) -
 /// sources.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if there is no source or no destination, or a length differs.
+/// [`Error::InvalidArgument`] if there is no source or no destination, a length differs, or the operation does not apply
+/// to the type.
 pub fn fold_into<T: Element>(op: ReduceOp, sources: &[&[T]], destinations: &mut [&mut [T]]) -> Result<()> {
     let Some(first) = sources.first() else {
         return Err(Error::invalid("fold: there are no sources; a fold needs at least one"));
@@ -160,12 +169,13 @@ pub fn fold_into<T: Element>(op: ReduceOp, sources: &[&[T]], destinations: &mut 
             format!("fold: destination {i} has {} elements and the sources have {len}; all must be equal", to.len());
         return Err(Error::invalid(sentence));
     }
+    let fold = Fold::new(T::DATA_TYPE, op, sources.len())?;
     let from: Vec<Source> =
         sources.iter().map(|source| Source { data: source.as_ptr().cast(), kind: Kind::Element }).collect();
     let to: Vec<Destination> =
         destinations.iter_mut().map(|to| Destination { data: to.as_mut_ptr().cast(), kind: Kind::Element }).collect();
     // SAFETY: each slice has `len` elements; the sources are borrowed and the destinations exclusively borrowed, so
     // that nothing overlaps a destination and nobody else touches it.
-    unsafe { Fold::new(T::DATA_TYPE, op, sources.len()).run(&from, &to, len, Stores::Cached) };
+    unsafe { fold.run(&from, &to, len, Stores::Cached) };
     Ok(())
 }

@@ -27,9 +27,9 @@ macro_rules! instruction_set {
         stream $whole:ident: $stream:ident
     ) => {
         impl Vectors for $set {
-            fn compiled<E: Carried<A>, A: Accumulator, O: Operation, const N: usize>() -> Kernel {
+            fn compiled<E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>() -> Kernel {
                 #[target_feature(enable = $features)]
-                unsafe fn fold<E: Carried<A>, A: Accumulator, O: Operation, const N: usize>(
+                unsafe fn fold<E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>(
                     from: &[Source],
                     to: &[Destination],
                     len: usize,

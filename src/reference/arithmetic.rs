@@ -25,6 +25,7 @@ macro_rules! float_accumulators {
                     ReduceOp::Min if left < right || left == right && left.is_sign_negative() => left,
                     ReduceOp::Max if left > right || left == right && left.is_sign_positive() => left,
                     ReduceOp::Min | ReduceOp::Max => right,
+                    ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor => unreachable!("of integers only"),
                 }
             }
 
@@ -44,6 +45,9 @@ macro_rules! integer_accumulators {
                     ReduceOp::Prod => left.wrapping_mul(right),
                     ReduceOp::Min => left.min(right),
                     ReduceOp::Max => left.max(right),
+                    ReduceOp::BitAnd => left & right,
+                    ReduceOp::BitOr => left | right,
+                    ReduceOp::BitXor => left ^ right,
                 }
             }
 

@@ -14,7 +14,7 @@
 //! - **Prod.** Without underflow, g(n-1) prod |x_i|, as there are n - 1 multiplications. With it, each of them adds at
 //!   most h/2, which later multiplications enlarge at most to h/2 (1 + g(n)) M, where M = prod max(1, |x_i|): together
 //!   E = g(n-1) prod |x_i| + (n-1) h/2 (1 + g(n)) M.
-//! - **Min, Max** do not round: 0.
+//! - **Min, Max and bitwise operations** do not round: 0.
 //! - **The final rounding**, of f16 and bf16, of an accumulator of magnitude at most A + E adds v (A + E) + k/2, where
 //!   A is sum |x_i|, that by n, or prod |x_i|.
 //! - **Integers** wrap, and are exact modulo 2^bits: 0. Their average is cut off by at most (n-1)/n.
@@ -25,7 +25,8 @@ use crate::element::{DataType, ReduceOp};
 /// order.
 ///
 /// `values` are the contributions to one element; each must be one that the type has. Infinite, that is no bound at
-/// all, where a contribution is not finite, where the fold may overflow, and where a 64-bit integer average may wrap.
+/// all, where a contribution is not finite, where the fold may overflow, where a 64-bit integer average may wrap, and
+/// where the operation does not apply to the type.
 /// Integers must be compared modulo 2^bits.
 ///
 /// ```
@@ -37,10 +38,10 @@ use crate::element::{DataType, ReduceOp};
 /// assert!(bound > 1.1e-7 && bound < 1.3e-7); // two additions: 2 x 2^-24 x 1
 /// ```
 pub fn error_bound(op: ReduceOp, data_type: DataType, values: &[f64]) -> f64 {
-    if !values.iter().all(|x| x.is_finite()) {
+    if !values.iter().all(|x| x.is_finite()) || !op.applies_to(data_type) {
         return f64::INFINITY;
     }
-    if matches!(op, ReduceOp::Min | ReduceOp::Max) {
+    if matches!(op, ReduceOp::Min | ReduceOp::Max) || op.is_bitwise() {
         return 0.0;
     }
     let n = values.len().max(1) as f64;

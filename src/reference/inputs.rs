@@ -119,7 +119,8 @@ pub fn cancelling<T: Element>(seed: u64, call: u64, lengths: &[usize]) -> Vec<Ve
 ///   most m as above: the average is b.
 /// - `Prod`: floats are powers of two with exponents of at most (largest exponent) / n; integers are odd, so that no
 ///   factor wipes out the others, and wrap, which is exact modulo 2^bits.
-/// - `Min` and `Max` never round: [`random`].
+/// - `Min`, `Max` and bitwise operations never round: [`random`], but for `BitAnd` and `BitOr`, bits that few ranks
+///   clear or set, so that the result has both.
 ///
 /// Every partial result of `Sum`, `Avg` and float `Prod` is exact in the element type itself, so this also holds for
 /// implementations that round at each step. With 2^p ranks or more (128 of i8, 256 of bf16) partial sums may leave
@@ -171,7 +172,11 @@ pub fn exact<T: Element>(op: ReduceOp, seed: u64, call: u64, lengths: &[usize]) 
             }
             None => own.bits() | 1,
         }),
-        ReduceOp::Min | ReduceOp::Max => random(seed, call, lengths),
+        ReduceOp::BitAnd | ReduceOp::BitOr => each_rank(seed, call, lengths, |own, _, _| {
+            let rare = (0..=n.max(1).ilog2()).fold(u64::MAX, |bits, _| bits & own.bits());
+            if op == ReduceOp::BitAnd { !rare } else { rare }
+        }),
+        ReduceOp::Min | ReduceOp::Max | ReduceOp::BitXor => random(seed, call, lengths),
     }
 }
 

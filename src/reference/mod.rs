@@ -53,8 +53,8 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 ///
-/// `InvalidArgument` if there are no inputs, if their lengths differ, or if the order does not fold each rank exactly
-/// once.
+/// `InvalidArgument` if there are no inputs, if their lengths differ, if the order does not fold each rank exactly once,
+/// or if the operation does not apply to the type.
 pub fn fold<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[impl AsRef<[T]>]) -> Result<Vec<T>> {
     let inputs = equally_long(inputs)?;
     fold_chunks(order, op, &inputs, &partition(inputs[0].len(), inputs.len()))
@@ -123,7 +123,8 @@ pub fn broadcast<T: Element>(inputs: &[impl AsRef<[T]>], root: usize) -> Result<
 
 /// [`fold`] with chunks of these lengths.
 fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], counts: &[usize]) -> Result<Vec<T>> {
-    let fold_element: fn(&Bracketing, ReduceOp, &[T]) -> T = match T::DATA_TYPE {
+    op.check(T::DATA_TYPE)?;
+    let fold_element: fn(&Bracketing, ReduceOp, &[&[T]], usize) -> T = match T::DATA_TYPE {
         DataType::F64 => fold_element::<T, f64>,
         DataType::F32 => fold_element::<T, f32>,
         DataType::F16 => fold_element::<T, f16>,
@@ -141,19 +142,16 @@ fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], cou
     for (chunk, count) in counts.iter().enumerate() {
         let bracketing = complete_bracketing(order, chunk, inputs.len())?;
         let elements = output.len()..output.len() + count;
-        output.extend(elements.map(|element| {
-            let contributions: Vec<T> = inputs.iter().map(|input| input[element]).collect();
-            fold_element(&bracketing, op, &contributions)
-        }));
+        output.extend(elements.map(|element| fold_element(&bracketing, op, inputs, element)));
     }
     Ok(output)
 }
 
 /// One element of the result. `N` is `T` under the name by which the compiler knows its arithmetic.
-fn fold_element<T: Element, N: Number>(bracketing: &Bracketing, op: ReduceOp, contributions: &[T]) -> T {
-    let widened: Vec<_> = contributions.iter().map(|&x| bytemuck::cast::<T, N>(x).widen()).collect();
-    let folded = evaluate(bracketing, op, &widened).expect("a complete bracketing has a contribution");
-    let result = if op == ReduceOp::Avg { folded.divide(contributions.len()) } else { folded };
+fn fold_element<T: Element, N: Number>(order: &Bracketing, op: ReduceOp, inputs: &[&[T]], element: usize) -> T {
+    let widened: Vec<_> = inputs.iter().map(|input| bytemuck::cast::<T, N>(input[element]).widen()).collect();
+    let folded = evaluate(order, op, &widened).expect("a complete bracketing has a contribution");
+    let result = if op == ReduceOp::Avg { folded.divide(inputs.len()) } else { folded };
     bytemuck::cast::<N, T>(N::round(result))
 }
 
