@@ -27,6 +27,7 @@ use annulus::{Communicator, DataType, Element, Error, FoldOrder, ReduceOp, Share
 use butterfly::Butterfly;
 use pairwise::pairwise;
 use ranks::{everywhere, full, processes, threads};
+use types::all_operations;
 use zero_two_one::ZeroTwoOne;
 
 /// Bytes of a contribution that ride in the entry record.
@@ -44,7 +45,7 @@ enum What {
 
 impl What {
     fn all() -> Vec<What> {
-        let folds = ReduceOp::ALL.into_iter().flat_map(|op| [What::AllReduce(op), What::ReduceScatter(op)]);
+        let folds = all_operations().into_iter().flat_map(|op| [What::AllReduce(op), What::ReduceScatter(op)]);
         folds.chain([What::AllGather, What::Broadcast, What::Barrier]).collect()
     }
 
@@ -618,6 +619,8 @@ fn invalid_arguments_post_nothing() {
                 refused(comm.all_reduce_in_place(&mut [0.0_f32; 3000], ReduceOp::BitAnd), float_bits);
                 refused(comm.reduce_scatter(&[0.0_f32; 2], &mut [0.0], ReduceOp::BitAnd), float_bits);
                 refused(comm.execute(&verified, &[1.0; 2], &mut two, Some(ReduceOp::BitAnd)), float_bits);
+                let factor = ReduceOp::PreMulSum(2.into());
+                refused(comm.all_reduce_in_place(&mut two, factor), "premul_sum(2) does not apply to f32");
                 refused(comm.all_gather(&one, &mut [0.0; 3]), "recv has 3 elements");
                 refused(comm.all_gather_in_place(&mut [0.0_f32; 3]), "a multiple of 2");
                 refused(comm.broadcast_in_place(&mut two, 2), "no rank 2");

@@ -7,7 +7,7 @@ use annulus::element::Bracketing;
 use annulus::reference::{self, bits};
 use annulus::{Element, Error, FoldOrder, ReduceOp, bf16, f16};
 
-use ReduceOp::{Avg, BitAnd, BitOr, BitXor, Max, Min, Prod, Sum};
+use ReduceOp::{Avg, BitAnd, BitOr, BitXor, Max, Min, PreMulSum, Prod, Sum};
 
 /// Folds one element a rank in rank order, and compares the bits.
 #[track_caller]
@@ -160,6 +160,25 @@ fn bitwise_operations_fold_each_bit() {
     folds::<i64>(BitXor, &[u64::MAX, 1], u64::MAX - 1);
     folds::<u64>(BitOr, &[1 << 63, 1 << 31], 1 << 63 | 1 << 31);
     folds::<u64>(BitAnd, &[5], 5);
+}
+
+#[test]
+fn premultiplied_sums_round_each_product() {
+    let third = PreMulSum((1.0 / 3.0).into());
+    folds::<f64>(third, &[0x4008_0000_0000_0000], 0x3ff0_0000_0000_0000); // 3 x 0.333.. rounds to 1
+    folds::<f32>(third, &[0x4040_0000, 0x4040_0000], 0x4000_0000);
+    // The factor is rounded to f32 once, not to the element: 0.1 in f32 is 0x3dcccccd, in f16 0x2e66, in bf16 0x3dcd.
+    folds::<f32>(PreMulSum(0.1.into()), &[0x3f80_0000], 0x3dcc_cccd);
+    folds::<f16>(PreMulSum(0.1.into()), &[0x6400, 0x6400], 0x5a66); // 204.8: twice f16's own 0.1 x 1024 is 204.75
+    folds::<bf16>(PreMulSum(2.0.into()), &[0x3f80, 0x4000, 0x4040], 0x4140);
+    folds::<f32>(PreMulSum((-0.0).into()), &[0x3f80_0000], 0x8000_0000);
+    folds::<f32>(PreMulSum(0.0.into()), &[0x7f80_0000, 0x3f80_0000], 0x7fc0_0000);
+    folds::<f32>(PreMulSum(1e300.into()), &[0x3f80_0000], 0x7f80_0000); // infinite in f32
+    folds::<i8>(PreMulSum(3.into()), &[100, 1], 47); // 303 - 256
+    folds::<i16>(PreMulSum((-1).into()), &[0x8000], 0x8000);
+    folds::<u16>(PreMulSum((-1).into()), &[1, 2], 0xfffd);
+    folds::<i32>(PreMulSum((1_i64 << 32 | 5).into()), &[2], 10);
+    folds::<u64>(PreMulSum((-1).into()), &[u64::MAX, 5], u64::MAX - 3);
 }
 
 /// What all four float types have in common, in terms of one and of the sign, infinity and NaN of the type.
@@ -316,6 +335,10 @@ fn wrong_arguments_are_sentences() {
     refused(
         reference::fold(&rank, BitXor, &two),
         "the operation bxor does not apply to f32: bitwise operations are of integers only",
+    );
+    refused(
+        reference::reduce_scatter(&rank, PreMulSum(1.into()), &two, &[1, 1]),
+        "the operation premul_sum(1) does not apply to f32: its factor must be a floating-point number, as 2.0",
     );
     for (wrong, leaves) in [(vec![0, 0], "[0, 0]"), (vec![1], "[1]"), (vec![0, 1, 2], "[0, 1, 2]"), (vec![], "[]")] {
         refused(

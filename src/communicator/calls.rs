@@ -363,8 +363,8 @@ impl Calls {
         if let Some(Running { loaded, .. }) = operation.running.take() {
             state.base += loaded.resources.advance;
             let plan = self.plans.get(operation.plan);
-            let (call, kind, bytes, stamps) = (operation.call, plan.words[0], plan.bytes, operation.stamps);
-            self.history.push(Recorded { call, kind, bytes, loaded, stamps });
+            let (call, bytes, stamps) = (operation.call, plan.bytes, operation.stamps);
+            self.history.push(Recorded { call, bytes, loaded, stamps });
         }
         match operation.parked.take() {
             Some(Parked { completion, buffers }) => completion.put(result.map(|()| buffers)),

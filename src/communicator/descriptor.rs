@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::element::{DataType, ReduceOp};
+use crate::element::{DataType, Factor, ReduceOp};
 use crate::error::Error;
 use crate::schedule::{Collective, NAMES};
 use crate::transport::page::DESCRIPTOR;
@@ -27,10 +27,11 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// As words, all of which count.
     pub fn words(&self) -> [u64; DESCRIPTOR] {
-        let op = self.op.map_or(0, |op| op as u64 + 1);
+        let op = self.op.map_or(0, |op| op.number().into());
+        let factor = if let Some(ReduceOp::PreMulSum(factor)) = self.op { factor.bits() } else { 0 };
         let kind = self.collective as u64 | (self.data_type as u64) << 8 | op << 16 | u64::from(self.in_place) << 24;
         let mut words = [0; DESCRIPTOR];
-        let all = [kind | u64::from(self.algorithm) << 32, self.count as u64, self.root as u64, self.program];
+        let all = [kind | u64::from(self.algorithm) << 32, self.count as u64, self.root as u64, self.program, factor];
         words.iter_mut().zip(all).for_each(|(word, value)| *word = value);
         words
     }
@@ -43,18 +44,20 @@ impl Descriptor {
         })
     }
 
-    /// What the first word says, if it is one.
-    pub fn kind(word: u64) -> Option<(Collective, DataType, Option<ReduceOp>)> {
+    /// What is called, of which type and with which operation.
+    fn kind(words: &[u64; DESCRIPTOR]) -> Option<(Collective, DataType, Option<ReduceOp>)> {
+        let word = words[0];
         let collective = Collective::ALL.into_iter().find(|c| *c as u64 == word & 0xff)?;
         let data_type = DataType::ALL.into_iter().find(|t| *t as u64 == word >> 8 & 0xff)?;
-        let op = ReduceOp::ALL.into_iter().find(|op| *op as u64 + 1 == word >> 16 & 0xff);
+        // The kind of a factor is the type's: a call with another is refused before it is posted.
+        let op = ReduceOp::from_number((word >> 16) as u8, Factor::from_bits(data_type.is_float(), words[4]));
         Some((collective, data_type, op))
     }
 
     /// The call as a user would write it.
     pub fn sentence(words: &[u64; DESCRIPTOR]) -> String {
         let kind = words[0];
-        let Some((collective, data_type, op)) = Self::kind(kind) else {
+        let Some((collective, data_type, op)) = Self::kind(words) else {
             return "something this version does not know".into();
         };
         if collective == Collective::Barrier {

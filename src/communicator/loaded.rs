@@ -12,6 +12,10 @@ use crate::transport::page::{FLAGS, INLINE};
 /// A program and where its shared memory lies in a region (in the payload of entry records, if it carries the entry).
 pub(crate) struct Loaded {
     pub name: String,
+    /// What it does, of which elements, and with which operation.
+    pub collective: Collective,
+    pub data_type: DataType,
+    pub op: Option<ReduceOp>,
     pub access: Access,
     /// Copies into the rank's own payload, before the entry. Empty unless the program carries the entry.
     pub before: Vec<Step>,
@@ -85,6 +89,9 @@ impl Loaded {
         }
         let mut loaded = Loaded {
             name: name.to_owned(),
+            collective: target.collective,
+            data_type: target.data_type,
+            op: target.op,
             access,
             before: Vec::new(),
             steps: program.steps,

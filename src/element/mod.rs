@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What collectives move and fold: element types, operations and fold orders. Pure data; the leaves of the crate.
 
+mod factor;
 mod fold_order;
 mod reduce_op;
 
@@ -8,6 +9,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
+pub use factor::Factor;
 pub use fold_order::{Bracketing, FoldOrder};
 pub use reduce_op::ReduceOp;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::DataType;
+use super::{DataType, Factor};
 use crate::error::{Error, Result};
 
 /// How contributions are folded into one value.
@@ -16,30 +16,45 @@ use crate::error::{Error, Result};
 /// - `Avg` folds like `Sum`, then divides by the number of ranks in the accumulator type; integer averages accumulate
 ///   in 64 bits and truncate towards zero;
 /// - `BitAnd`, `BitOr` and `BitXor` (PyTorch's `BAND`, `BOR` and `BXOR`) are of integers only;
+/// - `PreMulSum` (NCCL's and PyTorch's) multiplies in the accumulator type, rounds the product to it, then folds like
+///   `Sum`; its factor is a floating-point number for floats and an integer for integers;
 /// - a result that is NaN is stored as the canonical quiet NaN (positive, payload zero).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
 pub enum ReduceOp {
     /// The sum.
-    Sum = 0,
+    Sum,
     /// The product.
-    Prod = 1,
+    Prod,
     /// The smallest contribution.
-    Min = 2,
+    Min,
     /// The largest contribution.
-    Max = 3,
+    Max,
     /// The sum divided by the number of ranks.
-    Avg = 4,
+    Avg,
     /// The bits that all contributions have; integers only.
-    BitAnd = 5,
+    BitAnd,
     /// The bits that any contribution has; integers only.
-    BitOr = 6,
+    BitOr,
     /// The bits that an odd number of contributions have; integers only.
-    BitXor = 7,
+    BitXor,
+    /// The sum of all contributions, each multiplied by this factor, which is the same on all ranks.
+    ///
+    /// ```
+    /// use annulus::{ReduceOp, run};
+    ///
+    /// let sums = run(2, |comm| {
+    ///     let mut value = [comm.rank() as f32 + 1.0];
+    ///     comm.all_reduce_in_place(&mut value, ReduceOp::PreMulSum(0.5.into()))?;
+    ///     Ok(value[0])
+    /// })?;
+    /// assert_eq!(sums, [1.5; 2]);
+    /// # Ok::<(), annulus::Error>(())
+    /// ```
+    PreMulSum(Factor),
 }
 
 impl ReduceOp {
-    /// Every operation.
+    /// Every operation without a parameter: all but `PreMulSum`.
     pub const ALL: [ReduceOp; 8] = [
         ReduceOp::Sum,
         ReduceOp::Prod,
@@ -51,7 +66,7 @@ impl ReduceOp {
         ReduceOp::BitXor,
     ];
 
-    /// The name: `sum`, `prod`, `min`, `max`, `avg`, `band`, `bor`, `bxor`.
+    /// The name: `sum`, `prod`, `min`, `max`, `avg`, `band`, `bor`, `bxor`, `premul_sum`.
     pub const fn name(self) -> &'static str {
         match self {
             ReduceOp::Sum => "sum",
@@ -62,12 +77,33 @@ impl ReduceOp {
             ReduceOp::BitAnd => "band",
             ReduceOp::BitOr => "bor",
             ReduceOp::BitXor => "bxor",
+            ReduceOp::PreMulSum(_) => "premul_sum",
         }
     }
 
-    /// The operation of that name.
+    /// The operation of that name, if it has no parameter.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|op| op.name() == name)
+    }
+
+    /// The number by which ranks name the operation to one another, from 1. Numbers are never given anew.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            ReduceOp::Sum => 1,
+            ReduceOp::Prod => 2,
+            ReduceOp::Min => 3,
+            ReduceOp::Max => 4,
+            ReduceOp::Avg => 5,
+            ReduceOp::BitAnd => 6,
+            ReduceOp::BitOr => 7,
+            ReduceOp::BitXor => 8,
+            ReduceOp::PreMulSum(_) => 9,
+        }
+    }
+
+    /// The operation of that number; `factor` is what it multiplies by, if it does.
+    pub(crate) fn from_number(number: u8, factor: Factor) -> Option<Self> {
+        Self::ALL.into_iter().chain([ReduceOp::PreMulSum(factor)]).find(|op| op.number() == number)
     }
 
     /// Whether it is an operation on bits.
@@ -77,7 +113,10 @@ impl ReduceOp {
 
     /// Whether elements of this type can be folded so.
     pub const fn applies_to(self, data_type: DataType) -> bool {
-        !(self.is_bitwise() && data_type.is_float())
+        match self {
+            ReduceOp::PreMulSum(factor) => factor.is_float() == data_type.is_float(),
+            _ => !(self.is_bitwise() && data_type.is_float()),
+        }
     }
 
     /// Fails where the operation does not [apply](ReduceOp::applies_to).
@@ -94,14 +133,20 @@ impl ReduceOp {
 
     /// What [`ReduceOp::check`] says of a type to which the operation does not apply.
     pub(crate) fn inapplicable(self, data_type: DataType) -> Error {
-        Error::invalid(format!(
-            "the operation {self} does not apply to {data_type}: bitwise operations are of integers only"
-        ))
+        let reason = match self {
+            ReduceOp::PreMulSum(factor) if factor.is_float() => "its factor must be an integer, as 2",
+            ReduceOp::PreMulSum(_) => "its factor must be a floating-point number, as 2.0",
+            _ => "bitwise operations are of integers only",
+        };
+        Error::invalid(format!("the operation {self} does not apply to {data_type}: {reason}"))
     }
 }
 
 impl fmt::Display for ReduceOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            ReduceOp::PreMulSum(factor) => f.pad(&format!("premul_sum({factor:?})")),
+            _ => f.pad(self.name()),
+        }
     }
 }

@@ -9,7 +9,9 @@
 
 use half::{bf16, f16};
 
-use super::arithmetic::{Accumulator, Avg, BitAnd, BitOr, BitXor, Carried, Integer, Max, Min, Operation, Prod, Sum};
+use super::arithmetic::{
+    Accumulator, Avg, BitAnd, BitOr, BitXor, Carried, Integer, Max, Min, Operand, Operation, PreMulSum, Prod, Sum,
+};
 use super::instructions::Instructions;
 use super::vectors::{LINE, Portable, Vectors};
 #[cfg(target_arch = "x86_64")]
@@ -17,8 +19,9 @@ use super::x86;
 use super::{Destination, Kind, Source, Stores};
 use crate::element::{DataType, ReduceOp};
 
-/// A fold of one type and operation, compiled for one instruction set: sources, destinations, elements, stores, ranks.
-pub(super) type Kernel = unsafe fn(&[Source], &[Destination], usize, Stores, usize);
+/// A fold of one type and operation, compiled for one instruction set: sources, destinations, elements, stores, and the
+/// operation's [`Operand`].
+pub(super) type Kernel = unsafe fn(&[Source], &[Destination], usize, Stores, u64);
 
 /// The kernel of a type and operation, compiled for an instruction set; `None` if the operation is not of that type.
 pub(super) fn select(instructions: Instructions, data_type: DataType, op: ReduceOp) -> Option<Kernel> {
@@ -73,6 +76,7 @@ fn of<V: Vectors, E: Carried<A> + Carried<W>, A: Accumulator, W: Accumulator, co
         ReduceOp::Min => V::compiled::<E, A, Min, N>(),
         ReduceOp::Max => V::compiled::<E, A, Max, N>(),
         ReduceOp::Avg => V::compiled::<E, W, Avg, M>(),
+        ReduceOp::PreMulSum(_) => V::compiled::<E, A, PreMulSum, N>(),
         ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor => return None,
     })
 }
@@ -99,7 +103,7 @@ pub(super) unsafe fn fold<V: Vectors, E: Carried<A>, A: Accumulator, O: Operatio
     to: &[Destination],
     len: usize,
     stores: Stores,
-    ranks: usize,
+    operand: u64,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -107,9 +111,9 @@ pub(super) unsafe fn fold<V: Vectors, E: Carried<A>, A: Accumulator, O: Operatio
             [a @ Source { kind: Kind::Element, .. }, b @ Source { kind: Kind::Element, .. }]
                 if to.iter().all(|to| to.kind == Kind::Element) =>
             {
-                pass::<V, E, A, O, N, true>(&[a, b], to, len, stores, ranks);
+                pass::<V, E, A, O, N, true>(&[a, b], to, len, stores, operand);
             }
-            _ => pass::<V, E, A, O, N, false>(from, to, len, stores, ranks),
+            _ => pass::<V, E, A, O, N, false>(from, to, len, stores, operand),
         }
     }
     if stores == Stores::Streaming {
@@ -128,9 +132,9 @@ unsafe fn pass<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, const
     to: &[Destination],
     len: usize,
     stores: Stores,
-    ranks: usize,
+    operand: u64,
 ) {
-    let divisor = Divisor::new(ranks);
+    let scalars = Scalars::new(operand);
     // First up to where a cache line of the first destination begins. Only whole lines can be streamed (to destinations
     // that are elsewhere in their lines, stores are cached), and a vector store that touches two lines costs two, which
     // a fold of more than a few blocks notices.
@@ -143,33 +147,34 @@ unsafe fn pass<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, const
         // SAFETY: each block ends at or before `end`, and that is at most `len`.
         unsafe {
             while end - at >= N {
-                block::<V, E, A, O, N, PLAIN>(from, to, at, stores, divisor);
+                block::<V, E, A, O, N, PLAIN>(from, to, at, stores, scalars);
                 at += N;
             }
             while end - at >= SHORT {
-                block::<V, E, A, O, SHORT, PLAIN>(from, to, at, stores, divisor);
+                block::<V, E, A, O, SHORT, PLAIN>(from, to, at, stores, scalars);
                 at += SHORT;
             }
             while at < end {
-                block::<V, E, A, O, 1, PLAIN>(from, to, at, stores, divisor);
+                block::<V, E, A, O, 1, PLAIN>(from, to, at, stores, scalars);
                 at += 1;
             }
         }
     }
 }
 
-/// What an average divides by.
+/// The operand, as whatever the operation takes it for.
 #[derive(Clone, Copy)]
-struct Divisor<A> {
+struct Scalars<A> {
     divisor: A,
     reciprocal: Option<A>,
+    factor: A,
 }
 
-impl<A: Accumulator> Divisor<A> {
+impl<A: Accumulator> Scalars<A> {
     #[inline(always)]
-    fn new(ranks: usize) -> Self {
-        let divisor = A::divisor(ranks);
-        Divisor { divisor, reciprocal: A::reciprocal(divisor) }
+    fn new(operand: u64) -> Self {
+        let divisor = A::divisor(operand);
+        Scalars { divisor, reciprocal: A::reciprocal(divisor), factor: A::factor(operand) }
     }
 }
 
@@ -195,19 +200,23 @@ unsafe fn block<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, cons
     to: &[Destination],
     at: usize,
     stores: Stores,
-    divisor: Divisor<A>,
+    scalars: Scalars<A>,
 ) {
     // SAFETY: a source has `len` values of its kind, a destination has room for them, and `at + N <= len`.
     unsafe {
         let Some((first, rest)) = from.split_first() else { return };
         let mut folded = match data::<PLAIN>(first) {
-            (data, Kind::Element) => elements::<V, E, A, N>(data, at),
+            (data, Kind::Element) => contributions::<V, E, A, O, N>(data, at, scalars.factor),
             (data, Kind::Accumulator) => accumulators::<E, A, N>(data, at),
         };
         for source in rest {
             match data::<PLAIN>(source) {
-                (data, Kind::Element) => combine::<A, O, N>(&mut folded, elements::<V, E, A, N>(data, at)),
-                (data, Kind::Accumulator) => combine::<A, O, N>(&mut folded, accumulators::<E, A, N>(data, at)),
+                (data, Kind::Element) => {
+                    combine::<A, O, N>(&mut folded, contributions::<V, E, A, O, N>(data, at, scalars.factor));
+                }
+                (data, Kind::Accumulator) => {
+                    combine::<A, O, N>(&mut folded, accumulators::<E, A, N>(data, at));
+                }
             }
         }
         // A NaN is canonical in a partial result too, so that partial results have the same bits everywhere.
@@ -216,11 +225,11 @@ unsafe fn block<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, cons
             partial[i] = folded[i].canonical();
         }
         let mut finished = partial;
-        if O::DIVIDES {
+        if O::OPERAND == Operand::Divides {
             for i in 0..N {
-                finished[i] = match divisor.reciprocal {
+                finished[i] = match scalars.reciprocal {
                     Some(reciprocal) => folded[i].product(reciprocal),
-                    None => folded[i].quotient(divisor.divisor),
+                    None => folded[i].quotient(scalars.divisor),
                 }
                 .canonical();
             }
@@ -248,14 +257,24 @@ fn data<const PLAIN: bool>(source: &Source) -> (*const u8, Kind) {
     }
 }
 
-/// Elements `at .. at + N`, as accumulators.
+/// Elements `at .. at + N`, as accumulators, multiplied if the operation does that.
 ///
 /// # Safety
 /// They are readable, and the machine has the instructions of `V`.
 #[inline(always)]
-unsafe fn elements<V: Vectors, E: Carried<A>, A: Accumulator, const N: usize>(data: *const u8, at: usize) -> [A; N] {
+unsafe fn contributions<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>(
+    data: *const u8,
+    at: usize,
+    factor: A,
+) -> [A; N] {
     // SAFETY: the caller's promise.
-    unsafe { E::widen::<V, N>(data.cast::<E>().add(at).cast::<[E; N]>().read_unaligned()) }
+    let mut lanes = unsafe { E::widen::<V, N>(data.cast::<E>().add(at).cast::<[E; N]>().read_unaligned()) };
+    if O::OPERAND == Operand::Multiplies {
+        for i in 0..N {
+            lanes[i] = lanes[i].product(factor);
+        }
+    }
+    lanes
 }
 
 /// Accumulators `at .. at + N`, dealt as elements are.

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 pub enum Kind {
     /// Elements of the call's data type.
     Element,
-    /// Values of the type in which the call accumulates, [`DataType::accumulator`]: not divided, not rounded.
+    /// Values of the type in which the call accumulates, [`DataType::accumulator`]: multiplied, not divided, not rounded.
     Accumulator,
 }
 
@@ -64,7 +64,8 @@ pub enum Stores {
 #[derive(Debug, Clone, Copy)]
 pub struct Fold {
     kernel: Kernel,
-    ranks: usize,
+    /// What the operation divides or multiplies by.
+    operand: u64,
 }
 
 impl Fold {
@@ -89,13 +90,22 @@ impl Fold {
     }
 
     fn resolve(instructions: Instructions, data_type: DataType, op: ReduceOp, ranks: usize) -> Result<Self> {
+        op.check(data_type)?;
         let kernel = kernel::select(instructions, data_type, op).ok_or_else(|| op.inapplicable(data_type))?;
-        Ok(Fold { kernel, ranks })
+        let operand = match op {
+            ReduceOp::PreMulSum(factor) => match (factor.as_f64(), data_type.accumulator(op)) {
+                (Some(factor), DataType::F32) => u64::from((factor as f32).to_bits()),
+                _ => factor.bits(),
+            },
+            _ => ranks as u64,
+        };
+        Ok(Fold { kernel, operand })
     }
 
     /// Folds `len` values of each of `from`, in that order, and stores the result to each of `to`: to elements
     /// finished, that is divided if the operation is `Avg`, and rounded once; to accumulators neither divided nor
-    /// rounded. Any NaN is canonical. Without sources nothing is stored.
+    /// rounded. `PreMulSum` multiplies the elements among the sources; accumulators it takes as multiplied. Any NaN is
+    /// canonical. Without sources nothing is stored.
     ///
     /// # Safety
     /// Each of `from` is readable and each of `to` is writable for `len` values of its kind, and no one else writes the
@@ -104,7 +114,7 @@ impl Fold {
     pub unsafe fn run(&self, from: &[Source], to: &[Destination], len: usize, stores: Stores) {
         let _environment = DefaultEnvironment::enter();
         // SAFETY: the caller's promise; the machine has the instructions of a kernel that was selected.
-        unsafe { (self.kernel)(from, to, len, stores, self.ranks) }
+        unsafe { (self.kernel)(from, to, len, stores, self.operand) }
     }
 }
 

@@ -34,10 +34,10 @@ macro_rules! instruction_set {
                     to: &[Destination],
                     len: usize,
                     stores: Stores,
-                    ranks: usize,
+                    operand: u64,
                 ) {
                     // SAFETY: the caller's promise; the instructions of the set are those of this function.
-                    unsafe { kernel::fold::<$set, E, A, O, N>(from, to, len, stores, ranks) }
+                    unsafe { kernel::fold::<$set, E, A, O, N>(from, to, len, stores, operand) }
                 }
                 fold::<E, A, O, N>
             }

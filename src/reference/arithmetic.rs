@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use crate::element::{Element, ReduceOp};
+use crate::element::{Element, Factor, ReduceOp};
 
 /// What a fold carries from contribution to contribution.
 pub(super) trait Accumulator: Copy {
@@ -11,6 +11,8 @@ pub(super) trait Accumulator: Copy {
     fn combine(op: ReduceOp, left: Self, right: Self) -> Self;
     /// The average of `n` contributions whose sum this is.
     fn divide(self, n: usize) -> Self;
+    /// A contribution times a factor of its kind, which is first rounded, or cut off, to this type.
+    fn multiply(self, factor: Factor) -> Self;
 }
 
 macro_rules! float_accumulators {
@@ -18,7 +20,7 @@ macro_rules! float_accumulators {
         impl Accumulator for $float {
             fn combine(op: ReduceOp, left: Self, right: Self) -> Self {
                 match op {
-                    ReduceOp::Sum | ReduceOp::Avg => left + right,
+                    ReduceOp::Sum | ReduceOp::Avg | ReduceOp::PreMulSum(_) => left + right,
                     ReduceOp::Prod => left * right,
                     ReduceOp::Min | ReduceOp::Max if left.is_nan() || right.is_nan() => <$float>::NAN,
                     // The zeros compare equal; the sign decides between them.
@@ -32,6 +34,10 @@ macro_rules! float_accumulators {
             fn divide(self, n: usize) -> Self {
                 self / n as $float
             }
+
+            fn multiply(self, factor: Factor) -> Self {
+                self * factor.as_f64().expect("the operation applies to floats") as $float
+            }
         }
     )*};
 }
@@ -41,7 +47,7 @@ macro_rules! integer_accumulators {
         impl Accumulator for $integer {
             fn combine(op: ReduceOp, left: Self, right: Self) -> Self {
                 match op {
-                    ReduceOp::Sum | ReduceOp::Avg => left.wrapping_add(right),
+                    ReduceOp::Sum | ReduceOp::Avg | ReduceOp::PreMulSum(_) => left.wrapping_add(right),
                     ReduceOp::Prod => left.wrapping_mul(right),
                     ReduceOp::Min => left.min(right),
                     ReduceOp::Max => left.max(right),
@@ -53,6 +59,10 @@ macro_rules! integer_accumulators {
 
             fn divide(self, n: usize) -> Self {
                 self / n as $integer
+            }
+
+            fn multiply(self, factor: Factor) -> Self {
+                self.wrapping_mul(factor.as_i64().expect("the operation applies to integers") as $integer)
             }
         }
     )*};

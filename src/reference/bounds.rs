@@ -14,6 +14,8 @@
 //! - **Prod.** Without underflow, g(n-1) prod |x_i|, as there are n - 1 multiplications. With it, each of them adds at
 //!   most h/2, which later multiplications enlarge at most to h/2 (1 + g(n)) M, where M = prod max(1, |x_i|): together
 //!   E = g(n-1) prod |x_i| + (n-1) h/2 (1 + g(n)) M.
+//! - **PreMulSum.** With the factor f, each product is off by at most two roundings, the factor's own and that of the
+//!   product, each of which may underflow: E = g(n+1) |f| sum |x_i| + h (1 + g(n)) (n + sum |x_i|).
 //! - **Min, Max and bitwise operations** do not round: 0.
 //! - **The final rounding**, of f16 and bf16, of an accumulator of magnitude at most A + E adds v (A + E) + k/2, where
 //!   A is sum |x_i|, that by n, or prod |x_i|.
@@ -68,6 +70,12 @@ pub fn error_bound(op: ReduceOp, data_type: DataType, values: &[f64]) -> f64 {
         ReduceOp::Avg => {
             let error = gamma(n - 1.0) * sum;
             (sum / n, sum, error / n + accumulator.roundoff * (sum + error) / n + accumulator.smallest)
+        }
+        ReduceOp::PreMulSum(factor) => {
+            let factor = factor.as_f64().map_or(f64::NAN, f64::abs);
+            let underflow = accumulator.smallest * (1.0 + gamma(n)) * (n + sum);
+            // A factor that overflows does so even where all contributions are zero.
+            (factor * sum, factor.max(factor * sum), gamma(n + 1.0) * factor * sum + underflow)
         }
         _ => (sum, sum, gamma(n - 1.0) * sum),
     };

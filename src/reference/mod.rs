@@ -39,8 +39,8 @@ use crate::error::{Error, Result};
 /// The fold of all inputs: element e of chunk c by the bracketing that `order` has for chunk c.
 ///
 /// The inputs have one length, which is dealt to as many chunks as there are ranks: contiguous, in order, as even as
-/// can be, the longer ones first. Each element is widened to the accumulator type, folded from the first contribution
-/// of its bracketing on, divided if `op` is `Avg`, and rounded once; a fold of a single contribution too.
+/// can be, the longer ones first. Each element is widened to the accumulator type, multiplied if `op` is `PreMulSum`, folded
+/// from the first contribution of its bracketing on, divided if `op` is `Avg`, and rounded once; a fold of a single contribution too.
 ///
 /// ```
 /// use annulus::{FoldOrder, ReduceOp, reference};
@@ -149,7 +149,11 @@ fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], cou
 
 /// One element of the result. `N` is `T` under the name by which the compiler knows its arithmetic.
 fn fold_element<T: Element, N: Number>(order: &Bracketing, op: ReduceOp, inputs: &[&[T]], element: usize) -> T {
-    let widened: Vec<_> = inputs.iter().map(|input| bytemuck::cast::<T, N>(input[element]).widen()).collect();
+    let widened = inputs.iter().map(|input| bytemuck::cast::<T, N>(input[element]).widen());
+    let widened: Vec<_> = match op {
+        ReduceOp::PreMulSum(factor) => widened.map(|contribution| contribution.multiply(factor)).collect(),
+        _ => widened.collect(),
+    };
     let folded = evaluate(order, op, &widened).expect("a complete bracketing has a contribution");
     let result = if op == ReduceOp::Avg { folded.divide(inputs.len()) } else { folded };
     bytemuck::cast::<N, T>(N::round(result))

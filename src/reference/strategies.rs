@@ -26,16 +26,21 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{bits, inputs};
-use crate::element::{Bracketing, DataType, Element, FoldOrder, ReduceOp};
+use crate::element::{Bracketing, DataType, Element, Factor, FoldOrder, ReduceOp};
 
 /// Any element type.
 pub fn data_type() -> impl Strategy<Value = DataType> {
     select(&DataType::ALL[..])
 }
 
-/// Any operation that applies to this type.
+/// Any operation that applies to this type, with any factor if it has one.
 pub fn reduce_op(data_type: DataType) -> impl Strategy<Value = ReduceOp> {
-    select(ReduceOp::ALL.into_iter().filter(|op| op.applies_to(data_type)).collect::<Vec<_>>())
+    let all: Vec<ReduceOp> = ReduceOp::ALL.into_iter().filter(|op| op.applies_to(data_type)).collect();
+    let factor = any::<i64>().prop_map(move |value| match data_type.is_float() {
+        true => Factor::from(value as f64 / 2_f64.powi(60)),
+        false => Factor::from(value),
+    });
+    prop_oneof![8 => select(all), 1 => factor.prop_map(ReduceOp::PreMulSum)]
 }
 
 /// A number of ranks, from 1 to `largest` (at least 1).
