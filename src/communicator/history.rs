@@ -25,6 +25,7 @@ impl Recorded {
             collective: self.loaded.collective,
             data_type: self.loaded.data_type,
             op: self.loaded.op,
+            operator: self.loaded.operator.map(|operator| operator.name()),
             bytes: self.bytes,
             algorithm: self.loaded.name.clone(),
             path: "schedule",

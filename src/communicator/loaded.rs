@@ -4,6 +4,7 @@
 //! Everything that depends on the layout and the element type alone is settled here, so that a call only patches
 //! pointers and the base of its flags. What is checked here, the executor relies on.
 
+use super::operator::Signature;
 use crate::element::{DataType, ReduceOp};
 use crate::error::{Error, Result};
 use crate::schedule::{Access, Buffer, Collective, Entry, Layout, Place, Program, Resources, Step};
@@ -16,6 +17,7 @@ pub(crate) struct Loaded {
     pub collective: Collective,
     pub data_type: DataType,
     pub op: Option<ReduceOp>,
+    pub operator: Option<Signature>,
     pub access: Access,
     /// Copies into the rank's own payload, before the entry. Empty unless the program carries the entry.
     pub before: Vec<Step>,
@@ -45,6 +47,7 @@ pub(crate) struct Target<'a> {
     pub layout: &'a Layout,
     pub data_type: DataType,
     pub op: Option<ReduceOp>,
+    pub operator: Option<Signature>,
 }
 
 impl Loaded {
@@ -92,6 +95,7 @@ impl Loaded {
             collective: target.collective,
             data_type: target.data_type,
             op: target.op,
+            operator: target.operator,
             access,
             before: Vec::new(),
             steps: program.steps,
@@ -151,7 +155,7 @@ impl Loaded {
             }
             Step::Fold { from, to, len } => {
                 !from.is_empty()
-                    && target.op.is_some()
+                    && (target.op.is_some() || target.operator.is_some())
                     && from.iter().chain(to).all(|place| self.is_inside(place, *len, last, target))
             }
             Step::Signal { flag, .. } => *flag < self.resources.flags,

@@ -270,8 +270,8 @@ unsafe fn contributions<V: Vectors, E: Carried<A>, A: Accumulator, O: Operation<
     // SAFETY: the caller's promise.
     let mut lanes = unsafe { E::widen::<V, N>(data.cast::<E>().add(at).cast::<[E; N]>().read_unaligned()) };
     if O::OPERAND == Operand::Multiplies {
-        for i in 0..N {
-            lanes[i] = lanes[i].product(factor);
+        for lane in &mut lanes {
+            *lane = lane.product(factor);
         }
     }
     lanes

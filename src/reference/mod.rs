@@ -60,6 +60,36 @@ pub fn fold<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[impl AsRef<[T
     fold_chunks(order, op, &inputs, &partition(inputs[0].len(), inputs.len()))
 }
 
+/// The same with a function of one's own, as [`Operator`](crate::Operator) takes it: `f(a, b)` folds `b` into `a`. It is
+/// given one element at a time, and its results are carried as they are.
+///
+/// ```
+/// use annulus::{FoldOrder, reference};
+///
+/// let append = |a: &mut [u64], b: &[u64]| a[0] = 10 * a[0] + b[0];
+/// assert_eq!(reference::fold_with(&FoldOrder::Rank, &[[1], [2], [3]], append)?, [123]);
+/// # Ok::<(), annulus::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`fold`], of a function that applies to every type.
+pub fn fold_with<T: Element>(
+    order: &FoldOrder,
+    inputs: &[impl AsRef<[T]>],
+    f: impl Fn(&mut [T], &[T]),
+) -> Result<Vec<T>> {
+    let inputs = equally_long(inputs)?;
+    let combine = |mut left: T, right: T| {
+        f(std::slice::from_mut(&mut left), std::slice::from_ref(&right));
+        left
+    };
+    let counts = partition(inputs[0].len(), inputs.len());
+    each_element(order, &inputs, &counts, |bracketing, contributions| {
+        evaluate(bracketing, contributions, &combine).expect("a complete bracketing has a contribution")
+    })
+}
+
 /// Every rank's output is the [`fold`] of all inputs.
 ///
 /// # Errors
@@ -124,7 +154,7 @@ pub fn broadcast<T: Element>(inputs: &[impl AsRef<[T]>], root: usize) -> Result<
 /// [`fold`] with chunks of these lengths.
 fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], counts: &[usize]) -> Result<Vec<T>> {
     op.check(T::DATA_TYPE)?;
-    let fold_element: fn(&Bracketing, ReduceOp, &[&[T]], usize) -> T = match T::DATA_TYPE {
+    let fold_element: fn(&Bracketing, ReduceOp, &[T]) -> T = match T::DATA_TYPE {
         DataType::F64 => fold_element::<T, f64>,
         DataType::F32 => fold_element::<T, f32>,
         DataType::F16 => fold_element::<T, f16>,
@@ -138,34 +168,48 @@ fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], cou
         DataType::I64 => fold_element::<T, i64>,
         DataType::U64 => fold_element::<T, u64>,
     };
+    each_element(order, inputs, counts, |bracketing, contributions| fold_element(bracketing, op, contributions))
+}
+
+/// Every element of the result: `fold` is given its bracketing and the ranks' contributions to it.
+fn each_element<T: Element>(
+    order: &FoldOrder,
+    inputs: &[&[T]],
+    counts: &[usize],
+    fold: impl Fn(&Bracketing, &[T]) -> T,
+) -> Result<Vec<T>> {
     let mut output = Vec::with_capacity(inputs[0].len());
+    let mut contributions = Vec::with_capacity(inputs.len());
     for (chunk, count) in counts.iter().enumerate() {
         let bracketing = complete_bracketing(order, chunk, inputs.len())?;
-        let elements = output.len()..output.len() + count;
-        output.extend(elements.map(|element| fold_element(&bracketing, op, inputs, element)));
+        for element in output.len()..output.len() + count {
+            contributions.clear();
+            contributions.extend(inputs.iter().map(|input| input[element]));
+            output.push(fold(&bracketing, &contributions));
+        }
     }
     Ok(output)
 }
 
 /// One element of the result. `N` is `T` under the name by which the compiler knows its arithmetic.
-fn fold_element<T: Element, N: Number>(order: &Bracketing, op: ReduceOp, inputs: &[&[T]], element: usize) -> T {
-    let widened = inputs.iter().map(|input| bytemuck::cast::<T, N>(input[element]).widen());
+fn fold_element<T: Element, N: Number>(order: &Bracketing, op: ReduceOp, contributions: &[T]) -> T {
+    let widened = contributions.iter().map(|&contribution| bytemuck::cast::<T, N>(contribution).widen());
     let widened: Vec<_> = match op {
         ReduceOp::PreMulSum(factor) => widened.map(|contribution| contribution.multiply(factor)).collect(),
         _ => widened.collect(),
     };
-    let folded = evaluate(order, op, &widened).expect("a complete bracketing has a contribution");
-    let result = if op == ReduceOp::Avg { folded.divide(inputs.len()) } else { folded };
+    let folded = evaluate(order, &widened, &|left, right| Accumulator::combine(op, left, right));
+    let folded = folded.expect("a complete bracketing has a contribution");
+    let result = if op == ReduceOp::Avg { folded.divide(contributions.len()) } else { folded };
     bytemuck::cast::<N, T>(N::round(result))
 }
 
 /// The folded contributions, children from left to right. `None` for a fold of nothing.
-fn evaluate<A: Accumulator>(bracketing: &Bracketing, op: ReduceOp, contributions: &[A]) -> Option<A> {
+fn evaluate<A: Copy>(bracketing: &Bracketing, contributions: &[A], combine: &impl Fn(A, A) -> A) -> Option<A> {
     match bracketing {
         Bracketing::Leaf(rank) => Some(contributions[*rank]),
         Bracketing::Fold(children) => {
-            let values = children.iter().filter_map(|child| evaluate(child, op, contributions));
-            values.reduce(|left, right| A::combine(op, left, right))
+            children.iter().filter_map(|child| evaluate(child, contributions, combine)).reduce(combine)
         }
     }
 }
