@@ -5,8 +5,8 @@
 //! Everything here is written without branches, lane by lane, so that the compiler turns a loop over lanes into vector
 //! code of whatever width the kernel around it is compiled for. Lanes never mix, so that width cannot change a bit.
 //!
-//! A new operation is a line of `operations!` and one in `kernel::of` or `kernel::of_integers`; a new element type is a line of `carried!`, or
-//! an implementation of [`Carried`], and a line in `kernel::typed`.
+//! A new operation is a line of `operations!` and one in `kernel::of` or `kernel::of_bits`; a new element type is a line
+//! of `carried!`, or an implementation of [`Carried`], and a line in `kernel::typed`.
 #![allow(unsafe_code)]
 
 use half::{bf16, f16};

@@ -50,20 +50,21 @@ pub(super) fn copying() -> Kernel {
 /// A line names the element, the accumulator of all operations but `Avg`, that of `Avg`, and for each of the two the
 /// lanes of a block: four 512-bit registers of accumulators, or eight where elements would else not fill a cache line.
 fn typed<V: Vectors>(data_type: DataType, op: ReduceOp) -> Option<Kernel> {
-    match data_type {
+    let of_every_type = match data_type {
         DataType::F64 => of::<V, f64, f64, f64, 32, 32>(op),
         DataType::F32 => of::<V, f32, f32, f32, 64, 64>(op),
         DataType::F16 => of::<V, f16, f32, f32, 64, 64>(op),
         DataType::Bf16 => of::<V, bf16, f32, f32, 64, 64>(op),
-        DataType::I8 => of_integers::<V, i8, i8, i64, 256, 64>(op),
-        DataType::U8 => of_integers::<V, u8, u8, u64, 256, 64>(op),
-        DataType::I16 => of_integers::<V, i16, i16, i64, 128, 32>(op),
-        DataType::U16 => of_integers::<V, u16, u16, u64, 128, 32>(op),
-        DataType::I32 => of_integers::<V, i32, i32, i64, 64, 32>(op),
-        DataType::U32 => of_integers::<V, u32, u32, u64, 64, 32>(op),
-        DataType::I64 => of_integers::<V, i64, i64, i64, 32, 32>(op),
-        DataType::U64 => of_integers::<V, u64, u64, u64, 32, 32>(op),
-    }
+        DataType::I8 => of::<V, i8, i8, i64, 256, 64>(op),
+        DataType::U8 => of::<V, u8, u8, u64, 256, 64>(op),
+        DataType::I16 => of::<V, i16, i16, i64, 128, 32>(op),
+        DataType::U16 => of::<V, u16, u16, u64, 128, 32>(op),
+        DataType::I32 => of::<V, i32, i32, i64, 64, 32>(op),
+        DataType::U32 => of::<V, u32, u32, u64, 64, 32>(op),
+        DataType::I64 => of::<V, i64, i64, i64, 32, 32>(op),
+        DataType::U64 => of::<V, u64, u64, u64, 32, 32>(op),
+    };
+    of_every_type.or_else(|| bitwise::<V>(data_type, op))
 }
 
 /// The operations of every type.
@@ -81,15 +82,23 @@ fn of<V: Vectors, E: Carried<A> + Carried<W>, A: Accumulator, W: Accumulator, co
     })
 }
 
-/// Those, and the operations of integers.
-fn of_integers<V: Vectors, E: Carried<A> + Carried<W>, A: Integer, W: Accumulator, const N: usize, const M: usize>(
-    op: ReduceOp,
-) -> Option<Kernel> {
+/// The operations of integers alone, for which an integer's size is all that matters.
+fn bitwise<V: Vectors>(data_type: DataType, op: ReduceOp) -> Option<Kernel> {
+    match data_type {
+        DataType::I8 | DataType::U8 => of_bits::<V, u8, 256>(op),
+        DataType::I16 | DataType::U16 => of_bits::<V, u16, 128>(op),
+        DataType::I32 | DataType::U32 => of_bits::<V, u32, 64>(op),
+        DataType::I64 | DataType::U64 => of_bits::<V, u64, 32>(op),
+        DataType::F64 | DataType::F32 | DataType::F16 | DataType::Bf16 => None,
+    }
+}
+
+fn of_bits<V: Vectors, E: Integer + Carried<E>, const N: usize>(op: ReduceOp) -> Option<Kernel> {
     match op {
-        ReduceOp::BitAnd => Some(V::compiled::<E, A, BitAnd, N>()),
-        ReduceOp::BitOr => Some(V::compiled::<E, A, BitOr, N>()),
-        ReduceOp::BitXor => Some(V::compiled::<E, A, BitXor, N>()),
-        _ => of::<V, E, A, W, N, M>(op),
+        ReduceOp::BitAnd => Some(V::compiled::<E, E, BitAnd, N>()),
+        ReduceOp::BitOr => Some(V::compiled::<E, E, BitOr, N>()),
+        ReduceOp::BitXor => Some(V::compiled::<E, E, BitXor, N>()),
+        _ => None,
     }
 }
 
