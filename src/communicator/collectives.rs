@@ -41,7 +41,8 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the lengths differ, and the failures of every collective.
+    /// `InvalidArgument` if the lengths differ or the operation does not [apply](ReduceOp::applies_to) to the type, and
+    /// the failures of every collective.
     pub fn all_reduce<T: Element>(&self, send: &[T], recv: &mut [T], op: ReduceOp) -> Result<()> {
         self.engine.block(self.all_reduce_call(send, recv, Some(op))?)
     }
@@ -56,7 +57,8 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if `send` is not `world_size` times as long as `recv`, and the failures of every collective.
+    /// `InvalidArgument` if `send` is not `world_size` times as long as `recv` or the operation does not apply to the
+    /// type, and the failures of every collective.
     pub fn reduce_scatter<T: Element>(&self, send: &[T], recv: &mut [T], op: ReduceOp) -> Result<()> {
         self.engine.block(self.reduce_scatter_call(send, recv, Some(op))?)
     }
@@ -65,7 +67,8 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the length is no multiple of `world_size`, and the failures of every collective.
+    /// `InvalidArgument` if the length is no multiple of `world_size` or the operation does not apply to the type, and
+    /// the failures of every collective.
     pub fn reduce_scatter_in_place<T: Element>(&self, buffer: &mut [T], op: ReduceOp) -> Result<()> {
         self.engine.block(self.reduce_scatter_in_place_call(buffer, Some(op))?)
     }
