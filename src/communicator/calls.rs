@@ -124,7 +124,7 @@ impl Calls {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        if self.transport.page(0).poisoned_by().is_some() {
+        if self.transport.root().poisoned_by().is_some() {
             return Err(self.fail(Error::Aborted("the communicator failed".into())));
         }
         Ok(())
@@ -176,7 +176,7 @@ impl Calls {
         state.epoch += 1;
         state.finished = None;
         let known = self.plans.get(plan);
-        let record = transport.page(rank).channels[channel].record(state.epoch);
+        let record = transport.channel(rank, channel).record(state.epoch);
         let mut arrival = Arrival { hash: known.hash, ..Arrival::default() };
         if let Some(inline) = &known.inline {
             state.addresses.inputs[rank] = call.input.data;
@@ -233,7 +233,7 @@ impl Calls {
         let transport = &*self.transport;
         if operation.running.is_none() {
             while operation.seen < transport.world() {
-                let record = transport.page(operation.seen).channels[channel].record(state.epoch);
+                let record = transport.channel(operation.seen, channel).record(state.epoch);
                 if !record.has_entered(state.epoch) {
                     let awaited = Awaited::Entry(operation.seen);
                     return self.blocked(channel, awaited);
@@ -309,7 +309,7 @@ impl Calls {
         let (rank, world) = (transport.rank(), transport.world());
         let state = &mut self.channels[channel];
         let Some(operation) = state.operation.as_mut() else { return Err(Poll::Moved) };
-        let record = |rank: usize| transport.page(rank).channels[channel].record(state.epoch);
+        let record = |rank: usize| transport.channel(rank, channel).record(state.epoch);
         let plan = self.plans.get_mut(operation.plan);
         operation.stamps.last_arrived = operation.stamps.arrived;
         operation.stamps.last_rank = rank;
@@ -385,7 +385,7 @@ impl Calls {
         }
         state.operation = None;
         let next = self.next_channel();
-        self.transport.page(self.transport.rank()).channels[next].record(self.channels[next].epoch + 1).expect();
+        self.transport.channel(self.transport.rank(), next).record(self.channels[next].epoch + 1).expect();
     }
 
     /// Poisons the communicator (unless it is) and ends every call in flight with the failure that all ranks return.
@@ -434,7 +434,7 @@ impl Calls {
                     return;
                 }
                 let (transport, epoch) = (&*self.transport, self.channels[channel].epoch);
-                let ready = || awaited.is_there(transport, channel, epoch) || transport.page(0).poisoned_by().is_some();
+                let ready = || awaited.is_there(transport, channel, epoch) || transport.root().poisoned_by().is_some();
                 transport.page(transport.rank()).sleep(&transport.bed(), LONGEST_SLEEP, ready);
             }
         }
@@ -509,7 +509,7 @@ impl Calls {
         let (transport, epoch) = (&*self.transport, self.channels[channel].epoch);
         match awaited {
             Awaited::Flag { rank, flag, value } => {
-                transport.page(transport.rank()).channels[channel].note_awaited(rank, flag, value);
+                transport.channel(transport.rank(), channel).note_awaited(rank, flag, value);
                 vec![rank]
             }
             Awaited::Entry(_) => (0..transport.world())
@@ -522,9 +522,9 @@ impl Calls {
     fn at_fault(&self, channel: usize, missing: &[usize]) -> Vec<usize> {
         let transport = &*self.transport;
         let keeper = |rank: usize| {
-            let (next, flag, value) = transport.page(rank).channels[channel].noted_awaited();
+            let (next, flag, value) = transport.channel(rank, channel).noted_awaited();
             let waits =
-                next < transport.world() && !transport.page(next).channels[channel].has_reached_noted(flag, value);
+                next < transport.world() && !transport.channel(next, channel).has_reached_noted(flag, value);
             waits.then_some(next)
         };
         // No verified program has ranks that wait for one another; whatever the pages say, this comes to an end.

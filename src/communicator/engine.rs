@@ -176,7 +176,7 @@ impl Engine {
                 if let Some(awaited) = awaited.filter(|awaited| !awaited.is_empty()) {
                     let own = self.transport.page(self.transport.rank());
                     let ready = || {
-                        self.transport.page(0).poisoned_by().is_some()
+                        self.transport.root().poisoned_by().is_some()
                             || awaited
                                 .iter()
                                 .any(|(channel, epoch, what)| what.is_there(&*self.transport, *channel, *epoch))

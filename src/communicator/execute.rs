@@ -80,8 +80,8 @@ impl Awaited {
     /// Whether what was awaited has come.
     pub fn is_there(&self, transport: &dyn Transport, channel: usize, epoch: u64) -> bool {
         match *self {
-            Awaited::Entry(rank) => transport.page(rank).channels[channel].record(epoch).has_entered(epoch),
-            Awaited::Flag { rank, flag, value } => transport.page(rank).channels[channel].has_reached(flag, value),
+            Awaited::Entry(rank) => transport.channel(rank, channel).record(epoch).has_entered(epoch),
+            Awaited::Flag { rank, flag, value } => transport.channel(rank, channel).has_reached(flag, value),
         }
     }
 }
@@ -119,7 +119,7 @@ pub(crate) struct Execution<'a> {
 
 impl Execution<'_> {
     fn own_channel(&self) -> &Channel {
-        &self.transport.page(self.transport.rank()).channels[self.channel]
+        &self.transport.channel(self.transport.rank(), self.channel)
     }
 
     /// Does the next piece.
@@ -205,7 +205,7 @@ impl Execution<'_> {
             Step::Wait { rank, flag, value, stride } => {
                 let (flag, value) = (*flag as usize, self.value(*value, *stride, segment));
                 // At the base nothing is awaited; the flag itself may be lower, where earlier calls did not use it.
-                if value == self.base || self.transport.page(*rank).channels[self.channel].has_reached(flag, value) {
+                if value == self.base || self.transport.channel(*rank, self.channel).has_reached(flag, value) {
                     Went::On
                 } else {
                     Went::Blocked(Awaited::Flag { rank: *rank, flag, value })
@@ -245,7 +245,7 @@ impl Execution<'_> {
         }
         let transport = self.transport;
         let own: &Page = transport.page(transport.rank());
-        if !own.open_window(transport.page(0)) {
+        if !own.open_window(transport.root()) {
             return None;
         }
         let _open = OpenWindow(own);

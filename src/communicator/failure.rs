@@ -63,7 +63,7 @@ impl Reporter {
     }
 
     fn root(&self) -> &Page {
-        self.transport.page(0)
+        self.transport.root()
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `threads` | ranks are threads of one process: an address is an address |
 //! | `shm` | ranks are processes: memory lives in segments that all map |
 //! | `rendezvous` | how processes meet; `star`: the exchange of bytes and descriptors through one of them |
+//! | `pair` | what messages from one rank to another go through |
 //! | `memory` `doorbell` | allocation, and sleeping on a word |
 
 pub(crate) mod doorbell;
@@ -15,6 +16,7 @@ mod entry;
 mod flags;
 pub(crate) mod memory;
 pub(crate) mod page;
+pub(crate) mod pair;
 pub mod rendezvous;
 #[cfg(target_os = "linux")]
 pub mod shm;
@@ -32,7 +34,7 @@ pub(crate) use entry::Arrival;
 
 use crate::error::{Cause, Result};
 use memory::Memory;
-use page::Page;
+use page::{Channel, Page};
 
 /// Shared scratch of a rank and channel, for the slots of staged schedules. All of a rank's regions together stay
 /// below the megabyte that a communicator may cost, and in a second-level cache.
@@ -54,6 +56,25 @@ pub(crate) trait Transport: Send + Sync {
 
     /// A rank's page.
     fn page(&self, rank: usize) -> &Page;
+
+    /// The page whose `poison` is the communicator's.
+    fn root(&self) -> &Page {
+        self.page(0)
+    }
+
+    /// A rank's entries and flags in the calls of a channel.
+    fn channel(&self, rank: usize, channel: usize) -> &Channel {
+        &self.page(rank).channels[channel]
+    }
+
+    /// What users know a rank as.
+    fn title(&self, rank: usize) -> usize {
+        rank
+    }
+
+    /// Rank `rank`'s memory for messages from one rank to another, of both of which this rank is one and `rank` is one:
+    /// [`pair::BYTES`], zeroed when it is first asked for and the same ever after.
+    fn pair_memory(&self, rank: usize, from: usize, to: usize) -> Result<NonNull<u8>>;
 
     /// The first byte of a rank's [`REGION`] for a channel.
     fn region(&self, rank: usize, channel: usize) -> NonNull<u8>;

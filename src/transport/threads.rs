@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::doorbell::Scope;
 use super::memory::Memory;
 use super::page::{CHANNELS, Page, presence};
-use super::{REGION, Transport};
+use super::{REGION, Transport, pair};
 use crate::error::{Cause, Error, Result};
 use crate::sync::Ordering::{Acquire, Release};
 
@@ -25,6 +25,8 @@ struct World {
     /// Communicators that are being made from this one, by the call that makes them and their first rank here, with the
     /// number of ranks yet to fetch them.
     children: Mutex<HashMap<(u64, usize), Unfetched>>,
+    /// Each rank's memory for messages, by the rank, the sender and the receiver.
+    pairs: Mutex<HashMap<[usize; 3], Memory>>,
     /// Memory that any rank may look at as long as the world exists.
     lasting: Mutex<Vec<Memory>>,
 }
@@ -39,6 +41,7 @@ impl World {
             regions: Memory::from_heap(ranks * CHANNELS * REGION)?,
             roomy,
             children: Mutex::default(),
+            pairs: Mutex::default(),
             lasting: Mutex::default(),
         })
     }
@@ -75,6 +78,15 @@ impl Transport for Threads {
 
     fn page(&self, rank: usize) -> &Page {
         &self.world.pages[rank]
+    }
+
+    fn pair_memory(&self, rank: usize, from: usize, to: usize) -> Result<NonNull<u8>> {
+        let mut pairs = self.world.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = pairs.get(&[rank, from, to]) {
+            return Ok(memory.data());
+        }
+        let memory = Memory::from_heap(pair::BYTES)?;
+        Ok(pairs.entry([rank, from, to]).or_insert(memory).data())
     }
 
     fn region(&self, rank: usize, channel: usize) -> NonNull<u8> {

@@ -44,10 +44,17 @@ impl Own {
 
     /// Zeroed pages that hold `bytes`, to be given back with [`Own::free`] or never.
     pub fn take(&self, bytes: usize) -> Result<Range<usize>> {
-        let range = self.arena().allocate(bytes.max(1)).ok_or_else(|| {
+        self.take_with_room(bytes, 0)
+    }
+
+    /// The same, and after them `room` bytes of addresses, to be committed by parts when they are needed.
+    pub fn take_with_room(&self, bytes: usize, room: usize) -> Result<Range<usize>> {
+        let bytes = bytes.max(1).next_multiple_of(page_size());
+        let range = self.arena().allocate(bytes.saturating_add(room)).ok_or_else(|| {
             Error::system(format_args!("allocating {bytes} bytes of shared memory"), "the segment has no room left")
         })?;
-        self.segment.commit(range.clone()).inspect_err(|_| self.arena().free(range.clone()))?;
+        let committed = self.segment.commit(range.start..range.start + bytes);
+        committed.inspect_err(|_| self.arena().free(range.clone()))?;
         Ok(range)
     }
 

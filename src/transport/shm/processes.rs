@@ -4,7 +4,9 @@
 //! A *host* is what the processes share once: the segments and the signs of life, by the ranks of the first
 //! communicator, called *places* here. A communicator is a control block, the page and then the regions, in the segment
 //! of each of its ranks, so a further one, of all ranks or of some, costs a control block and no new meeting. A name is
-//! an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer.
+//! an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer. After each
+//! control block there are addresses for the rank's messages to and from each of the others, committed when the first is
+//! sent: since they lie where all ranks know, nothing has to be agreed on then.
 #![allow(unsafe_code)] // pages and regions live in mapped memory
 
 use std::ptr::NonNull;
@@ -23,7 +25,7 @@ use crate::transport::doorbell::Scope;
 use crate::transport::memory::Memory;
 use crate::transport::page::{CHANNELS, Page, presence};
 use crate::transport::rendezvous::Rendezvous;
-use crate::transport::{REGION, Transport, default_timeout};
+use crate::transport::{REGION, Transport, default_timeout, pair};
 
 /// What the processes of one world share.
 struct Host {
@@ -33,8 +35,8 @@ struct Host {
     peers: Vec<Option<Segment>>,
     liveness: Liveness,
     roomy: bool,
-    /// Control blocks of communicators that this rank has left and others perhaps not yet.
-    left: Mutex<Vec<Blocks>>,
+    /// Control blocks of communicators that this rank has left and others perhaps not yet, and how much its own takes.
+    left: Mutex<Vec<(Blocks, usize)>>,
     _pulse: Pulse,
 }
 
@@ -55,6 +57,8 @@ struct Processes {
     host: Arc<Host>,
     rank: usize,
     blocks: Blocks,
+    /// Bytes of this rank's control block with all that comes after it.
+    taken: usize,
 }
 
 /// Bytes of a control block: the page, then the regions, from a page boundary on.
@@ -63,7 +67,16 @@ fn regions_at() -> usize {
 }
 
 fn block_bytes() -> usize {
-    regions_at() + CHANNELS * REGION
+    (regions_at() + CHANNELS * REGION).next_multiple_of(page_size())
+}
+
+fn pair_bytes() -> usize {
+    pair::BYTES.next_multiple_of(page_size())
+}
+
+/// Bytes of addresses for the messages of a rank of a communicator of `world` ranks.
+fn room(world: usize) -> usize {
+    2 * world * pair_bytes()
 }
 
 /// What ranks tell each other when they meet: the size of the segment, the timeout and the cores that they may use.
@@ -114,7 +127,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transp
     let capacity = segment::Segment::capacity(world);
     let own = Own::new(Segment::create("annulus", capacity)?);
     // The first control block is the first thing in every segment.
-    let block = own.take(block_bytes())?;
+    let block = own.take_with_room(block_bytes(), room(world))?;
     let hello = Hello { capacity: capacity as u64, timeout, cores: cores() };
     let hellos = rendezvous.all_gather(&hello.to_bytes(), deadline)?;
     let hellos: Vec<Hello> =
@@ -146,7 +159,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transp
         _pulse: pulse,
     };
     let blocks = (0..world).map(|place| Block { place, offset: block.start }).collect();
-    Ok((Arc::new(Processes { host: Arc::new(host), rank, blocks }), hellos[0].timeout))
+    Ok((Arc::new(Processes { host: Arc::new(host), rank, blocks, taken: block.len() }), hellos[0].timeout))
 }
 
 impl Host {
@@ -171,14 +184,14 @@ impl Host {
 
     /// Gives back the control blocks of communicators that everybody has left.
     fn sweep(&self) {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).retain(|blocks| {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).retain(|(blocks, taken)| {
             // Acquire: their last looks at this rank's block came before they left.
             let gone = |block: &Block| {
                 self.page(*block).presence.load(Acquire) != presence::HERE || self.liveness.dead(block.place)
             };
             let over = blocks.iter().all(gone);
             if let Some(own) = blocks.iter().find(|block| over && block.place == self.place) {
-                self.own.free(own.offset..own.offset + block_bytes().next_multiple_of(page_size()));
+                self.own.free(own.offset..own.offset + taken);
             }
             !over
         });
@@ -200,6 +213,19 @@ impl Transport for Processes {
 
     fn page(&self, rank: usize) -> &Page {
         self.host.page(self.blocks[rank])
+    }
+
+    fn pair_memory(&self, rank: usize, from: usize, to: usize) -> Result<NonNull<u8>> {
+        let Block { place, offset } = self.blocks[rank];
+        let other = if rank == from { to } else { from };
+        let index = 2 * other + usize::from(rank == from);
+        let range = offset + block_bytes() + index * pair_bytes()..offset + block_bytes() + (index + 1) * pair_bytes();
+        // Whoever comes first commits it: the other's memory too, in which this rank will look and copy.
+        let segment = self.host.peers[place].as_ref().unwrap_or(self.host.own.segment());
+        segment.commit(range.clone())?;
+        self.host.address(place, range.start, range.len()).ok_or_else(|| {
+            Error::system("preparing for messages", format!("rank {rank}'s memory for them is not where it should be"))
+        })
     }
 
     fn region(&self, rank: usize, channel: usize) -> NonNull<u8> {
@@ -265,14 +291,15 @@ impl Transport for Processes {
 
     fn prepare(&self) -> Result<u64> {
         self.host.sweep();
-        Ok(self.host.own.take(block_bytes())?.start as u64)
+        // How many ranks the new communicator has is not known yet; no more than this one.
+        Ok(self.host.own.take_with_room(block_bytes(), room(self.world()))?.start as u64)
     }
 
     fn join(&self, _call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>> {
         let mut blocks = Vec::with_capacity(members.len());
         for &(rank, token) in members {
             let (place, offset) = (self.blocks[rank].place, token as usize);
-            if self.host.address(place, offset, block_bytes()).is_none() || !offset.is_multiple_of(page_size()) {
+            if self.host.address(place, offset, block_bytes() + room(members.len())).is_none() || !offset.is_multiple_of(page_size()) {
                 let named = format!("rank {rank} named memory that it does not have");
                 return Err(Error::system("making a further communicator", named));
             }
@@ -281,7 +308,8 @@ impl Transport for Processes {
         let Some(rank) = blocks.iter().position(|block| block.place == self.host.place) else {
             return Err(Error::invalid(format!("rank {} is no member of what it joins", self.rank)));
         };
-        Ok(Arc::new(Processes { host: self.host.clone(), rank, blocks: blocks.into() }))
+        let taken = block_bytes() + room(self.world());
+        Ok(Arc::new(Processes { host: self.host.clone(), rank, blocks: blocks.into(), taken }))
     }
 
     fn leave(&self, panicking: bool) {
@@ -289,7 +317,8 @@ impl Transport for Processes {
         self.page(self.rank).presence.store(word, Release);
         // After a failure a stopped peer may still write here when it wakes, so the block is not used again.
         if self.page(0).poisoned_by().is_none() {
-            self.host.left.lock().unwrap_or_else(PoisonError::into_inner).push(self.blocks.clone());
+            let left = (self.blocks.clone(), self.taken);
+            self.host.left.lock().unwrap_or_else(PoisonError::into_inner).push(left);
         }
     }
 
