@@ -97,6 +97,7 @@ const UNSAFE: &[&str] = &[
     "src/tensor/product.rs",
     "src/transport/memory.rs",
     "src/transport/page.rs",
+    "src/transport/pair.rs",
     "src/transport/shm/processes.rs",
     "src/transport/shm/segment.rs",
 ];

@@ -27,6 +27,8 @@ use crate::transport::{Arrival, Transport};
 
 /// What a rank calls, as the typed face hands it on.
 pub(crate) struct Call<'a> {
+    /// Which of the engine's lanes it is numbered in.
+    pub lane: usize,
     pub descriptor: Descriptor,
     pub verified: Option<&'a Verified>,
     /// The function of an operation of one's own.
@@ -112,6 +114,10 @@ impl Calls {
             lists: Lists::default(),
             history: History::default(),
         }
+    }
+
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
     }
 
     /// The channel of the next call.
@@ -325,9 +331,11 @@ impl Calls {
         }
         if !agreed {
             let call = operation.call;
-            let sentences: Vec<String> =
-                (0..world).map(|peer| Descriptor::sentence(&record(peer).descriptor())).collect();
-            let error = self.fail(descriptor::mismatch(call, &sentences));
+            let descriptors: Vec<_> = (0..world).map(|peer| record(peer).descriptor()).collect();
+            let error = self.fail(match self.transport.is_pair() {
+                true => descriptor::message_mismatch(call, [transport.title(0), transport.title(1)], &descriptors),
+                false => descriptor::mismatch(call, &descriptors),
+            });
             return Err(Poll::Done(Err(error)));
         }
         let (buffers, records) = ((operation.input, operation.output), (0..world).map(record));
@@ -473,19 +481,24 @@ impl Calls {
             return Ok(());
         }
         let plan = self.plans.get(operation.plan);
-        let sentence = Descriptor::sentence(&plan.words);
-        let (call, own) = (operation.call, self.transport.rank());
+        let transport = self.transport.clone();
+        let title = |rank: usize| transport.title(rank);
+        let sentence = match transport.is_pair() {
+            true => descriptor::message(&plan.words, title(0), title(1)),
+            false => Descriptor::sentence(&plan.words),
+        };
+        let (call, own) = (operation.call, title(transport.rank()));
         let phase = if operation.running.is_some() { "to do its part" } else { "to enter" };
         // What it did before it went may have arrived since: a death counts only if the awaited thing is still missing.
         let still = self.missing(channel);
         let error = match gone.filter(|(rank, _)| still.contains(rank)) {
             Some((rank, cause)) => Error::RankLost {
-                rank,
+                rank: title(rank),
                 cause,
                 context: format!("rank {own} waited for it {phase} in call {call}, {sentence}").into(),
             },
             None if waited >= self.timeout && !still.is_empty() => {
-                let late = self.at_fault(channel, &still);
+                let late: Vec<usize> = self.at_fault(channel, &still).into_iter().map(title).collect();
                 let (ranks, them) = if late.len() == 1 { ("rank", "it") } else { ("ranks", "them") };
                 Error::Timeout {
                     context: format!(
@@ -523,8 +536,7 @@ impl Calls {
         let transport = &*self.transport;
         let keeper = |rank: usize| {
             let (next, flag, value) = transport.channel(rank, channel).noted_awaited();
-            let waits =
-                next < transport.world() && !transport.channel(next, channel).has_reached_noted(flag, value);
+            let waits = next < transport.world() && !transport.channel(next, channel).has_reached_noted(flag, value);
             waits.then_some(next)
         };
         // No verified program has ranks that wait for one another; whatever the pages say, this comes to an end.

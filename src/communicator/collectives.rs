@@ -9,6 +9,7 @@ use super::Communicator;
 use super::addresses::Run;
 use super::calls::Call;
 use super::descriptor::Descriptor;
+use super::engine::COLLECTIVES;
 use crate::element::{Element, ReduceOp};
 use crate::error::{Error, Result};
 use crate::schedule::{Collective, Verified};
@@ -272,7 +273,7 @@ impl Communicator {
         let (data_type, operator) = (T::DATA_TYPE, None);
         let descriptor =
             Descriptor { collective, data_type, op, operator, count, root, in_place, algorithm, program: 0 };
-        Call { descriptor, verified: None, operator: None, input, output }
+        Call { lane: COLLECTIVES, descriptor, verified: None, operator: None, input, output }
     }
 
     fn verified_call<'a, T: Element>(
@@ -294,7 +295,7 @@ impl Communicator {
             algorithm: 0,
             program: verified.hash(),
         };
-        Call { descriptor, verified: Some(verified), operator: None, input, output }
+        Call { lane: COLLECTIVES, descriptor, verified: Some(verified), operator: None, input, output }
     }
 
     fn check_verified(&self, verified: &Verified, op: Option<ReduceOp>, in_place: bool) -> Result<()> {

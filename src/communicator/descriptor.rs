@@ -107,8 +107,9 @@ pub(super) fn hash(words: impl IntoIterator<Item = u64>) -> u64 {
     })
 }
 
-/// The mismatch of call `call`, given every rank's sentence: ranks that say the same are named together.
-pub(crate) fn mismatch(call: u64, sentences: &[String]) -> Error {
+/// The mismatch of call `call`, given every rank's descriptor: ranks that call the same are named together.
+pub(crate) fn mismatch(call: u64, descriptors: &[[u64; DESCRIPTOR]]) -> Error {
+    let sentences: Vec<String> = descriptors.iter().map(Descriptor::sentence).collect();
     let mut parts: Vec<(Vec<usize>, &str)> = Vec::new();
     for (rank, sentence) in sentences.iter().enumerate() {
         match parts.iter_mut().find(|(_, text)| *text == sentence) {
@@ -124,6 +125,29 @@ pub(crate) fn mismatch(call: u64, sentences: &[String]) -> Error {
         })
         .collect();
     Error::Mismatch(format!("call {call}: {}; all ranks must make the same call", parts.join("; ")).into())
+}
+
+/// What a message's descriptor says: how many elements of which type.
+fn contents(words: &[u64; DESCRIPTOR]) -> String {
+    let data_type = DataType::ALL.into_iter().find(|t| *t as u64 == words[0] >> 8 & 0xff);
+    format!("{} {}", words[1], data_type.map_or("elements", DataType::name))
+}
+
+/// A message, in words.
+pub(crate) fn message(words: &[u64; DESCRIPTOR], from: usize, to: usize) -> String {
+    format!("a message of {} from rank {from} to rank {to}", contents(words))
+}
+
+/// The mismatch of a message, given the sender's and the receiver's rank and descriptor.
+pub(crate) fn message_mismatch(call: u64, [from, to]: [usize; 2], descriptors: &[[u64; DESCRIPTOR]]) -> Error {
+    let [sent, received] = [&descriptors[0], &descriptors[1]].map(contents);
+    Error::Mismatch(
+        format!(
+            "message {call} from rank {from} to rank {to}: rank {from} sends {sent}, rank {to} receives {received}; both \
+             must name the same type and length"
+        )
+        .into(),
+    )
 }
 
 /// Ranks as in a sentence: `0, 1, 3`.

@@ -5,23 +5,30 @@
 //! nobody else wants. With started calls in flight, whoever holds the lock moves all of them on and lets go between
 //! pieces: the callers, handles being waited for, and the rank's progress thread, which is born with the first started
 //! call and asleep while nothing is in flight.
+//!
+//! Calls are in *lanes*, each with a numbering of its own: lane 0 is the communicator's collectives, and there is one for
+//! the messages from each rank to each other rank with which messages are exchanged (`messages`).
 
 use std::any::Any;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::calls::{Call, Calls, Poll};
 use super::completion::{Completion, Outcome, Parked};
+use super::execute::Awaited;
 use super::failure::{self, Reporter};
 use crate::error::{Error, Result};
 use crate::transport::Transport;
+use crate::transport::pair::Pair;
 use crate::transport::waiting::{self, LONGEST_SLEEP, Next, Patience, Stages};
 
 /// The engine of one rank's communicator.
 pub(crate) struct Engine {
     pub transport: Arc<dyn Transport>,
-    calls: Mutex<Calls>,
+    lanes: Mutex<Lanes>,
+    reporter: Arc<Reporter>,
     /// Threads that want the lock: whoever holds it with work to do lets them in.
     wanting: AtomicUsize,
     /// Where the progress thread waits while nothing is in flight.
@@ -32,12 +39,62 @@ pub(crate) struct Engine {
     closing: AtomicBool,
 }
 
+/// The lane of the communicator's collectives.
+pub(crate) const COLLECTIVES: usize = 0;
+
+/// All that a rank has in flight.
+pub(crate) struct Lanes {
+    all: Vec<Calls>,
+    /// The lanes of messages, by sender and receiver.
+    pairs: HashMap<(usize, usize), usize>,
+}
+
+/// Something that a call in flight waits for.
+struct Wanted {
+    transport: Arc<dyn Transport>,
+    channel: usize,
+    epoch: u64,
+    awaited: Awaited,
+}
+
+impl Lanes {
+    /// The communicator's collectives.
+    pub fn collectives(&mut self) -> &mut Calls {
+        &mut self.all[COLLECTIVES]
+    }
+
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.all.iter_mut().for_each(|calls| calls.set_timeout(timeout));
+    }
+
+    fn in_flight(&self) -> usize {
+        self.all.iter().map(Calls::in_flight).sum()
+    }
+
+    /// Moves every call on by a piece. True if any moved.
+    fn poll_all(&mut self) -> bool {
+        self.all.iter_mut().fold(false, |moved, calls| calls.poll_all() | moved)
+    }
+
+    /// What the calls in flight wait for; `None` if one of them need not wait.
+    fn wanted(&mut self) -> Option<Vec<Wanted>> {
+        let mut all = Vec::new();
+        for calls in &mut self.all {
+            let transport = calls.transport().clone();
+            let wanted = |(channel, epoch, awaited)| Wanted { transport: transport.clone(), channel, epoch, awaited };
+            all.extend(calls.awaited()?.into_iter().map(wanted));
+        }
+        Some(all)
+    }
+}
+
 impl Engine {
     pub fn new(transport: Arc<dyn Transport>, reporter: Arc<Reporter>, timeout: Duration) -> Self {
-        let calls = Calls::new(transport.clone(), reporter, timeout);
+        let collectives = Calls::new(transport.clone(), reporter.clone(), timeout);
         Engine {
             transport,
-            calls: Mutex::new(calls),
+            lanes: Mutex::new(Lanes { all: vec![collectives], pairs: HashMap::new() }),
+            reporter,
             wanting: AtomicUsize::new(0),
             work: Condvar::new(),
             progress: Mutex::default(),
@@ -46,16 +103,16 @@ impl Engine {
         }
     }
 
-    /// The calls, for a short while.
-    pub fn lock(&self) -> MutexGuard<'_, Calls> {
-        match self.calls.try_lock() {
-            Ok(calls) => calls,
+    /// All calls, for a short while.
+    pub fn lock(&self) -> MutexGuard<'_, Lanes> {
+        match self.lanes.try_lock() {
+            Ok(lanes) => lanes,
             Err(_) => {
                 // Relaxed: a hint; the lock itself orders everything.
                 self.wanting.fetch_add(1, Ordering::Relaxed);
-                let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+                let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
                 self.wanting.fetch_sub(1, Ordering::Relaxed);
-                calls
+                lanes
             }
         }
     }
@@ -64,19 +121,34 @@ impl Engine {
         if self.transport.is_roomy() { Stages::ROOMY } else { Stages::CROWDED }
     }
 
+    /// The lane of messages from one rank to another, of which this rank is one.
+    pub fn pair(&self, from: usize, to: usize, timeout: Duration) -> Result<usize> {
+        let mut lanes = self.lock();
+        if let Some(lane) = lanes.pairs.get(&(from, to)) {
+            return Ok(*lane);
+        }
+        let transport = Arc::new(Pair::new(self.transport.clone(), from, to)?);
+        lanes.all.push(Calls::new(transport, self.reporter.clone(), timeout));
+        let lane = lanes.all.len() - 1;
+        lanes.pairs.insert((from, to), lane);
+        Ok(lane)
+    }
+
     /// A call that returns when it is done.
     pub fn block(&self, call: Call<'_>) -> Result<()> {
-        let mut calls = self.lock();
+        let lane = call.lane;
+        let mut lanes = self.lock();
         let channel = loop {
-            match calls.begin(&call, None)? {
+            match lanes.all[lane].begin(&call, None)? {
                 Some(channel) => break channel,
-                None => calls = self.wait_for_channel(calls),
+                None => lanes = self.wait_for_channel(lanes, lane),
             }
         };
-        let number = calls.upcoming_call() - 1;
+        let number = lanes.all[lane].upcoming_call() - 1;
         let mut patience = Patience::new(self.stages());
-        if calls.in_flight() == 1 {
+        if lanes.in_flight() == 1 {
             // Nobody else has anything to do: keep the lock.
+            let calls = &mut lanes.all[lane];
             loop {
                 match calls.poll(channel) {
                     Poll::Done(result) => return result,
@@ -86,30 +158,73 @@ impl Engine {
             }
         }
         loop {
-            let moved = calls.poll_all();
-            if let Some(result) = calls.finished(channel, number) {
+            let moved = lanes.poll_all();
+            if let Some(result) = lanes.all[lane].finished(channel, number) {
                 return result;
             }
-            calls = self.let_go(calls, moved, &mut patience);
+            lanes = self.let_go(lanes, moved, &mut patience);
         }
     }
 
-    /// Starts a call and returns at once; its outcome appears in `parked.completion`.
+    /// Starts a call and returns at once; its outcome appears in the completion.
     pub fn start(self: &Arc<Self>, call: Call<'_>, buffers: Box<dyn Any + Send>) -> Result<(Arc<Completion>, u64)> {
         self.ensure_progress_thread()?;
+        let lane = call.lane;
         let completion = Arc::new(Completion::default());
         let mut parked = Some(Parked { completion: completion.clone(), buffers });
-        let mut calls = self.lock();
-        while calls.begin(&call, Some(&mut parked))?.is_none() {
-            calls = self.wait_for_channel(calls);
+        let mut lanes = self.lock();
+        while lanes.all[lane].begin(&call, Some(&mut parked))?.is_none() {
+            lanes = self.wait_for_channel(lanes, lane);
         }
-        let number = calls.upcoming_call() - 1;
-        drop(calls);
+        let number = lanes.all[lane].upcoming_call() - 1;
+        drop(lanes);
         // The progress thread waits for work, or sleeps for the sake of earlier calls.
         self.work.notify_one();
         waiting::announce();
         self.transport.page(self.transport.rank()).ring(&self.transport.bed());
         Ok((completion, number))
+    }
+
+    /// Calls that proceed together, as many of each lane at a time as can, and return when all are done. The order within
+    /// a lane is kept; nothing else is waited for in order.
+    pub fn together(&self, calls: Vec<Call<'_>>) -> Result<()> {
+        let mut waiting: HashMap<usize, VecDeque<Call<'_>>> = HashMap::new();
+        let mut completions = Vec::with_capacity(calls.len());
+        for call in calls {
+            waiting.entry(call.lane).or_default().push_back(call);
+        }
+        let mut failure = Ok(());
+        let mut patience = Patience::new(self.stages());
+        let mut lanes = self.lock();
+        loop {
+            for (lane, queue) in &mut waiting {
+                while let Some(call) = queue.front().filter(|_| failure.is_ok()) {
+                    let completion = Arc::new(Completion::default());
+                    let mut parked = Some(Parked { completion: completion.clone(), buffers: Box::new(()) });
+                    match lanes.all[*lane].begin(call, Some(&mut parked)) {
+                        Ok(Some(_)) => completions.push(completion),
+                        Ok(None) => break,
+                        Err(error) => failure = Err(error),
+                    }
+                    if failure.is_ok() {
+                        queue.pop_front();
+                    }
+                }
+            }
+            let moved = lanes.poll_all();
+            // Whatever has begun ends before this returns, since it uses the caller's buffers.
+            let begun = failure.is_err() || waiting.values().all(VecDeque::is_empty);
+            if begun && completions.iter().all(|completion| completion.is_over()) {
+                break;
+            }
+            lanes = self.let_go(lanes, moved, &mut patience);
+        }
+        drop(lanes);
+        for completion in completions {
+            let outcome = completion.take().map_or(Ok(()), |outcome| outcome.map(drop));
+            failure = failure.and(outcome);
+        }
+        failure
     }
 
     /// Moves calls on until this one is over, and takes its outcome.
@@ -129,58 +244,55 @@ impl Engine {
     }
 
     /// The ninth call waits until the first of the eight before it is done.
-    fn wait_for_channel<'a>(&'a self, calls: MutexGuard<'a, Calls>) -> MutexGuard<'a, Calls> {
-        let channel = calls.next_channel();
-        self.until(calls, |calls| !calls.is_busy(channel))
+    fn wait_for_channel<'a>(&'a self, lanes: MutexGuard<'a, Lanes>, lane: usize) -> MutexGuard<'a, Lanes> {
+        let channel = lanes.all[lane].next_channel();
+        self.until(lanes, |lanes| !lanes.all[lane].is_busy(channel))
     }
 
     /// Moves all calls on until something holds.
-    fn until<'a>(&'a self, mut calls: MutexGuard<'a, Calls>, holds: impl Fn(&Calls) -> bool) -> MutexGuard<'a, Calls> {
+    fn until<'a>(&'a self, mut lanes: MutexGuard<'a, Lanes>, holds: impl Fn(&Lanes) -> bool) -> MutexGuard<'a, Lanes> {
         let mut patience = Patience::new(self.stages());
-        while !holds(&calls) {
-            let moved = calls.poll_all();
-            if !holds(&calls) {
-                calls = self.let_go(calls, moved, &mut patience);
+        while !holds(&lanes) {
+            let moved = lanes.poll_all();
+            if !holds(&lanes) {
+                lanes = self.let_go(lanes, moved, &mut patience);
             }
         }
-        calls
+        lanes
     }
 
     /// Between two rounds over all calls: lets others have the lock, and waits if nothing moved.
     fn let_go<'a>(
         &'a self,
-        mut calls: MutexGuard<'a, Calls>,
+        mut lanes: MutexGuard<'a, Lanes>,
         moved: bool,
         patience: &mut Patience,
-    ) -> MutexGuard<'a, Calls> {
+    ) -> MutexGuard<'a, Lanes> {
         if moved {
             patience.reset();
             if self.wanting.load(Ordering::Relaxed) > 0 {
-                drop(calls);
+                drop(lanes);
                 std::thread::yield_now();
                 return self.lock();
             }
-            return calls;
+            return lanes;
         }
         match patience.next() {
-            Next::Spin if self.wanting.load(Ordering::Relaxed) == 0 => calls,
+            Next::Spin if self.wanting.load(Ordering::Relaxed) == 0 => lanes,
             Next::Spin | Next::Yield => {
-                drop(calls);
+                drop(lanes);
                 std::thread::yield_now();
                 self.lock()
             }
             Next::Sleep => {
-                calls.look_after_all();
-                let awaited = calls.awaited();
-                drop(calls);
-                if let Some(awaited) = awaited.filter(|awaited| !awaited.is_empty()) {
+                lanes.all.iter_mut().for_each(Calls::look_after_all);
+                let wanted = lanes.wanted();
+                drop(lanes);
+                if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
+                    let is_there =
+                        |wanted: &Wanted| wanted.awaited.is_there(&*wanted.transport, wanted.channel, wanted.epoch);
+                    let ready = || self.transport.root().poisoned_by().is_some() || wanted.iter().any(is_there);
                     let own = self.transport.page(self.transport.rank());
-                    let ready = || {
-                        self.transport.root().poisoned_by().is_some()
-                            || awaited
-                                .iter()
-                                .any(|(channel, epoch, what)| what.is_there(&*self.transport, *channel, *epoch))
-                    };
                     own.sleep(&self.transport.bed(), LONGEST_SLEEP, ready);
                 }
                 self.lock()
@@ -206,31 +318,31 @@ impl Engine {
     /// The progress thread: asleep while nothing is in flight, quick to yield while something is.
     fn progress(&self) {
         let mut patience = Patience::new(Stages::PROGRESS);
-        let mut calls = self.lock();
+        let mut lanes = self.lock();
         loop {
-            if calls.in_flight() == 0 {
+            if lanes.in_flight() == 0 {
                 if self.closing.load(Ordering::Relaxed) {
                     return;
                 }
                 patience.reset();
-                calls = self.work.wait(calls).unwrap_or_else(PoisonError::into_inner);
+                lanes = self.work.wait(lanes).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let moved = calls.poll_all();
-            calls = self.let_go(calls, moved, &mut patience);
+            let moved = lanes.poll_all();
+            lanes = self.let_go(lanes, moved, &mut patience);
         }
     }
 
     /// Ends: completes what is in flight (or fails it, if this thread is being unwound), stops the progress thread.
     pub fn close(&self, panicking: bool) {
-        let mut calls = self.lock();
-        if panicking && calls.in_flight() > 0 {
+        let mut lanes = self.lock();
+        if panicking && lanes.in_flight() > 0 {
             let rank = self.transport.rank();
-            calls.fail(failure::panicked(rank));
+            lanes.collectives().fail(failure::panicked(rank));
         }
-        let calls = self.until(calls, |calls| calls.in_flight() == 0);
+        let lanes = self.until(lanes, |lanes| lanes.in_flight() == 0);
         self.closing.store(true, Ordering::Relaxed);
-        drop(calls);
+        drop(lanes);
         self.work.notify_all();
         if let Some(thread) = self.progress.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // It holds nothing but the engine, and cannot have panicked; if it has, there is nothing to be done here.

@@ -119,7 +119,7 @@ pub(crate) struct Execution<'a> {
 
 impl Execution<'_> {
     fn own_channel(&self) -> &Channel {
-        &self.transport.channel(self.transport.rank(), self.channel)
+        self.transport.channel(self.transport.rank(), self.channel)
     }
 
     /// Does the next piece.

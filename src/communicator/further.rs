@@ -59,7 +59,7 @@ impl Communicator {
         };
         let mut all = vec![0; WORDS * self.world_size()];
         let call = {
-            let upcoming = self.engine.lock().upcoming_call();
+            let upcoming = self.engine.lock().collectives().upcoming_call();
             self.all_gather(&said, &mut all)?;
             upcoming
         };

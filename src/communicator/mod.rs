@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `collectives` | the calls, typed and checked |
 //! | `operator` | operations of one's own, and the calls that fold with them |
+//! | `messages` | from one rank to another, by themselves and in batches |
 //! | `pending` `scope` | started calls: handles that own their buffers, or borrow them within a scope |
 //! | `memory` | buffers that calls can own |
 //! | `further` | further communicators, of the same ranks or of some |
@@ -29,6 +30,7 @@ mod loaded;
 #[cfg(target_os = "linux")]
 mod meet;
 mod memory;
+mod messages;
 mod operator;
 mod pending;
 mod plan;
@@ -43,6 +45,7 @@ use std::time::Duration;
 pub use explain::{Explanation, Question};
 pub use failure::AbortHandle;
 pub use memory::{Buffer, Shared};
+pub use messages::Batch;
 pub use operator::Operator;
 pub use pending::Pending;
 pub use run::{RankFailure, run};
@@ -157,19 +160,22 @@ impl Communicator {
 
     /// What the last call that ended was, what ran, and how long this rank waited and moved data.
     pub fn last_call(&self) -> Option<CallRecord> {
-        let state = self.engine.lock();
+        let mut lanes = self.engine.lock();
+        let state = lanes.collectives();
         state.history.last(state.clock())
     }
 
     /// The record of a call by its number, if it is among the last 256.
     pub fn record(&self, call: u64) -> Option<CallRecord> {
-        let state = self.engine.lock();
+        let mut lanes = self.engine.lock();
+        let state = lanes.collectives();
         state.history.find(call, state.clock())
     }
 
     /// The last calls, at most 256, the oldest first.
     pub fn calls(&self) -> Vec<CallRecord> {
-        let state = self.engine.lock();
+        let mut lanes = self.engine.lock();
+        let state = lanes.collectives();
         state.history.all(state.clock())
     }
 

@@ -67,6 +67,11 @@ pub(crate) trait Transport: Send + Sync {
         &self.page(rank).channels[channel]
     }
 
+    /// Whether it is of the two ranks of a [`pair::Pair`], for messages from the first to the second.
+    fn is_pair(&self) -> bool {
+        false
+    }
+
     /// What users know a rank as.
     fn title(&self, rank: usize) -> usize {
         rank

@@ -72,6 +72,10 @@ impl Transport for Pair {
         unsafe { &*self.memory[rank].cast::<Channel>().add(channel).as_ptr() }
     }
 
+    fn is_pair(&self) -> bool {
+        true
+    }
+
     fn title(&self, rank: usize) -> usize {
         self.within.title(self.ranks[rank])
     }

@@ -299,7 +299,9 @@ impl Transport for Processes {
         let mut blocks = Vec::with_capacity(members.len());
         for &(rank, token) in members {
             let (place, offset) = (self.blocks[rank].place, token as usize);
-            if self.host.address(place, offset, block_bytes() + room(members.len())).is_none() || !offset.is_multiple_of(page_size()) {
+            if self.host.address(place, offset, block_bytes() + room(members.len())).is_none()
+                || !offset.is_multiple_of(page_size())
+            {
                 let named = format!("rank {rank} named memory that it does not have");
                 return Err(Error::system("making a further communicator", named));
             }
