@@ -4,8 +4,13 @@
 //! A *host* is what the processes share once: the segments and the signs of life, by the ranks of the first
 //! communicator, called *places* here. A communicator is a control block, the page and then the regions, in the segment
 //! of each of its ranks, so a further one, of all ranks or of some, costs a control block and no new meeting. A name is
-//! an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer. After each
-//! control block there are addresses for the rank's messages to and from each of the others, committed when the first is
+//! an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer.
+//!
+//! A rank gives its control block back when all ranks have left the communicator. Each says so in every rank's block, in
+//! a word of its own among the *departures*: the block's owner then looks at its own block alone, and not at blocks that
+//! their owners may have given back before.
+//!
+//! After each control block there are addresses for the rank's messages to and from each of the others, committed when the first is
 //! sent: since they lie where all ranks know, nothing has to be agreed on then.
 #![allow(unsafe_code)] // pages and regions live in mapped memory
 
@@ -20,6 +25,7 @@ use super::liveness::{Liveness, Pulse};
 use super::segment::{Segment, page_size};
 use super::{descriptors, segment};
 use crate::error::{Cause, Error, Result};
+use crate::sync::AtomicU32;
 use crate::sync::Ordering::{Acquire, Release};
 use crate::transport::doorbell::Scope;
 use crate::transport::memory::Memory;
@@ -61,13 +67,18 @@ struct Processes {
     taken: usize,
 }
 
-/// Bytes of a control block: the page, then the regions, from a page boundary on.
+/// A control block: the page, then the regions, then the departures, each from a page boundary on.
 fn regions_at() -> usize {
     size_of::<Page>().next_multiple_of(page_size())
 }
 
-fn block_bytes() -> usize {
+fn departures_at() -> usize {
     (regions_at() + CHANNELS * REGION).next_multiple_of(page_size())
+}
+
+/// Bytes of a control block of a communicator of `world` ranks.
+fn block_bytes(world: usize) -> usize {
+    departures_at() + (world * size_of::<AtomicU32>()).next_multiple_of(page_size())
 }
 
 fn pair_bytes() -> usize {
@@ -91,7 +102,7 @@ const VERSION: u64 = 1;
 
 impl Hello {
     fn to_bytes(&self) -> Vec<u8> {
-        let layout = (block_bytes() as u64) << 32 | size_of::<Page>() as u64;
+        let layout = (departures_at() as u64) << 32 | size_of::<Page>() as u64;
         let words = [VERSION, layout, self.capacity, self.timeout.as_nanos().min(u128::from(u64::MAX)) as u64];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(&self.cores);
@@ -106,7 +117,7 @@ impl Hello {
         };
         let (words, cores) = bytes.split_at_checked(32).ok_or_else(other)?;
         let word = |i: usize| words[8 * i..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        if word(0) != VERSION || word(1) != ((block_bytes() as u64) << 32 | size_of::<Page>() as u64) {
+        if word(0) != VERSION || word(1) != ((departures_at() as u64) << 32 | size_of::<Page>() as u64) {
             return Err(other());
         }
         Ok(Hello { capacity: word(2), timeout: Duration::from_nanos(word(3)), cores: cores.to_vec() })
@@ -127,7 +138,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transp
     let capacity = segment::Segment::capacity(world);
     let own = Own::new(Segment::create("annulus", capacity)?);
     // The first control block is the first thing in every segment.
-    let block = own.take_with_room(block_bytes(), room(world))?;
+    let block = own.take_with_room(block_bytes(world), room(world))?;
     let hello = Hello { capacity: capacity as u64, timeout, cores: cores() };
     let hellos = rendezvous.all_gather(&hello.to_bytes(), deadline)?;
     let hellos: Vec<Hello> =
@@ -182,15 +193,24 @@ impl Host {
         unsafe { &*segment.base().as_ptr().add(block.offset).cast::<Page>() }
     }
 
+    /// The word in which `rank` says in another rank's block that it has left.
+    fn departure(&self, block: Block, rank: usize) -> &AtomicU32 {
+        let segment = self.peers[block.place].as_ref().unwrap_or(self.own.segment());
+        // SAFETY: The departures of all ranks of the communicator lie within the segment, which was checked when it was
+        // made, aligned to a page. The words are atomic wherever they are used.
+        unsafe { &*segment.base().as_ptr().add(block.offset + departures_at()).cast::<AtomicU32>().add(rank) }
+    }
+
     /// Gives back the control blocks of communicators that everybody has left.
     fn sweep(&self) {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).retain(|(blocks, taken)| {
+            let Some(own) = blocks.iter().find(|block| block.place == self.place) else { return false };
             // Acquire: their last looks at this rank's block came before they left.
-            let gone = |block: &Block| {
-                self.page(*block).presence.load(Acquire) != presence::HERE || self.liveness.dead(block.place)
-            };
-            let over = blocks.iter().all(gone);
-            if let Some(own) = blocks.iter().find(|block| over && block.place == self.place) {
+            let over = blocks
+                .iter()
+                .enumerate()
+                .all(|(rank, block)| self.departure(*own, rank).load(Acquire) != 0 || self.liveness.dead(block.place));
+            if over {
                 self.own.free(own.offset..own.offset + taken);
             }
             !over
@@ -219,7 +239,8 @@ impl Transport for Processes {
         let Block { place, offset } = self.blocks[rank];
         let other = if rank == from { to } else { from };
         let index = 2 * other + usize::from(rank == from);
-        let range = offset + block_bytes() + index * pair_bytes()..offset + block_bytes() + (index + 1) * pair_bytes();
+        let start = offset + block_bytes(self.world()) + index * pair_bytes();
+        let range = start..start + pair_bytes();
         // Whoever comes first commits it: the other's memory too, in which this rank will look and copy.
         let segment = self.host.peers[place].as_ref().unwrap_or(self.host.own.segment());
         segment.commit(range.clone())?;
@@ -292,16 +313,15 @@ impl Transport for Processes {
     fn prepare(&self) -> Result<u64> {
         self.host.sweep();
         // How many ranks the new communicator has is not known yet; no more than this one.
-        Ok(self.host.own.take_with_room(block_bytes(), room(self.world()))?.start as u64)
+        Ok(self.host.own.take_with_room(block_bytes(self.world()), room(self.world()))?.start as u64)
     }
 
     fn join(&self, _call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>> {
         let mut blocks = Vec::with_capacity(members.len());
         for &(rank, token) in members {
             let (place, offset) = (self.blocks[rank].place, token as usize);
-            if self.host.address(place, offset, block_bytes() + room(members.len())).is_none()
-                || !offset.is_multiple_of(page_size())
-            {
+            let bytes = block_bytes(members.len()) + room(members.len());
+            if self.host.address(place, offset, bytes).is_none() || !offset.is_multiple_of(page_size()) {
                 let named = format!("rank {rank} named memory that it does not have");
                 return Err(Error::system("making a further communicator", named));
             }
@@ -310,7 +330,7 @@ impl Transport for Processes {
         let Some(rank) = blocks.iter().position(|block| block.place == self.host.place) else {
             return Err(Error::invalid(format!("rank {} is no member of what it joins", self.rank)));
         };
-        let taken = block_bytes() + room(self.world());
+        let taken = block_bytes(self.world()) + room(self.world());
         Ok(Arc::new(Processes { host: self.host.clone(), rank, blocks: blocks.into(), taken }))
     }
 
@@ -319,13 +339,17 @@ impl Transport for Processes {
         self.page(self.rank).presence.store(word, Release);
         // After a failure a stopped peer may still write here when it wakes, so the block is not used again.
         if self.page(0).poisoned_by().is_none() {
+            for block in &self.blocks {
+                // Release: what this rank did in the block came before.
+                self.host.departure(*block, self.rank).store(1, Release);
+            }
             let left = (self.blocks.clone(), self.taken);
             self.host.left.lock().unwrap_or_else(PoisonError::into_inner).push(left);
         }
     }
 
     fn footprint(&self) -> usize {
-        block_bytes()
+        block_bytes(self.world())
     }
 }
 
