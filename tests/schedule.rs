@@ -8,7 +8,7 @@ mod butterfly;
 mod zero_two_one;
 
 use annulus::schedule::{
-    self, Access, Collective, Entry, Layout, Schedule, draw, partition, ring, staged, verify, verify_pair,
+    self, Access, Collective, Entry, Layout, Schedule, direct, draw, partition, ring, staged, verify, verify_pair,
 };
 use annulus::{Error, FoldOrder};
 use butterfly::Butterfly;
@@ -18,9 +18,11 @@ use zero_two_one::ZeroTwoOne;
 /// How many elements of a part a built-in schedule moves at once, so that lengths around it can be tried.
 fn segment(schedule: &dyn Schedule, world: usize) -> usize {
     match (schedule.name(), schedule.collective()) {
-        ("staged", Collective::AllReduce | Collective::ReduceScatter) => staged::SEGMENT / world,
-        ("staged", _) => staged::SEGMENT,
+        ("staged", Collective::Broadcast | Collective::AllGather | Collective::Gather) => staged::SEGMENT,
+        ("staged", collective) if collective.is_scan() => staged::SCAN_SEGMENT / world,
+        ("staged", _) => staged::SEGMENT / world,
         ("ring", _) => ring::SEGMENT,
+        ("direct", collective) if collective.is_scan() || collective == Collective::AllToAll => direct::SEGMENT,
         _ => 4,
     }
 }
@@ -28,26 +30,29 @@ fn segment(schedule: &dyn Schedule, world: usize) -> usize {
 /// Layouts, out of place, around the boundaries of a schedule that moves `segment` elements of a part at once.
 fn lengths(collective: Collective, world: usize, segment: usize) -> Vec<Layout> {
     let n = world;
-    let mut counts = match collective {
-        Collective::ReduceScatter | Collective::AllGather => {
-            vec![0, 1, segment - 1, segment, segment + 1, 3 * segment + 1]
-        }
-        _ => vec![0, 1, n - 1, n, n + 1, segment * n - 1, segment * n, segment * n + 1, 3 * segment * n + n / 2],
+    let mut counts = match collective.has_parts() {
+        true => vec![0, 1, segment - 1, segment, segment + 1, 3 * segment + 1],
+        false => vec![0, 1, n - 1, n, n + 1, segment * n - 1, segment * n, segment * n + 1, 3 * segment * n + n / 2],
     };
     counts.dedup();
     let mut layouts: Vec<Layout> = counts.into_iter().map(|count| Layout::uniform(world, count)).collect();
-    match collective {
-        Collective::ReduceScatter | Collective::AllGather => {
-            // Unequal parts: empty ones between parts of several segments; and one alone.
-            let mixed = |r: usize| r * 5 % 4 * segment + r % 3;
-            let alone = |r: usize| if r == world / 2 { 2 * segment + 1 } else { 0 };
-            layouts.push(Layout::varying(&(0..world).map(mixed).collect::<Vec<_>>()));
-            layouts.push(Layout::varying(&(0..world).map(alone).collect::<Vec<_>>()));
-        }
-        Collective::Broadcast => {
-            layouts = layouts.into_iter().enumerate().map(|(i, layout)| layout.with_root(i * 7 % world)).collect();
-        }
-        _ => {}
+    // Unequal parts: empty ones between parts of several segments; and one alone.
+    let mixed = |r: usize| r * 5 % 4 * segment + r % 3;
+    let alone = |r: usize| if r == world / 2 { 2 * segment + 1 } else { 0 };
+    if collective == Collective::AllToAll {
+        // The same both ways, so that they can be in place; out of place below, also others.
+        let matrix = |count: &dyn Fn(usize, usize) -> usize| -> Layout {
+            let row = |from| (0..world).map(|to| count(from, to)).collect::<Vec<_>>();
+            Layout::matrix(&(0..world).map(row).collect::<Vec<_>>())
+        };
+        layouts.push(matrix(&|from, to| mixed(from + to)));
+        layouts.push(matrix(&|from, to| if from == to { 1 } else { alone(from.min(to)) }));
+    } else if collective.has_parts() {
+        layouts.push(Layout::varying(&(0..world).map(mixed).collect::<Vec<_>>()));
+        layouts.push(Layout::varying(&(0..world).map(alone).collect::<Vec<_>>()));
+    }
+    if collective.has_root() {
+        layouts = layouts.into_iter().enumerate().map(|(i, layout)| layout.with_root(i * 7 % world)).collect();
     }
     layouts
 }
@@ -101,12 +106,31 @@ fn staged_is_right_at_other_depths() {
                 staged::reduce_scatter(6, depth),
                 staged::all_gather(6, depth),
                 staged::broadcast(6, depth),
+                staged::reduce(6, depth),
+                staged::scatter(6, depth),
+                staged::gather(6, depth),
+                staged::all_to_all(6, depth),
+                staged::scan(6, depth),
+                staged::exclusive_scan(6, depth),
             ];
             for schedule in schedules {
                 for layout in layouts(schedule.collective(), world, 6) {
                     prove(&schedule, &layout);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn unequal_all_to_all_is_right() {
+    for schedule in schedule::built_in().into_iter().filter(|s| s.collective() == Collective::AllToAll) {
+        for world in 1..=17 {
+            let segment = segment(&*schedule, world);
+            let count = |from: usize, to: usize| (from * 3 + to * 5) % 4 * segment + from % 3;
+            let row = |from| (0..world).map(|to| count(from, to)).collect::<Vec<_>>();
+            prove(&*schedule, &Layout::matrix(&(0..world).map(row).collect::<Vec<_>>()));
+            prove(&*schedule, &Layout::varying(&(0..world).map(|r| r % 3 * segment).collect::<Vec<_>>()));
         }
     }
 }

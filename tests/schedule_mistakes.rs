@@ -267,6 +267,153 @@ fn doubled_contribution() {
 }
 
 #[test]
+fn doubled_contribution_to_a_reduce() {
+    let layout = ten().with_root(1);
+    let right = direct::reduce();
+    let mistaken = Mistaken::new(&right, &layout, 2, |steps| {
+        let (from, _) = places(steps);
+        from[0] = from[1];
+    });
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 1, call 0: elements 7..10 of the output should end as the fold [0 1 2] from element 7 on, and rank \
+         2, call 0, step 0 has left the fold [1 1 2] from element 7 on"
+    );
+}
+
+#[test]
+fn wrong_root_of_a_reduce() {
+    let sentence = refusal(direct::reduce(), 2, |steps| places(steps).1[0].rank = 1);
+    assert_eq!(sentence, "rank 2, call 0, step 0 reaches elements 7..10 of rank 1's output, which has 0");
+}
+
+#[test]
+fn wrong_root_of_a_broadcast() {
+    let (right, layout) = (staged::broadcast(6, 3), ten());
+    let mistaken = Mistaken::new(&right, &layout, 1, |steps| places(steps).0[0].rank = 2);
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 1, call 0, step 1 reads elements 0..6 of rank 2's slot 0, which nobody has written"
+    );
+}
+
+#[test]
+fn swapped_part_of_a_scatter() {
+    let sentence = refusal(one_shot::scatter(), 1, |steps| places(steps).0[0].offset = 20);
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..10 of the output should end as the input of rank 0 from element 10 on, and \
+         rank 1, call 0, step 3 has left the input of rank 0 from element 20 on"
+    );
+}
+
+#[test]
+fn missing_exit_wait_of_a_scatter() {
+    let sentence = refusal(direct::scatter(), 0, |steps| remove_first(steps, is_wait));
+    assert_eq!(
+        sentence,
+        "rank 0's user after call 0 writes elements 10..20 of rank 0's input, which rank 1, call 0, step 0 reads, \
+         and no signal orders the two"
+    );
+}
+
+#[test]
+fn early_signal_of_a_gather() {
+    let sentence = refusal(staged::gather(10, 3), 1, |steps| steps.swap(0, 1));
+    assert_eq!(
+        sentence,
+        "rank 0, call 0, step 1 reads elements 0..10 of rank 1's slot 0, which rank 1, call 0, step 1 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
+fn part_of_a_gather_at_another_place() {
+    let sentence = refusal(direct::gather(), 1, |steps| places(steps).1[0].offset = 20);
+    assert_eq!(
+        sentence,
+        "rank 1, call 0, step 0 writes elements 20..30 of rank 0's output, which rank 2, call 0, step 0 writes, \
+         and no signal orders the two"
+    );
+}
+
+#[test]
+fn swapped_part_of_an_all_to_all() {
+    let sentence = refusal(direct::all_to_all(4), 1, |steps| {
+        let Step::Copy { from, .. } = &mut steps[1] else { panic!("the parts are copied one by one") };
+        from.offset = 20;
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 20..30 of the output should end as the input of rank 2 from element 10 on, and \
+         rank 1, call 0, step 1 has left the input of rank 2 from element 20 on"
+    );
+}
+
+#[test]
+fn part_of_an_all_to_all_swapped_twice() {
+    let layout = ten().in_place(true);
+    let right = direct::all_to_all(5);
+    let mistaken = Mistaken::new(&right, &layout, 0, |steps| {
+        for step in &mut steps[..3] {
+            let Step::Copy { from, to, .. } = step else { panic!("a swap is three copies") };
+            let of_buffers = to.iter_mut().chain([from]).filter(|place| place.buffer == Buffer::Output);
+            of_buffers.for_each(|place| place.offset += 5);
+        }
+    });
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 1, call 0, step 3 reads elements 5..10 of rank 1's output, which rank 0, call 0, step 2 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
+fn own_contribution_in_an_exclusive_scan() {
+    let sentence = refusal(one_shot::exclusive_scan(), 1, |steps| {
+        let (from, _) = places(&mut steps[4..]);
+        from[0].rank = 1;
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..10 of the output should end as the fold [0] from element 0 on, and rank 1, \
+         call 0, step 4 has left the fold [1] from element 0 on"
+    );
+}
+
+#[test]
+fn doubled_contribution_to_a_scan() {
+    let sentence = refusal(direct::scan(4), 0, |steps| {
+        let Step::Fold { from, .. } = &mut steps[1] else { panic!("prefixes are folded one by one") };
+        from[1].rank = 0;
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..4 of the output should end as the fold [0 1] from element 0 on, and rank 0, \
+         call 0, step 1 has left the fold [0 0] from element 0 on"
+    );
+}
+
+#[test]
+fn result_for_the_first_rank_of_an_exclusive_scan() {
+    let sentence = refusal(direct::exclusive_scan(4), 0, |steps| {
+        let Step::Fold { to, .. } = &mut steps[1] else { panic!("prefixes are folded one by one") };
+        to[0].rank = 0;
+    });
+    assert_eq!(sentence, "rank 0, call 0, step 1 reaches elements 0..4 of rank 0's output, which has 0");
+}
+
+#[test]
+fn dropped_wait_of_a_staged_scan() {
+    let sentence = refusal(staged::scan(10, 3), 1, |steps| remove_first(steps, is_wait));
+    assert_eq!(
+        sentence,
+        "rank 1, call 0, step 6 reads elements 4..7 of rank 2's slot 0, which rank 2, call 0, step 0 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
 fn finished_fold_folded_again() {
     let sentence = refusal(direct::reduce_scatter(), 1, |steps| {
         let mut again = steps[0].clone();
@@ -485,7 +632,7 @@ fn what_another_schedule_left_in_shared_memory() {
     assert!(matches!(fault, Fault::Declaration(_)));
 }
 
-/// Schedules of four ranks in which no step is idle, over several segments of which the last is shorter.
+/// Schedules of four ranks in which hardly a step is idle, over several segments of which the last is shorter.
 fn busy() -> Vec<Box<dyn Schedule>> {
     vec![
         Box::new(one_shot::all_reduce()),
@@ -499,6 +646,24 @@ fn busy() -> Vec<Box<dyn Schedule>> {
         Box::new(staged::reduce_scatter(8, 3)),
         Box::new(staged::all_gather(8, 3)),
         Box::new(staged::broadcast(8, 3)),
+        Box::new(one_shot::reduce()),
+        Box::new(one_shot::scatter()),
+        Box::new(one_shot::gather()),
+        Box::new(one_shot::all_to_all()),
+        Box::new(one_shot::scan()),
+        Box::new(one_shot::exclusive_scan()),
+        Box::new(direct::reduce()),
+        Box::new(direct::scatter()),
+        Box::new(direct::gather()),
+        Box::new(direct::all_to_all(4)),
+        Box::new(direct::scan(4)),
+        Box::new(direct::exclusive_scan(4)),
+        Box::new(staged::reduce(8, 3)),
+        Box::new(staged::scatter(8, 3)),
+        Box::new(staged::gather(8, 3)),
+        Box::new(staged::all_to_all(8, 3)),
+        Box::new(staged::scan(8, 3)),
+        Box::new(staged::exclusive_scan(8, 3)),
     ]
 }
 
@@ -548,7 +713,15 @@ fn each_is_caught(schedules: &[Box<dyn Schedule>], mistake: impl Fn(&mut Vec<Ste
 
 #[test]
 fn every_dropped_wait_is_caught() {
-    each_is_caught(&busy(), |steps, index| {
+    // A call that carries its entry waits for all, also for those from whom a rank takes nothing. And a staged exclusive
+    // scan waits for the last rank, too, to stage what has no part in it.
+    let is_meant = |schedule: &dyn Schedule| match schedule.collective() {
+        Collective::Reduce | Collective::Scatter | Collective::Gather => schedule.entry() == Entry::Barrier,
+        Collective::ExclusiveScan => schedule.name() == "direct",
+        _ => true,
+    };
+    let schedules: Vec<Box<dyn Schedule>> = busy().into_iter().filter(|schedule| is_meant(&**schedule)).collect();
+    each_is_caught(&schedules, |steps, index| {
         let is_it = is_wait(&steps[index]);
         if is_it {
             steps.remove(index);
@@ -571,11 +744,13 @@ fn every_dropped_copy_or_fold_is_caught() {
 
 #[test]
 fn every_early_signal_is_caught() {
-    // The last signals of staged reduce-scatter and all-gather announce what was staged a turn before, not the step
-    // before: a step earlier is early enough.
-    let is_meant = |schedule: &dyn Schedule| {
-        let parted = matches!(schedule.collective(), Collective::ReduceScatter | Collective::AllGather);
-        !(schedule.name() == "staged" && parted)
+    // The last signals of staged reduce-scatter, all-gather and all-to-all announce what was staged a turn before, not
+    // the step before: a step earlier is early enough. A reduce's root folds, and the last rank of a scan ends, with what
+    // is for itself alone.
+    let is_meant = |schedule: &dyn Schedule| match schedule.collective() {
+        Collective::ReduceScatter | Collective::AllGather | Collective::AllToAll => schedule.name() != "staged",
+        Collective::Reduce => schedule.name() == "direct",
+        collective => !collective.is_scan(),
     };
     let schedules: Vec<Box<dyn Schedule>> = busy().into_iter().filter(|schedule| is_meant(&**schedule)).collect();
     each_is_caught(&schedules, |steps, index| {
@@ -591,12 +766,44 @@ fn every_early_signal_is_caught() {
 fn every_other_order_of_a_fold_is_caught() {
     let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
     each_is_caught(&all, |steps, index| match &mut steps[index] {
-        Step::Fold { from, .. } => {
+        Step::Fold { from, .. } if from.len() > 1 => {
             from.reverse();
             true
         }
         _ => false,
     });
+}
+
+#[test]
+fn every_doubled_contribution_is_caught() {
+    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
+    each_is_caught(&all, |steps, index| match &mut steps[index] {
+        Step::Fold { from, .. } if from.len() > 1 => {
+            from[1] = from[0];
+            true
+        }
+        _ => false,
+    });
+}
+
+#[test]
+fn every_other_rank_is_caught() {
+    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
+    for destination in [false, true] {
+        each_is_caught(&all, |steps, index| match &mut steps[index] {
+            Step::Copy { from, to, .. } => {
+                let place = if destination { &mut to[0] } else { from };
+                place.rank = (place.rank + 1) % 4;
+                true
+            }
+            Step::Fold { from, to, .. } => {
+                let place = if destination { &mut to[0] } else { &mut from[0] };
+                place.rank = (place.rank + 1) % 4;
+                true
+            }
+            _ => false,
+        });
+    }
 }
 
 #[test]

@@ -15,7 +15,9 @@ pub fn built_in() -> Vec<Arc<dyn Schedule>> {
 
 /// Every built-in schedule; those that work in segments with segments of this many elements.
 fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
+    let direct_segment = elements.unwrap_or(direct::SEGMENT);
     let staged_segment = elements.unwrap_or(staged::SEGMENT);
+    let scan_segment = elements.unwrap_or(staged::SCAN_SEGMENT);
     let ring_segment = elements.unwrap_or(ring::SEGMENT);
     let mut all: Vec<Arc<dyn Schedule>> = vec![
         Arc::new(barrier::barrier()),
@@ -23,14 +25,32 @@ fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
         Arc::new(one_shot::reduce_scatter()),
         Arc::new(one_shot::all_gather()),
         Arc::new(one_shot::broadcast()),
+        Arc::new(one_shot::reduce()),
+        Arc::new(one_shot::scatter()),
+        Arc::new(one_shot::gather()),
+        Arc::new(one_shot::all_to_all()),
+        Arc::new(one_shot::scan()),
+        Arc::new(one_shot::exclusive_scan()),
         Arc::new(direct::all_reduce()),
         Arc::new(direct::reduce_scatter()),
         Arc::new(direct::all_gather()),
         Arc::new(direct::broadcast()),
+        Arc::new(direct::reduce()),
+        Arc::new(direct::scatter()),
+        Arc::new(direct::gather()),
+        Arc::new(direct::all_to_all(direct_segment)),
+        Arc::new(direct::scan(direct_segment)),
+        Arc::new(direct::exclusive_scan(direct_segment)),
         Arc::new(staged::all_reduce(staged_segment, staged::DEPTH)),
         Arc::new(staged::reduce_scatter(staged_segment, staged::DEPTH)),
         Arc::new(staged::all_gather(staged_segment, staged::DEPTH)),
         Arc::new(staged::broadcast(staged_segment, staged::DEPTH)),
+        Arc::new(staged::reduce(staged_segment, staged::DEPTH)),
+        Arc::new(staged::scatter(staged_segment, staged::DEPTH)),
+        Arc::new(staged::gather(staged_segment, staged::DEPTH)),
+        Arc::new(staged::all_to_all(staged_segment, staged::DEPTH)),
+        Arc::new(staged::scan(scan_segment, staged::DEPTH)),
+        Arc::new(staged::exclusive_scan(scan_segment, staged::DEPTH)),
     ];
     for access in [Access::Direct, Access::Staged] {
         all.push(Arc::new(ring::all_reduce(access, ring_segment)));

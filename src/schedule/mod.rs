@@ -12,6 +12,7 @@ mod draw;
 mod layout;
 pub mod one_shot;
 pub mod partition;
+mod prefix;
 mod program;
 pub mod ring;
 mod segments;
