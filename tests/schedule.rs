@@ -8,7 +8,8 @@ mod butterfly;
 mod zero_two_one;
 
 use annulus::schedule::{
-    self, Access, Collective, Entry, Layout, Schedule, direct, draw, partition, ring, staged, verify, verify_pair,
+    self, Access, Collective, Entry, Layout, Schedule, bruck, chain, direct, draw, partition, recursive_doubling, ring,
+    rounds, staged, tree, verify, verify_pair,
 };
 use annulus::{Error, FoldOrder};
 use butterfly::Butterfly;
@@ -21,7 +22,15 @@ fn segment(schedule: &dyn Schedule, world: usize) -> usize {
         ("staged", Collective::Broadcast | Collective::AllGather | Collective::Gather) => staged::SEGMENT,
         ("staged", collective) if collective.is_scan() => staged::SCAN_SEGMENT / world,
         ("staged", _) => staged::SEGMENT / world,
-        ("ring", _) => ring::SEGMENT,
+        ("ring", Collective::AllReduce | Collective::ReduceScatter | Collective::AllGather) => ring::SEGMENT,
+        ("recursive_doubling", Collective::AllReduce) => recursive_doubling::SEGMENT,
+        ("ring" | "tree", Collective::Broadcast) | (_, Collective::Reduce) => chain::SEGMENT,
+        ("tree", _) | ("recursive_doubling" | "recursive_halving", _) => tree::SEGMENT / world,
+        ("bruck", Collective::AllGather) => rounds::SEGMENT / world,
+        ("bruck", _) => {
+            let travels: u32 = (0..world).map(usize::count_ones).sum();
+            bruck::SEGMENT / travels.max(1) as usize
+        }
         ("direct", collective) if collective.is_scan() || collective == Collective::AllToAll => direct::SEGMENT,
         _ => 4,
     }
@@ -93,8 +102,23 @@ fn staged_is_right() {
 }
 
 #[test]
+fn tree_is_right() {
+    sweep(|name| name == "tree");
+}
+
+#[test]
+fn recursive_doubling_and_halving_are_right() {
+    sweep(|name| ["recursive_doubling", "recursive_halving"].contains(&name));
+}
+
+#[test]
+fn bruck_is_right() {
+    sweep(|name| name == "bruck");
+}
+
+#[test]
 fn all_others_are_right() {
-    sweep(|name| !["ring", "staged"].contains(&name));
+    sweep(|name| ["barrier", "dissemination", "one_shot", "direct"].contains(&name));
 }
 
 #[test]
@@ -191,7 +215,8 @@ fn algorithms_are_found_by_name() {
 
 #[test]
 fn what_selection_may_choose_folds_in_rank_order() {
-    for schedule in schedule::built_in().into_iter().filter(|schedule| schedule.name() != "ring") {
+    let chosen = ["barrier", "one_shot", "direct", "staged"];
+    for schedule in schedule::built_in().into_iter().filter(|schedule| chosen.contains(&schedule.name())) {
         assert_eq!(schedule.fold_order(), FoldOrder::Rank);
     }
 }
