@@ -3,8 +3,8 @@
 
 use annulus::FoldOrder;
 use annulus::schedule::{
-    Access, Buffer, Collective, Entry, Fault, Layout, Place, Program, Resources, Schedule, Step, direct, one_shot,
-    ring, staged, verify, verify_pair,
+    Access, Buffer, Collective, Entry, Fault, Layout, Place, Program, Resources, Schedule, Step, bruck, chain, direct,
+    one_shot, recursive_doubling, recursive_halving, ring, staged, tree, verify, verify_pair,
 };
 
 /// A right schedule with a mistake in one rank's program, in its resources or in its fold order.
@@ -414,6 +414,85 @@ fn dropped_wait_of_a_staged_scan() {
 }
 
 #[test]
+fn wrong_parent_in_a_chain() {
+    let (right, layout) = (chain::broadcast(Access::Staged, 10), ten());
+    let mistaken = Mistaken::new(&right, &layout, 2, |steps| {
+        let Step::Wait { rank, .. } = &mut steps[0] else { panic!("a rank waits for its parent") };
+        *rank = 0;
+    });
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 2, call 0, step 0 waits for flag 0 of rank 0, but rank 0, call 0, step 1 does not signal to it"
+    );
+}
+
+#[test]
+fn halves_folded_the_other_way_round() {
+    let sentence = refusal(recursive_doubling::all_reduce(10), 1, |steps| {
+        let Step::Fold { from, .. } = &mut steps[3] else { panic!("a fold follows the wait") };
+        from.reverse();
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..4 of the output should end as the fold [0 1 2] from element 0 on, and rank \
+         1, call 0, step 6 has left the fold [1 0 2] from element 0 on"
+    );
+}
+
+#[test]
+fn doubled_contribution_to_a_tree() {
+    let sentence = refusal(tree::reduce(10), 0, |steps| {
+        let Step::Fold { from, .. } = &mut steps[1] else { panic!("a fold follows the wait") };
+        from[1] = from[0];
+    });
+    assert_eq!(
+        sentence,
+        "rank 0, call 0: elements 0..4 of the output should end as the fold [0 1 2] from element 0 on, and rank \
+         0, call 0, step 3 has left the fold [0 0 2] from element 0 on"
+    );
+}
+
+#[test]
+fn swapped_part_of_recursive_halving() {
+    let sentence = refusal(recursive_halving::reduce_scatter(30), 1, |steps| {
+        let (from, _) = places(steps);
+        from[0].offset = 20;
+    });
+    assert_eq!(
+        sentence,
+        "rank 0, call 0, step 3 folds element 0 (rank 0's input) with element 20 (rank 1's partial 0)"
+    );
+}
+
+#[test]
+fn early_signal_of_bruck() {
+    let sentence = refusal(bruck::all_to_all(40), 1, |steps| steps[..3].rotate_right(1));
+    assert_eq!(
+        sentence,
+        "rank 2, call 0, step 5 reads elements 0..10 of rank 1's slot 0, which rank 1, call 0, step 1 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
+fn dropped_wait_of_a_gathering() {
+    let sentence = refusal(bruck::all_gather(Access::Direct, 4), 2, |steps| remove_first(steps, is_wait));
+    assert_eq!(sentence, "rank 2, call 0, step 2 reads elements 0..10 of rank 0's output, which nobody has written");
+}
+
+#[test]
+fn slots_of_a_gathering_used_too_soon() {
+    let (right, layout) = (bruck::all_gather(Access::Staged, 12), ten());
+    let mut mistaken = Mistaken::new(&right, &layout, 0, |_| {});
+    mistaken.resources.depth = 1;
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 0, call 0, step 0.6 in turn 0 reads elements 8..12 of rank 2's slot 0, which rank 2, call 0, step \
+         0.0 in turn 1 writes, and no signal orders the two"
+    );
+}
+
+#[test]
 fn finished_fold_folded_again() {
     let sentence = refusal(direct::reduce_scatter(), 1, |steps| {
         let mut again = steps[0].clone();
@@ -678,6 +757,31 @@ fn rings() -> Vec<Box<dyn Schedule>> {
     forms.into_iter().flatten().collect()
 }
 
+/// Schedules of four ranks in which messages go by way of other ranks.
+fn indirect() -> Vec<Box<dyn Schedule>> {
+    vec![
+        Box::new(chain::broadcast(Access::Direct, 4)),
+        Box::new(chain::broadcast(Access::Staged, 4)),
+        Box::new(tree::broadcast(Access::Direct, 4)),
+        Box::new(tree::broadcast(Access::Staged, 4)),
+        Box::new(tree::reduce(4)),
+        Box::new(tree::gather(16)),
+        Box::new(tree::scatter(16)),
+        Box::new(recursive_doubling::all_reduce(4)),
+        Box::new(recursive_doubling::all_gather(Access::Direct, 16)),
+        Box::new(recursive_doubling::all_gather(Access::Staged, 16)),
+        Box::new(recursive_halving::reduce_scatter(16)),
+        Box::new(bruck::all_gather(Access::Direct, 16)),
+        Box::new(bruck::all_gather(Access::Staged, 16)),
+        Box::new(bruck::all_to_all(16)),
+    ]
+}
+
+/// All of them.
+fn all() -> Vec<Box<dyn Schedule>> {
+    busy().into_iter().chain(rings()).chain(indirect()).collect()
+}
+
 /// Makes the mistake at each step at which it can be made, of each rank's program, each time alone. `mistake` changes
 /// the step at an index of a list, if it is one that it can change.
 #[track_caller]
@@ -714,13 +818,16 @@ fn each_is_caught(schedules: &[Box<dyn Schedule>], mistake: impl Fn(&mut Vec<Ste
 #[test]
 fn every_dropped_wait_is_caught() {
     // A call that carries its entry waits for all, also for those from whom a rank takes nothing. And a staged exclusive
-    // scan waits for the last rank, too, to stage what has no part in it.
+    // scan waits for the last rank, too, to stage what has no part in it. In place, a rank's own part is where others
+    // read it directly from the beginning.
     let is_meant = |schedule: &dyn Schedule| match schedule.collective() {
+        Collective::AllGather => schedule.access() == Access::Staged || ["direct", "ring"].contains(&schedule.name()),
         Collective::Reduce | Collective::Scatter | Collective::Gather => schedule.entry() == Entry::Barrier,
         Collective::ExclusiveScan => schedule.name() == "direct",
         _ => true,
     };
-    let schedules: Vec<Box<dyn Schedule>> = busy().into_iter().filter(|schedule| is_meant(&**schedule)).collect();
+    let schedules: Vec<Box<dyn Schedule>> =
+        busy().into_iter().chain(indirect()).filter(|schedule| is_meant(&**schedule)).collect();
     each_is_caught(&schedules, |steps, index| {
         let is_it = is_wait(&steps[index]);
         if is_it {
@@ -732,8 +839,7 @@ fn every_dropped_wait_is_caught() {
 
 #[test]
 fn every_dropped_copy_or_fold_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
-    each_is_caught(&all, |steps, index| {
+    each_is_caught(&all(), |steps, index| {
         let is_it = is_work(&steps[index]);
         if is_it {
             steps.remove(index);
@@ -746,13 +852,16 @@ fn every_dropped_copy_or_fold_is_caught() {
 fn every_early_signal_is_caught() {
     // The last signals of staged reduce-scatter, all-gather and all-to-all announce what was staged a turn before, not
     // the step before: a step earlier is early enough. A reduce's root folds, and the last rank of a scan ends, with what
-    // is for itself alone.
-    let is_meant = |schedule: &dyn Schedule| match schedule.collective() {
-        Collective::ReduceScatter | Collective::AllGather | Collective::AllToAll => schedule.name() != "staged",
-        Collective::Reduce => schedule.name() == "direct",
-        collective => !collective.is_scan(),
+    // is for itself alone. The last segments of a relay or tree leave nobody waiting for room.
+    let is_meant = |schedule: &dyn Schedule| match (schedule.name(), schedule.collective()) {
+        ("staged", Collective::ReduceScatter | Collective::AllGather | Collective::AllToAll) => false,
+        ("staged" | "one_shot" | "tree", Collective::Reduce) => false,
+        ("ring" | "tree", Collective::Broadcast) => schedule.access() == Access::Direct,
+        ("tree", Collective::Gather | Collective::Scatter) => false,
+        (_, collective) => !collective.is_scan(),
     };
-    let schedules: Vec<Box<dyn Schedule>> = busy().into_iter().filter(|schedule| is_meant(&**schedule)).collect();
+    let schedules: Vec<Box<dyn Schedule>> =
+        busy().into_iter().chain(indirect()).filter(|schedule| is_meant(&**schedule)).collect();
     each_is_caught(&schedules, |steps, index| {
         let is_it = index > 0 && is_signal(&steps[index]) && is_work(&steps[index - 1]);
         if is_it {
@@ -764,8 +873,7 @@ fn every_early_signal_is_caught() {
 
 #[test]
 fn every_other_order_of_a_fold_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
-    each_is_caught(&all, |steps, index| match &mut steps[index] {
+    each_is_caught(&all(), |steps, index| match &mut steps[index] {
         Step::Fold { from, .. } if from.len() > 1 => {
             from.reverse();
             true
@@ -776,8 +884,7 @@ fn every_other_order_of_a_fold_is_caught() {
 
 #[test]
 fn every_doubled_contribution_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
-    each_is_caught(&all, |steps, index| match &mut steps[index] {
+    each_is_caught(&all(), |steps, index| match &mut steps[index] {
         Step::Fold { from, .. } if from.len() > 1 => {
             from[1] = from[0];
             true
@@ -788,29 +895,42 @@ fn every_doubled_contribution_is_caught() {
 
 #[test]
 fn every_other_rank_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
+    // What is gathered by way of others may as well be read from its own rank, if that has signalled.
+    let is_meant = |schedule: &dyn Schedule| match schedule.collective() {
+        Collective::AllGather => schedule.access() == Access::Direct || ["staged", "ring"].contains(&schedule.name()),
+        Collective::Gather => schedule.name() != "tree",
+        _ => true,
+    };
+    let schedules: Vec<Box<dyn Schedule>> = all().into_iter().filter(|schedule| is_meant(&**schedule)).collect();
     for destination in [false, true] {
-        each_is_caught(&all, |steps, index| match &mut steps[index] {
-            Step::Copy { from, to, .. } => {
-                let place = if destination { &mut to[0] } else { from };
-                place.rank = (place.rank + 1) % 4;
-                true
-            }
-            Step::Fold { from, to, .. } => {
-                let place = if destination { &mut to[0] } else { &mut from[0] };
-                place.rank = (place.rank + 1) % 4;
-                true
-            }
-            _ => false,
+        each_is_caught(&schedules, |steps, index| {
+            let place = match &mut steps[index] {
+                Step::Copy { from, to, .. } => {
+                    if destination {
+                        &mut to[0]
+                    } else {
+                        from
+                    }
+                }
+                Step::Fold { from, to, .. } => {
+                    if destination {
+                        &mut to[0]
+                    } else {
+                        &mut from[0]
+                    }
+                }
+                _ => return false,
+            };
+            place.rank = (place.rank + 1) % 4;
+            true
         });
     }
 }
 
 #[test]
 fn every_shifted_place_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
     for destination in [false, true] {
-        each_is_caught(&all, |steps, index| match &mut steps[index] {
+        each_is_caught(&all(), |steps, index| match &mut steps[index] {
             Step::Copy { from, to, .. } => {
                 if destination { &mut to[0] } else { from }.offset += 1;
                 true

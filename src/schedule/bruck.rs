@@ -15,13 +15,13 @@
 //! All-gather: in round i rank r takes the parts from r + 2^i on from rank r + 2^i, which has as many as it itself has
 //! ([`rounds`](super::rounds)).
 //!
-//! - Steps: log2 n rounds, rounded up, for each segment; before a segment a rank waits until its readers have finished
-//!   the last but one. A direct all-to-all is one round, but each rank hears from n - 1.
+//! - Steps: log2 n rounds, rounded up, for each segment. A direct all-to-all is one round, but each rank hears from n - 1.
 //! - Elements moved by a rank, of a length N over n ranks: all-to-all copies in N (n-1)/n and then about N/2 in each
 //!   round; all-gather reads N (n-1)/n.
 //! - Fold order: nothing is folded.
 //! - Slots: two, used in turn. In an all-to-all a slot has an area for each bit of each j, so that what a rank reads in a
-//!   round is not what its source writes in that round.
+//!   round is not what its source writes in that round. A rank finishes a segment only when all have begun it, that is,
+//!   finished the one before, so that two slots are enough.
 //! - In place: all that a rank sends of a segment has left its buffer before anything is stored there.
 //! - Chosen: by name only; for short messages among many ranks.
 
@@ -94,7 +94,7 @@ impl Schedule for Bruck {
 
     fn resources(&self, layout: &Layout) -> Resources {
         let (n, share) = (layout.world(), self.share(layout));
-        let advance = (turns(layout.largest_pair(), share) * (levels(n) + 1)) as u64;
+        let advance = (turns(layout.largest_pair(), share) * levels(n)) as u64;
         match n {
             1 => Resources::default(),
             _ => Resources { slot: share * areas(n)[n], depth: 2, flags: 1, advance, ..Resources::default() },
@@ -104,17 +104,14 @@ impl Schedule for Bruck {
     fn program(&self, rank: usize, layout: &Layout) -> Program {
         let (n, share, levels) = (layout.world(), self.share(layout), levels(layout.world()));
         let areas = areas(n);
-        let steps = levels as i64 + 1;
-        let readers: Vec<usize> = (0..levels).map(|bit| (rank + (1 << bit)) % n).collect();
+        let steps = levels as i64;
+        let readers = distinct((0..levels).map(|bit| (rank + (1 << bit)) % n));
         let source = |bit: usize| (rank + n - (1 << bit)) % n;
-        let neighbours = distinct((0..levels).map(source).chain(readers.iter().copied()));
 
-        let turns = if n == 1 { turns(layout.pair(0, 0), share) } else { turns(layout.largest_pair(), share) };
-        // What passes through this rank: of those behind it to those from it on.
         let pairs = (0..n).flat_map(|from| (0..n).map(move |to| (from, to)));
         let marks = pairs.flat_map(|(from, to)| marks(layout.pair(from, to), share));
         let mut program = Program::new();
-        repeat(&mut program, turns, marks, |turn| {
+        repeat(&mut program, turns(layout.largest_pair(), share), marks, |turn| {
             let len = |from, to| len_in(turn, layout.pair(from, to), share);
             let user = |buffer, begin: usize| Place::new(rank, buffer, begin + turn * share).stride(share);
             // Where a rank keeps what it will pass on for this bit.
@@ -124,15 +121,12 @@ impl Schedule for Bruck {
             };
             let begin = turn as i64 * steps;
             let mut body = Program::new();
-            if turns > 2 {
-                readers.iter().for_each(|&reader| body.wait(reader, STEPS, begin - steps, steps));
-            }
             for j in 1..n {
                 let to = (rank + j) % n;
                 let from = user(Buffer::Input, layout.input_offset(rank, to));
                 body.copy(from, [slot(rank, j, j.trailing_zeros())], len(rank, to));
             }
-            body.signal(STEPS, neighbours.iter().copied(), begin + 1, steps);
+            body.signal(STEPS, readers.iter().copied(), begin + 1, steps);
             if !layout.is_in_place() {
                 let to = user(Buffer::Output, layout.output_offset(rank, rank));
                 body.copy(user(Buffer::Input, layout.input_offset(rank, rank)), [to], len(rank, rank));
@@ -148,7 +142,9 @@ impl Schedule for Bruck {
                     };
                     body.copy(slot(source(bit), j, bit as u32), [to], len(from, (from + j) % n));
                 }
-                body.signal(STEPS, neighbours.iter().copied(), begin + bit as i64 + 2, steps);
+                if bit + 1 < levels {
+                    body.signal(STEPS, readers.iter().copied(), begin + bit as i64 + 2, steps);
+                }
             }
             body
         });

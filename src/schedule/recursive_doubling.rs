@@ -15,12 +15,13 @@
 //! and one rank is read by two ([`halves`](super::halves)). That spares the two rounds in which the ranks beyond a power
 //! of two would hand in their contributions and get the result.
 //!
-//! - Steps: log2 n rounds, rounded up, for each segment; before a segment of an all-reduce a rank waits until its readers
-//!   have finished the one before. All-gather exchanges parts in [`rounds`](super::rounds).
+//! - Steps: log2 n rounds, rounded up, for each segment. All-gather exchanges parts in [`rounds`](super::rounds).
 //! - Elements moved by a rank, of a length N over n ranks: all-reduce publishes N, reads 2 N and writes N in each round,
 //!   as accumulators, so it is for short messages; all-gather reads N (n-1)/n.
 //! - Fold order: `Tree`, for any number of ranks.
-//! - Partials: one a depth of the tree, so that what a rank reads is not what its partner writes.
+//! - Partials: one a depth of the tree, so that what a rank reads is not what its partner writes; and as many again, used
+//!   by every other segment. A rank finishes a segment only when all have begun it, that is, finished the one before: two
+//!   sets are enough.
 //! - Chosen: by name only, all-reduce since its fold order is not that of the ranks.
 
 use super::halves::{distinct, levels, other_half, partner, partnered, path};
@@ -79,10 +80,10 @@ impl Schedule for RecursiveDoubling {
 
     fn resources(&self, layout: &Layout) -> Resources {
         let levels = levels(layout.world());
-        let advance = (turns(layout.count(0), self.segment) * (levels + 1)) as u64;
+        let advance = (turns(layout.count(0), self.segment) * levels) as u64;
         match levels {
             0 => Resources::default(),
-            _ => Resources { partial: self.segment, depth: levels, flags: 1, advance, ..Resources::default() },
+            _ => Resources { partial: self.segment, depth: 2 * levels, flags: 1, advance, ..Resources::default() },
         }
     }
 
@@ -90,33 +91,31 @@ impl Schedule for RecursiveDoubling {
         let (n, len) = (layout.world(), layout.count(rank));
         let (levels, path) = (levels(n), path(n, rank));
         let leaf = path.len() - 1;
-        let steps = levels as i64 + 1;
-        // A rank has folded its range at a depth after this step: at the deepest, after step 1.
+        let steps = levels as i64;
+        // The step in which a rank folds its range at a depth: at the deepest, step 1.
         let folded = |depth: usize| (levels - depth) as i64 + 1;
         let readers = distinct(path[..leaf].iter().flat_map(|range| partnered(range, rank)));
-        let partners = path[..leaf].iter().map(|range| partner(range, rank));
-        let neighbours = distinct(partners.chain(readers.iter().copied()));
-
-        let turns = turns(len, self.segment);
         let mut program = Program::new();
-        repeat(&mut program, turns, marks(len, self.segment), |turn| {
+        repeat(&mut program, turns(len, self.segment), marks(len, self.segment), |turn| {
             let own = |buffer| Place::new(rank, buffer, turn * self.segment).stride(self.segment);
-            let partial = |r, depth: usize| Place::new(r, Buffer::Partial(((depth - 1 + turn) % levels) as u32), 0);
+            let partial = |r, depth: usize| {
+                let index = (2 * (depth - 1) + turn) % (2 * levels);
+                Place::new(r, Buffer::Partial(index as u32), 0)
+            };
             let fold_to = |depth| if depth == 0 { own(Buffer::Output) } else { partial(rank, depth) };
             let begin = turn as i64 * steps;
             let len = len_in(turn, len, self.segment);
             let mut body = Program::new();
-            if turns > 1 {
-                readers.iter().for_each(|&reader| body.wait(reader, STEPS, begin, steps));
-            }
             body.fold([own(Buffer::Input)], [fold_to(leaf)], len);
-            body.signal(STEPS, neighbours.iter().copied(), begin + folded(leaf), steps);
+            body.signal(STEPS, readers.iter().copied(), begin + folded(leaf), steps);
             for (depth, range) in path[..leaf].iter().enumerate().rev() {
                 let partner = partner(range, rank);
                 body.wait(partner, STEPS, begin + folded(depth + 1), steps);
                 let from = [rank.min(partner), rank.max(partner)].map(|r| partial(r, depth + 1));
                 body.fold(from, [fold_to(depth)], len);
-                body.signal(STEPS, neighbours.iter().copied(), begin + folded(depth), steps);
+                if depth > 0 {
+                    body.signal(STEPS, readers.iter().copied(), begin + folded(depth), steps);
+                }
             }
             body
         });

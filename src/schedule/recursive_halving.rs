@@ -15,13 +15,13 @@
 //! is). With another number of ranks, too, every rank is in every exchange: the last rank of a longer left half reads
 //! from a partner that it shares ([`halves`](super::halves)), and that one keeps the parts of both for them.
 //!
-//! - Steps: log2 n rounds, rounded up, for each segment; before a segment a rank waits until its readers have finished
-//!   the last but one.
+//! - Steps: log2 n rounds, rounded up, for each segment.
 //! - Elements moved by a rank, of a length N over n ranks: N/2 published, N/2 of the partner's folded with as many of its
 //!   own, then N/4, and so on: N (n-1)/n read from others, as a ring does, in fewer rounds.
 //! - Fold order: `Tree`, for any number of ranks.
-//! - Partials: two, used in turn, with an area for each part. In a segment a part's area is written by its rank alone and
-//!   read by another only when the rank will not write it again.
+//! - Partials: two, used in turn, with an area for each part. Another rank reads an area only when its rank will not
+//!   write it again in this segment; and a rank finishes a segment only when all have begun it, that is, finished the one
+//!   before, so that two are enough.
 //! - Chosen: by name only, since its fold order is not that of the ranks.
 
 use std::ops::Range;
@@ -87,7 +87,7 @@ impl Schedule for RecursiveHalving {
 
     fn resources(&self, layout: &Layout) -> Resources {
         let (n, share) = (layout.world(), self.share(layout));
-        let advance = (turns(layout.largest(), share) * (levels(n) + 1)) as u64;
+        let advance = (turns(layout.largest(), share) * levels(n)) as u64;
         match n {
             1 => Resources::default(),
             _ => Resources { partial: share * n, depth: 2, flags: 1, advance, ..Resources::default() },
@@ -98,12 +98,10 @@ impl Schedule for RecursiveHalving {
         let (n, share) = (layout.world(), self.share(layout));
         let (levels, path) = (levels(n), path(n, rank));
         let leaf = path.len() - 1;
-        let steps = levels as i64 + 1;
-        // A rank has folded its range at a depth after this step: at the deepest, after step 1.
+        let steps = levels as i64;
+        // The step in which a rank folds its range at a depth: at the deepest, step 1.
         let folded = |depth: usize| (levels - depth) as i64 + 1;
         let readers = distinct(path[..leaf].iter().flat_map(|range| partnered(range, rank)));
-        let partners = path[..leaf].iter().map(|range| partner(range, rank));
-        let neighbours = distinct(partners.chain(readers.iter().copied()));
 
         let mut program = Program::new();
         if n == 1 {
@@ -112,22 +110,18 @@ impl Schedule for RecursiveHalving {
             return program;
         }
         let kept: Vec<Vec<usize>> = (0..leaf).map(|depth| kept(&path, rank, depth)).collect();
-        let turns = turns(layout.largest(), share);
         let marks = (0..n).flat_map(|part| marks(layout.count(part), share));
-        repeat(&mut program, turns, marks, |turn| {
+        repeat(&mut program, turns(layout.largest(), share), marks, |turn| {
             let own = |buffer, begin: usize| Place::new(rank, buffer, begin + turn * share).stride(share);
             let input = |part: usize| own(Buffer::Input, layout.offset(part));
             let partial = |r, part: usize| Place::new(r, Buffer::Partial((turn % 2) as u32), part * share);
             let len = |part: usize| len_in(turn, layout.count(part), share);
             let begin = turn as i64 * steps;
             let mut body = Program::new();
-            if turns > 2 {
-                readers.iter().for_each(|&reader| body.wait(reader, STEPS, begin - steps, steps));
-            }
             for part in (0..n).filter(|part| !kept[leaf - 1].contains(part)) {
                 body.fold([input(part)], [partial(rank, part)], len(part));
             }
-            body.signal(STEPS, neighbours.iter().copied(), begin + folded(leaf), steps);
+            body.signal(STEPS, readers.iter().copied(), begin + folded(leaf), steps);
             for (depth, range) in path[..leaf].iter().enumerate().rev() {
                 let partner = partner(range, rank);
                 body.wait(partner, STEPS, begin + folded(depth + 1), steps);
@@ -138,7 +132,9 @@ impl Schedule for RecursiveHalving {
                     let to = if depth == 0 { own(Buffer::Output, 0) } else { partial(rank, part) };
                     body.fold(from, [to], len(part));
                 }
-                body.signal(STEPS, neighbours.iter().copied(), begin + folded(depth), steps);
+                if depth > 0 {
+                    body.signal(STEPS, readers.iter().copied(), begin + folded(depth), steps);
+                }
             }
             body
         });

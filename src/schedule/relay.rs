@@ -88,12 +88,15 @@ impl Schedule for Relay {
             let output = output.then(|| place(rank, Buffer::Output));
             let passed_on = (!direct && !children.is_empty()).then(|| slot(rank));
             body.copy(from, output.into_iter().chain(passed_on), len_in(turn, len, self.segment));
-            if !direct || rank != root {
+            if !direct || rank != root && !children.is_empty() {
                 body.signal(GOT, children.iter().copied().chain(parent), turn as i64 + 1, 1);
             }
             body
         });
         if direct && turns > 0 {
+            if children.is_empty() {
+                program.signal(GOT, parent, turns as i64, 0);
+            }
             children.iter().for_each(|&child| program.wait(child, GOT, turns as i64, 0));
         }
         program

@@ -5,8 +5,8 @@
 //! from its slot, which has an area for each part. [`recursive_doubling`](super::recursive_doubling) and
 //! [`bruck`](super::bruck) say from whom.
 //!
-//! A slot is used again two segments later: before that a rank waits until its readers have finished the segment for
-//! which it was used.
+//! There are two slots, used in turn. A rank finishes a segment only when all have begun it, that is, finished the one
+//! before: so nobody reads a slot any more when it is used again.
 
 use std::ops::Range;
 
@@ -17,7 +17,8 @@ use super::{Access, Buffer, Collective, Layout, Place, Program, Resources, Sched
 /// Elements of a slot, unless asked otherwise: 32 KiB of f32.
 pub const SEGMENT: usize = 8 * 1024;
 
-/// A rank's one flag: how many steps it has taken; the first has its own part in place, each other is a round.
+/// A rank's one flag: how many steps it has taken; the first has its own part in place, each other is a round. Nobody
+/// hears of a segment's last round but, with direct access, before the call ends.
 const STEPS: u32 = 0;
 
 /// What a rank does in a round. Without parts, nothing.
@@ -49,6 +50,11 @@ impl Gathering {
         Gathering { name, access, segment, rounds }
     }
 
+    /// The steps of a turn of which others hear.
+    fn steps(&self, rounds: usize) -> usize {
+        rounds + usize::from(self.access == Access::Direct)
+    }
+
     /// How much of a part is moved at once: directly all of it.
     fn share(&self, layout: &Layout) -> usize {
         match self.access {
@@ -73,7 +79,7 @@ impl Schedule for Gathering {
 
     fn resources(&self, layout: &Layout) -> Resources {
         let (n, share) = (layout.world(), self.share(layout));
-        let steps = (self.rounds)(n, 0).len() + 1;
+        let steps = self.steps((self.rounds)(n, 0).len());
         let needs =
             Resources { flags: 1, advance: (turns(layout.largest(), share) * steps) as u64, ..Resources::default() };
         match self.access {
@@ -85,7 +91,7 @@ impl Schedule for Gathering {
     fn program(&self, rank: usize, layout: &Layout) -> Program {
         let (n, share, direct) = (layout.world(), self.share(layout), self.access == Access::Direct);
         let rounds = (self.rounds)(n, rank);
-        let steps = rounds.len() as i64 + 1;
+        let steps = self.steps(rounds.len()) as i64;
         // Who reads from this rank, and in which round.
         let reads: Vec<(usize, usize)> = layout
             .others(rank)
@@ -94,8 +100,10 @@ impl Schedule for Gathering {
             .map(|(other, i, _)| (other, i))
             .collect();
         let readers = distinct(reads.iter().map(|&(reader, _)| reader));
-        let sources = rounds.iter().filter(|round| !round.parts.is_empty()).map(|round| round.from);
-        let neighbours = distinct(sources.chain(readers.iter().copied()));
+
+        // The readers hear of this rank's rounds, and with direct access its sources of its last.
+        let sources = rounds.iter().filter(|round| direct && !round.parts.is_empty()).map(|round| round.from);
+        let heard = distinct(sources.chain(readers.iter().copied()));
 
         let turns = turns(layout.largest(), share);
         let marks = (0..n).flat_map(|part| marks(layout.count(part), share));
@@ -107,15 +115,12 @@ impl Schedule for Gathering {
             let slot = |r, part: usize| Place::new(r, Buffer::Slot((turn % 2) as u32), part * share);
             let begin = turn as i64 * steps;
             let mut body = Program::new();
-            if turns > 2 {
-                readers.iter().for_each(|&reader| body.wait(reader, STEPS, begin - steps, steps));
-            }
             let own = (!layout.is_in_place()).then(|| output(rank, rank));
             let staged = (!direct && n > 1).then(|| slot(rank, rank));
             let input = Place::new(rank, Buffer::Input, turn * share).stride(share);
             body.copy(input, own.into_iter().chain(staged), len(rank));
             let idle = rounds.iter().take_while(|round| round.parts.is_empty()).count();
-            body.signal(STEPS, neighbours.iter().copied(), begin + idle as i64 + 1, steps);
+            body.signal(STEPS, readers.iter().copied(), begin + idle as i64 + 1, steps);
             for (i, round) in rounds.iter().enumerate().skip(idle) {
                 body.wait(round.from, STEPS, begin + i as i64 + 1, steps);
                 for parts in &round.parts {
@@ -131,7 +136,9 @@ impl Schedule for Gathering {
                         body.copy(slot(round.from, part), to, len(part));
                     }
                 }
-                body.signal(STEPS, neighbours.iter().copied(), begin + i as i64 + 2, steps);
+                if i as i64 + 2 <= steps {
+                    body.signal(STEPS, heard.iter().copied(), begin + i as i64 + 2, steps);
+                }
             }
             body
         });
