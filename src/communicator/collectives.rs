@@ -266,7 +266,8 @@ impl Communicator {
             collective: verified.collective(),
             data_type: T::DATA_TYPE,
             op,
-            count: layout.count(self.rank()),
+            // The same on all ranks, whose own counts may differ; the program's hash covers those.
+            count: layout.largest(),
             root: layout.root(),
             in_place: layout.is_in_place(),
             algorithm: 0,
