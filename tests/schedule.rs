@@ -8,8 +8,9 @@ mod butterfly;
 mod zero_two_one;
 
 use annulus::schedule::{
-    self, Access, Collective, Entry, Layout, Schedule, bruck, chain, direct, draw, partition, recursive_doubling, ring,
-    rounds, staged, tree, verify, verify_pair,
+    self, Access, Buffer, Collective, Entry, Layout, Place, Program, Resources, Schedule, bruck, chain, direct,
+    dissemination, draw, partition, recursive_doubling, recursive_halving, ring, rounds, staged, tree, verify,
+    verify_pair,
 };
 use annulus::{Error, FoldOrder};
 use butterfly::Butterfly;
@@ -159,6 +160,45 @@ fn unequal_all_to_all_is_right() {
     }
 }
 
+/// An all-gather through slots that has nothing but a barrier's signals and waits between staging and copying out.
+struct Around<B>(B);
+
+impl<B: Schedule> Schedule for Around<B> {
+    fn name(&self) -> &str {
+        "around"
+    }
+
+    fn collective(&self) -> Collective {
+        Collective::AllGather
+    }
+
+    fn access(&self) -> Access {
+        Access::Staged
+    }
+
+    fn resources(&self, layout: &Layout) -> Resources {
+        Resources { slot: 1, depth: 1, ..self.0.resources(layout) }
+    }
+
+    fn program(&self, rank: usize, layout: &Layout) -> Program {
+        let slot = |r| Place::new(r, Buffer::Slot(0), 0);
+        let mut program = Program::new();
+        program.copy(Place::new(rank, Buffer::Input, 0), [slot(rank)], 1);
+        program.steps.extend(self.0.program(rank, layout).steps);
+        (0..layout.world()).for_each(|r| program.copy(slot(r), [Place::new(rank, Buffer::Output, r)], 1));
+        program
+    }
+}
+
+#[test]
+fn dissemination_lets_nobody_leave_before_all_have_come() {
+    for world in 1..=33 {
+        prove(&Around(dissemination::barrier()), &Layout::uniform(world, 1));
+    }
+    // The entry, which is all of the other barrier, comes too soon for this.
+    assert!(verify(&Around(schedule::barrier::barrier()), &Layout::uniform(2, 1)).is_err());
+}
+
 #[test]
 fn every_ordered_pair_can_share_scratch() {
     for world in [2, 3] {
@@ -244,6 +284,17 @@ fn rounds_are_counted() {
     assert_eq!(rounds(&schedule::direct::all_reduce(), &four), 2);
     assert_eq!(rounds(&staged::all_reduce(100, 2), &four), 3);
     assert_eq!(rounds(&Butterfly, &four), 3);
+    let eight = Layout::uniform(8, 100);
+    assert_eq!(rounds(&dissemination::barrier(), &eight), 4);
+    assert_eq!(rounds(&recursive_doubling::all_reduce(100), &eight), 4);
+    assert_eq!(rounds(&recursive_halving::reduce_scatter(800), &eight), 4);
+    assert_eq!(rounds(&bruck::all_gather(Access::Staged, 800), &eight), 4);
+    assert_eq!(rounds(&bruck::all_to_all(1200), &eight), 4);
+    assert_eq!(rounds(&tree::broadcast(Access::Staged, 100), &eight), 4);
+    assert_eq!(rounds(&tree::reduce(100), &eight), 4);
+    assert_eq!(rounds(&tree::gather(800), &eight), 4);
+    assert_eq!(rounds(&tree::scatter(800), &eight), 4);
+    assert_eq!(rounds(&chain::broadcast(Access::Staged, 100), &eight), 8);
 }
 
 /// The hash is part of what ranks compare, so it must not depend on the machine: these numbers are kept by hand.
@@ -259,6 +310,8 @@ fn hashes_tell_schedules_apart() {
         hash(&schedule::direct::broadcast(), &ten.clone().with_root(1)),
         hash(&ring::all_reduce(Access::Staged, 2), &ten),
         hash(&ring::all_reduce(Access::Staged, 3), &ten),
+        hash(&direct::all_to_all(4), &Layout::matrix(&[[1, 2], [0, 3]])),
+        hash(&direct::all_to_all(4), &Layout::matrix(&[[2, 1], [0, 3]])),
     ];
     for (index, one) in hashes.iter().enumerate() {
         assert!(!hashes[..index].contains(one));
@@ -319,6 +372,17 @@ fn impossible_layouts_are_refused_in_words() {
     let tiny = ring::all_reduce(Access::Direct, 1);
     assert!(refusal(&tiny, &Layout::uniform(4, 1 << 30)).ends_with("use longer segments"));
     prove(&schedule::direct::all_gather(), &Layout::varying(&[]));
+    let rows = [[1, 2], [3, 4]];
+    assert_eq!(
+        refusal(&schedule::direct::all_gather(), &Layout::matrix(&rows)),
+        "the schedule is wrong: all_gather takes one count a rank; a matrix of counts is for all_to_all"
+    );
+    assert_eq!(
+        refusal(&direct::all_to_all(4), &Layout::matrix(&rows).in_place(true)),
+        "the schedule is wrong: in an all_to_all in place ranks swap parts, but rank 0 has 2 elements for rank 1 and \
+         rank 1 has 3 for rank 0; give both the same, or use two buffers"
+    );
+    prove(&direct::all_to_all(4), &Layout::matrix(&[[0usize; 0]; 0]));
 }
 
 #[test]
@@ -382,14 +446,40 @@ proptest! {
         let layout = Layout::varying(&counts).in_place(in_place);
         prove(&staged::reduce_scatter(segment, depth), &layout);
         prove(&staged::all_gather(segment, depth), &layout);
+        prove(&recursive_halving::reduce_scatter(segment), &layout);
         for access in [Access::Direct, Access::Staged] {
             prove(&ring::reduce_scatter(access, segment), &layout);
             prove(&ring::all_gather(access, segment), &layout);
+            prove(&recursive_doubling::all_gather(access, segment), &layout);
+            prove(&bruck::all_gather(access, segment), &layout);
         }
+        let rooted = layout.clone().with_root(counts.len() / 2);
+        prove(&staged::scatter(segment, depth), &rooted);
+        prove(&staged::gather(segment, depth), &rooted);
+        prove(&tree::scatter(segment), &rooted);
+        prove(&tree::gather(segment), &rooted);
+        let pair = |from: usize, to: usize| counts[from].min(counts[to]);
+        let row = |from| (0..counts.len()).map(|to| pair(from, to)).collect::<Vec<_>>();
+        let matrix = Layout::matrix(&(0..counts.len()).map(row).collect::<Vec<_>>()).in_place(in_place);
+        prove(&direct::all_to_all(segment), &matrix);
+        prove(&staged::all_to_all(segment, depth), &matrix);
+        prove(&bruck::all_to_all(segment), &matrix);
         let layout = Layout::uniform(counts.len(), counts.iter().sum()).in_place(in_place);
         prove(&staged::all_reduce(segment, depth), &layout);
         prove(&staged::broadcast(segment, depth), &layout.clone().with_root(counts.len() / 2));
         prove(&ring::all_reduce(Access::Direct, segment), &layout);
         prove(&ring::all_reduce(Access::Staged, segment), &layout);
+        prove(&recursive_doubling::all_reduce(segment), &layout);
+        prove(&direct::scan(segment), &layout);
+        prove(&direct::exclusive_scan(segment), &layout);
+        prove(&staged::scan(segment, depth), &layout);
+        prove(&staged::exclusive_scan(segment, depth), &layout);
+        let rooted = layout.clone().with_root(counts.len() / 2);
+        prove(&staged::reduce(segment, depth), &rooted);
+        prove(&tree::reduce(segment), &rooted);
+        for access in [Access::Direct, Access::Staged] {
+            prove(&tree::broadcast(access, segment), &rooted);
+            prove(&chain::broadcast(access, segment), &rooted);
+        }
     }
 }
