@@ -56,7 +56,7 @@ fn wrong_arguments_are_named_in_a_sentence_and_give_status_2() {
         ("bench all_reduce --dtype f8", "bf16, i8"),
         ("bench all_reduce --op xor", "sum, prod, min, max, avg"),
         ("bench all_reduce --algorithm tree", "no algorithm tree for all_reduce; there is auto, one_shot, direct"),
-        ("bench broadcast --algorithm ring --processes", "no algorithm ring for broadcast"),
+        ("bench broadcast --algorithm bruck --processes", "no algorithm bruck for broadcast"),
         ("bench barrier --algorithm ring", "no algorithm ring for barrier"),
         ("bench all_reduce --algorithm one_shot --end 1M", "one_shot carries at most"),
         ("bench all_reduce --begin 0", "--begin"),

@@ -2,8 +2,8 @@
 //! Few rounds for any number of ranks, at the price of moving elements more than once (J. Bruck et al., "Efficient
 //! Algorithms for All-to-All Communications in Multiport Message-Passing Systems", 1997).
 //!
-//! All-to-all of four ranks. What rank r has for rank r + j goes j ranks on: 1 on if bit 0 of j is set, then 2 on if bit 1
-//! is. What rank 3 gets, written as from whom and for whom:
+//! All-to-all of four ranks. What rank r has for rank r + j goes j ranks on: 1 on if bit 0 of j is set, then 2 on if
+//! bit 1 is. What rank 3 gets, written as from whom and for whom:
 //!
 //! ```text
 //!   j         0        1        2        3
@@ -15,7 +15,8 @@
 //! All-gather: in round i rank r takes the parts from r + 2^i on from rank r + 2^i, which has as many as it itself has
 //! ([`rounds`](super::rounds)).
 //!
-//! - Steps: log2 n rounds, rounded up, for each segment. A direct all-to-all is one round, but each rank hears from n - 1.
+//! - Steps: log2 n rounds, rounded up, for each segment. A direct all-to-all is one round, but each rank hears from
+//!   n - 1.
 //! - Elements moved by a rank, of a length N over n ranks: all-to-all copies in N (n-1)/n and then about N/2 in each
 //!   round; all-gather reads N (n-1)/n.
 //! - Fold order: nothing is folded.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! A barrier in rounds: in each, a rank tells one other that all of whom it has heard have come (D. Hensgen, R. Finkel and
-//! U. Manber, "Two Algorithms for Barrier Synchronization", 1988).
+//! A barrier in rounds: in each, a rank tells one other that all of whom it has heard have come (D. Hensgen, R. Finkel
+//! and U. Manber, "Two Algorithms for Barrier Synchronization", 1988).
 //!
 //! ```text
 //!            1 away          2 away
