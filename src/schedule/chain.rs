@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The ring's broadcast: segments go from rank to rank, from the root to the one before it.
 //!
-//! Four ranks, root 1; what each rank does in a turn, with segments 0, 1, 2:
+//! Four ranks, root 1; what each rank does in a turn of [`relay`](super::relay), with segments 0, 1, 2:
 //!
 //! ```text
 //!   turn      0    1    2    3    4
-//!   rank 1    0    1    2                  ([`relay`](super::relay))
+//!   rank 1    0    1    2
 //!   rank 2    ·    0    1    2
 //!   rank 3    ·    ·    0    1    2
 //!   rank 0    ·    ·    ·    0    1  ..

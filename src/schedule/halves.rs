@@ -48,12 +48,11 @@ pub(super) fn partnered(range: &Range<usize>, rank: usize) -> impl Iterator<Item
 
 /// The ranges in which a rank is, from all `n` ranks to itself alone: one a depth.
 pub(super) fn path(n: usize, rank: usize) -> Vec<Range<usize>> {
-    let mut path = vec![0..n];
-    while let Some(range) = path.last().filter(|range| range.len() > 1) {
+    let below = |range: &Range<usize>| {
         let [left, right] = halves(range);
-        path.push(if left.contains(&rank) { left } else { right });
-    }
-    path
+        if left.contains(&rank) { left } else { right }
+    };
+    std::iter::successors(Some(0..n), |range| (range.len() > 1).then(|| below(range))).collect()
 }
 
 /// Ranks, each once.

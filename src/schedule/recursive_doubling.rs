@@ -12,7 +12,7 @@
 //! ```
 //!
 //! With another number of ranks, too, every rank is in every exchange: the halves of a range then differ by one rank,
-//! and one rank is read by two ([`halves`](super::halves)). That spares the two rounds in which the ranks beyond a power
+//! and one rank is read by two (`halves`). That spares the two rounds in which the ranks beyond a power
 //! of two would hand in their contributions and get the result.
 //!
 //! - Steps: log2 n rounds, rounded up, for each segment. All-gather exchanges parts in [`rounds`](super::rounds).

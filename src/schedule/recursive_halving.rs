@@ -13,7 +13,7 @@
 //!
 //! Near partners come first, so that the fold order is `Tree` (the other way round, 0 and 2 would be folded before 1
 //! is). With another number of ranks, too, every rank is in every exchange: the last rank of a longer left half reads
-//! from a partner that it shares ([`halves`](super::halves)), and that one keeps the parts of both for them.
+//! from a partner that it shares (`halves`), and that one keeps the parts of both for them.
 //!
 //! - Steps: log2 n rounds, rounded up, for each segment.
 //! - Elements moved by a rank, of a length N over n ranks: N/2 published, N/2 of the partner's folded with as many of its

@@ -4,7 +4,7 @@
 //! Each rank but the root gets from one other, its parent, and passes on to its children: from its output, where the
 //! children can address that, else from slots. [`tree`](super::tree) and [`chain`](super::chain) say who is whose child.
 //!
-//! A slot is used again [`DEPTH`] segments later: before that a rank waits until its children have taken the segment for
+//! A slot is used again `DEPTH` segments later: before that a rank waits until its children have taken the segment for
 //! which it was used. Outputs stay, and only before the call ends a rank waits until its children have taken everything.
 
 use super::segments::{len_in, marks, repeat, turns};

@@ -28,7 +28,7 @@
 //! - Reduce is the same, but that only the root collects. Reduce-scatter has nothing to collect, and a slot has an area
 //!   for each rank's part. All-gather folds nothing: a slot has a segment of one's own input, and everyone copies out all
 //!   others' instead; all-to-all likewise, with an area for each rank's part. In a scan rank r folds part r of all
-//!   prefixes ([`prefix`](super::prefix)) and stores each where its rank has staged that part; everyone collects from
+//!   prefixes (`prefix`) and stores each where its rank has staged that part; everyone collects from
 //!   its own slot.
 //! - In a broadcast only the root stages, when all have copied out what lay in the slot before; its flag says how much it
 //!   has staged, the others' how much they have copied out. Scatter is the same with an area for each rank's part. In a

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Between the root and all others in few rounds: the binomial tree.
 //!
-//! The ranks are halved, and each half again, until each is alone ([`halves`](super::halves)). Each range has a leader:
+//! The ranks are halved, and each half again, until each is alone (`halves`). Each range has a leader:
 //! the root in ranges that hold it, else its first rank. The leader of a range hands down to the leader of the half in
 //! which it is not, or up to it, whatever is for or from that half. Eight ranks, root 2:
 //!
