@@ -404,6 +404,12 @@ fn result_for_the_first_rank_of_an_exclusive_scan() {
 }
 
 #[test]
+fn dropped_wait_of_a_reduce_by_its_root_alone() {
+    let sentence = refusal(staged::reduce(10, 3), 0, |steps| remove_first(steps, is_wait));
+    assert_eq!(sentence, "rank 0, call 0, step 1 reads elements 0..10 of rank 1's slot 0, which nobody has written");
+}
+
+#[test]
 fn dropped_wait_of_a_staged_scan() {
     let sentence = refusal(staged::scan(10, 3), 1, |steps| remove_first(steps, is_wait));
     assert_eq!(
