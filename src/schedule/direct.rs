@@ -17,8 +17,8 @@
 //! - Elements moved by a rank, of a length N over n ranks: all-reduce reads N (N/n from each rank) and writes N;
 //!   reduce and reduce-scatter read N and write N/n; all-gather reads N/n and writes N, N being all parts; broadcast
 //!   reads N/n and writes N; scatter and gather read and write N/n; all-to-all reads and writes N. A ring moves no less.
-//! - Scans: rank r folds part r of all ranks' prefixes in one pass over the inputs (`prefix`), a
-//!   segment at a time, so that the fold so far stays in cache: reads N and writes N.
+//! - Scans: rank r folds part r of all ranks' prefixes in one pass over the inputs (`prefix`), a segment at a time, so
+//!   that the fold so far stays in cache: reads N and writes N.
 //! - Fold order: 0, 1, .., n-1 in every element.
 //! - In place: a rank writes exactly where it has read, and no other rank reads or writes there. In an all-to-all each
 //!   two ranks swap parts: the lower one swaps the first half, the other the second, through a segment of scratch.

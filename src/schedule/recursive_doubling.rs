@@ -12,8 +12,8 @@
 //! ```
 //!
 //! With another number of ranks, too, every rank is in every exchange: the halves of a range then differ by one rank,
-//! and one rank is read by two (`halves`). That spares the two rounds in which the ranks beyond a power
-//! of two would hand in their contributions and get the result.
+//! and one rank is read by two (`halves`). That spares the two rounds in which the ranks beyond a power of two would hand
+//! in their contributions and get the result.
 //!
 //! - Steps: log2 n rounds, rounded up, for each segment. All-gather exchanges parts in [`rounds`](super::rounds).
 //! - Elements moved by a rank, of a length N over n ranks: all-reduce publishes N, reads 2 N and writes N in each round,

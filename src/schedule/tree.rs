@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Between the root and all others in few rounds: the binomial tree.
 //!
-//! The ranks are halved, and each half again, until each is alone (`halves`). Each range has a leader:
-//! the root in ranges that hold it, else its first rank. The leader of a range hands down to the leader of the half in
-//! which it is not, or up to it, whatever is for or from that half. Eight ranks, root 2:
+//! The ranks are halved, and each half again, until each is alone (`halves`). Each range has a leader: the root in ranges
+//! that hold it, else its first rank. The leader of a range hands down to the leader of the half in which it is not, or
+//! gets from it, whatever is for or from that half. Four ranks, root 2, a broadcast:
 //!
 //! ```text
-//!   round 0        2 ─────────────────────▶ 4            the halves 0..4 and 4..8
-//!   round 1        2 ────────▶ 0            4 ────▶ 6
-//!   round 2        2 ▶ 3       0 ▶ 1        4 ▶ 5   6 ▶ 7
+//!            halves 0 1 │ 2 3     halves 0 │ 1 and 2 │ 3
+//!   rank 0   gets from 2          passes on to 1                 2
+//!   rank 1        ·               gets from 0                   ╱ ╲
+//!   rank 2   passes on to 0       passes on to 3               0   3
+//!   rank 3        ·               gets from 2                  │
+//!                                                              1
 //! ```
 //!
 //! With a number of ranks that is a power of two this is the binomial tree; with others halves differ by one.
