@@ -4,8 +4,10 @@
 //! | file | subject |
 //! |---|---|
 //! | `collectives` | the calls, typed and checked |
+//! | `operator` | operations of one's own, and the calls that fold with them |
 //! | `pending` `scope` | started calls: handles that own their buffers, or borrow them within a scope |
 //! | `memory` | buffers that calls can own |
+//! | `further` | further communicators, of the same ranks or of some |
 //! | `calls` `completion` | calls in flight, from entry to end; where outcomes wait |
 //! | `engine` | who moves them on: callers and the progress thread |
 //! | `plan` `loaded` `addresses` `execute` | what a call means, made ready once; where its memory is; the executor |
@@ -21,11 +23,13 @@ mod engine;
 mod execute;
 mod explain;
 mod failure;
+mod further;
 mod history;
 mod loaded;
 #[cfg(target_os = "linux")]
 mod meet;
 mod memory;
+mod operator;
 mod pending;
 mod plan;
 mod run;
@@ -39,6 +43,7 @@ use std::time::Duration;
 pub use explain::{Explanation, Question};
 pub use failure::AbortHandle;
 pub use memory::{Buffer, Shared};
+pub use operator::Operator;
 pub use pending::Pending;
 pub use run::{RankFailure, run};
 pub use scope::{Scope, ScopedPending};
@@ -176,25 +181,6 @@ impl Communicator {
     /// Aborts: see [`AbortHandle::abort`].
     pub fn abort(&self, reason: &str) {
         self.abort_handle().abort(reason);
-    }
-
-    /// Another communicator of the same ranks, with calls and failures of its own. Collective.
-    ///
-    /// # Errors
-    ///
-    /// Those of a collective call, and `System` if a rank cannot get the memory.
-    pub fn duplicate(&self) -> Result<Communicator> {
-        let call = self.engine.lock().upcoming_call();
-        let token = self.transport().prepare(call);
-        let mut tokens = vec![0_u64; self.world_size()];
-        // A rank that failed says so by 0, so that nobody waits for it.
-        self.all_gather(&[*token.as_ref().unwrap_or(&0)], &mut tokens)?;
-        token?;
-        if let Some(rank) = tokens.iter().position(|token| *token == 0) {
-            return Err(Error::system("duplicating a communicator", format!("rank {rank} could not get the memory")));
-        }
-        let transport = self.transport().join(call, &tokens)?;
-        Ok(Communicator::new(transport, self.local_rank, self.timeout.get()))
     }
 
     fn transport(&self) -> &Arc<dyn Transport> {

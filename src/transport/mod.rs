@@ -82,12 +82,12 @@ pub(crate) trait Transport: Send + Sync {
     /// Whether every rank can have a core of its own.
     fn is_roomy(&self) -> bool;
 
-    /// This rank's part of a further communicator of the same ranks, made by the parent's `call`: a token for all
-    /// ranks to see.
-    fn prepare(&self, call: u64) -> Result<u64>;
+    /// This rank's part of a further communicator: a token for all its ranks to see.
+    fn prepare(&self) -> Result<u64>;
 
-    /// The further communicator, once all tokens are known.
-    fn join(&self, call: u64, tokens: &[u64]) -> Result<Arc<dyn Transport>>;
+    /// The further communicator, made by this one's `call`: of `members`, each a rank of this one and its token, in the
+    /// order of their new ranks. This rank is one of them; no rank is among the members of two of a call.
+    fn join(&self, call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>>;
 
     /// Leaves: says so in the page, and gives back what no peer can still look at.
     fn leave(&self, panicking: bool);

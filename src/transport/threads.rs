@@ -22,19 +22,22 @@ struct World {
     /// Every rank's regions, rank by rank.
     regions: Memory,
     roomy: bool,
-    /// Communicators that are being duplicated from this one, by the parent's call, with the ranks yet to fetch them.
-    children: Mutex<HashMap<u64, (Arc<World>, usize)>>,
+    /// Communicators that are being made from this one, by the call that makes them and their first rank here, with the
+    /// number of ranks yet to fetch them.
+    children: Mutex<HashMap<(u64, usize), Unfetched>>,
     /// Memory that any rank may look at as long as the world exists.
     lasting: Mutex<Vec<Memory>>,
 }
 
+/// A world that so many of its ranks have yet to fetch.
+type Unfetched = (Arc<World>, usize);
+
 impl World {
-    fn new(ranks: usize) -> Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    fn new(ranks: usize, roomy: bool) -> Result<Self> {
         Ok(World {
             pages: (0..ranks).map(|_| Page::new()).collect(),
             regions: Memory::from_heap(ranks * CHANNELS * REGION)?,
-            roomy: ranks <= cores,
+            roomy,
             children: Mutex::default(),
             lasting: Mutex::default(),
         })
@@ -52,7 +55,8 @@ pub(crate) fn world(ranks: usize) -> Result<Vec<Arc<dyn Transport>>> {
     if ranks == 0 {
         return Err(Error::invalid("a world has at least one rank; 0 were asked for"));
     }
-    let world = Arc::new(World::new(ranks)?);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let world = Arc::new(World::new(ranks, ranks <= cores)?);
     Ok((0..ranks).map(|rank| Arc::new(Threads { rank, world: world.clone() }) as Arc<dyn Transport>).collect())
 }
 
@@ -132,20 +136,25 @@ impl Transport for Threads {
         self.world.roomy
     }
 
-    fn prepare(&self, _call: u64) -> Result<u64> {
-        Ok(1)
+    fn prepare(&self) -> Result<u64> {
+        Ok(0)
     }
 
-    fn join(&self, call: u64, _tokens: &[u64]) -> Result<Arc<dyn Transport>> {
+    fn join(&self, call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>> {
+        let Some(rank) = members.iter().position(|(member, _)| *member == self.rank) else {
+            return Err(Error::invalid(format!("rank {} is no member of what it joins", self.rank)));
+        };
+        let made = (call, members[0].0);
         let mut children = self.world.children.lock().unwrap_or_else(PoisonError::into_inner);
-        let (world, absent) = match children.remove(&call) {
+        let (world, absent) = match children.remove(&made) {
             Some((world, absent)) => (world, absent - 1),
-            None => (Arc::new(World::new(self.world())?), self.world() - 1),
+            // Where the ranks of this world share cores, those of a part of it do.
+            None => (Arc::new(World::new(members.len(), self.world.roomy)?), members.len() - 1),
         };
         if absent > 0 {
-            children.insert(call, (world.clone(), absent));
+            children.insert(made, (world.clone(), absent));
         }
-        Ok(Arc::new(Threads { rank: self.rank, world }))
+        Ok(Arc::new(Threads { rank, world }))
     }
 
     fn leave(&self, panicking: bool) {

@@ -7,6 +7,8 @@
 //! A reader that has seen enough (`annulus .. | head`) is no failure.
 
 mod bench;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod doctor;
 #[cfg(target_os = "linux")]
 mod launch;
 mod output;
@@ -30,6 +32,8 @@ struct Command {
 #[derive(Subcommand)]
 enum Subcommands {
     Bench(bench::Args),
+    #[cfg(all(feature = "cuda", target_os = "linux"))]
+    Doctor(doctor::Args),
     #[cfg(target_os = "linux")]
     Launch(launch::Args),
     Schedule(schedule::Args),
@@ -39,6 +43,8 @@ enum Subcommands {
 fn main() -> ExitCode {
     let status = match Command::parse().subcommand {
         Subcommands::Bench(args) => bench::run(&args),
+        #[cfg(all(feature = "cuda", target_os = "linux"))]
+        Subcommands::Doctor(args) => doctor::run(&args),
         #[cfg(target_os = "linux")]
         Subcommands::Launch(args) => launch::run(args),
         Subcommands::Schedule(args) => schedule::run(&args),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Ranks as processes: every rank maps every rank's segment.
 //!
-//! A *host* is what the processes share once: the segments and the signs of life. A communicator is a control block in
-//! each rank's segment, the page and then the regions, so a duplicate costs a control block and no new meeting. A name
-//! is an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer.
+//! A *host* is what the processes share once: the segments and the signs of life, by the ranks of the first
+//! communicator, called *places* here. A communicator is a control block, the page and then the regions, in the segment
+//! of each of its ranks, so a further one, of all ranks or of some, costs a control block and no new meeting. A name is
+//! an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer.
 #![allow(unsafe_code)] // pages and regions live in mapped memory
 
 use std::ptr::NonNull;
@@ -26,25 +27,34 @@ use crate::transport::{REGION, Transport, default_timeout};
 
 /// What the processes of one world share.
 struct Host {
-    rank: usize,
+    place: usize,
     own: Arc<Own>,
-    /// By rank; this rank's own is `None`.
+    /// By place; this process's own is `None`.
     peers: Vec<Option<Segment>>,
     liveness: Liveness,
     roomy: bool,
     /// Control blocks of communicators that this rank has left and others perhaps not yet.
-    left: Mutex<Vec<ControlBlocks>>,
+    left: Mutex<Vec<Blocks>>,
     _pulse: Pulse,
 }
 
-/// Where each rank's control block of one communicator is.
-#[derive(Clone)]
-struct ControlBlocks(Box<[usize]>);
+/// The control blocks of one communicator, by its ranks.
+type Blocks = Box<[Block]>;
+
+/// A rank's control block.
+#[derive(Clone, Copy)]
+struct Block {
+    /// Whose segment it is in.
+    place: usize,
+    /// Where in it.
+    offset: usize,
+}
 
 /// One rank's view of one communicator.
 struct Processes {
     host: Arc<Host>,
-    blocks: ControlBlocks,
+    rank: usize,
+    blocks: Blocks,
 }
 
 /// Bytes of a control block: the page, then the regions, from a page boundary on.
@@ -127,7 +137,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transp
     }
     let cores: u32 = all.iter().map(|byte| byte.count_ones()).sum();
     let host = Host {
-        rank,
+        place: rank,
         own: Arc::new(own),
         peers,
         liveness: Liveness::new(pulses),
@@ -135,14 +145,14 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transp
         left: Mutex::default(),
         _pulse: pulse,
     };
-    let blocks = ControlBlocks(vec![block.start; world].into());
-    Ok((Arc::new(Processes { host: Arc::new(host), blocks }), hellos[0].timeout))
+    let blocks = (0..world).map(|place| Block { place, offset: block.start }).collect();
+    Ok((Arc::new(Processes { host: Arc::new(host), rank, blocks }), hellos[0].timeout))
 }
 
 impl Host {
-    /// The address of `bytes` at `offset` in a rank's segment, if they are within it.
-    fn address(&self, rank: usize, offset: usize, bytes: usize) -> Option<NonNull<u8>> {
-        let segment = self.peers[rank].as_ref().unwrap_or(self.own.segment());
+    /// The address of `bytes` at `offset` in a segment, if they are within it.
+    fn address(&self, place: usize, offset: usize, bytes: usize) -> Option<NonNull<u8>> {
+        let segment = self.peers[place].as_ref().unwrap_or(self.own.segment());
         let end = offset.checked_add(bytes)?;
         if end > segment.len() {
             return None;
@@ -150,24 +160,25 @@ impl Host {
         NonNull::new(segment.base().as_ptr().wrapping_add(offset))
     }
 
-    fn page(&self, blocks: &ControlBlocks, rank: usize) -> &Page {
-        let segment = self.peers[rank].as_ref().unwrap_or(self.own.segment());
-        // SAFETY: `blocks` holds offsets of control blocks that were checked to lie within the segment when the
+    fn page(&self, block: Block) -> &Page {
+        let segment = self.peers[block.place].as_ref().unwrap_or(self.own.segment());
+        // SAFETY: A `Block` is made of the offset of a control block that was checked to lie within the segment when the
         // communicator was made, on page boundaries, which suffice for a `Page`'s alignment. All-zero memory, as a new
         // block is, is a valid `Page`, and every word in it is atomic or in an `UnsafeCell`, so whatever peers write it
         // stays one. The mapping lives as long as `self`.
-        unsafe { &*segment.base().as_ptr().add(blocks.0[rank]).cast::<Page>() }
+        unsafe { &*segment.base().as_ptr().add(block.offset).cast::<Page>() }
     }
 
     /// Gives back the control blocks of communicators that everybody has left.
     fn sweep(&self) {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).retain(|blocks| {
             // Acquire: their last looks at this rank's block came before they left.
-            let over = (0..self.peers.len()).all(|rank| {
-                self.page(blocks, rank).presence.load(Acquire) != presence::HERE || self.liveness.dead(rank)
-            });
-            if over {
-                self.own.free(blocks.0[self.rank]..blocks.0[self.rank] + block_bytes().next_multiple_of(page_size()));
+            let gone = |block: &Block| {
+                self.page(*block).presence.load(Acquire) != presence::HERE || self.liveness.dead(block.place)
+            };
+            let over = blocks.iter().all(gone);
+            if let Some(own) = blocks.iter().find(|block| over && block.place == self.place) {
+                self.own.free(own.offset..own.offset + block_bytes().next_multiple_of(page_size()));
             }
             !over
         });
@@ -180,21 +191,21 @@ impl Transport for Processes {
     }
 
     fn rank(&self) -> usize {
-        self.host.rank
+        self.rank
     }
 
     fn world(&self) -> usize {
-        self.host.peers.len()
+        self.blocks.len()
     }
 
     fn page(&self, rank: usize) -> &Page {
-        self.host.page(&self.blocks, rank)
+        self.host.page(self.blocks[rank])
     }
 
     fn region(&self, rank: usize, channel: usize) -> NonNull<u8> {
-        let offset = self.blocks.0[rank] + regions_at() + channel.min(CHANNELS - 1) * REGION;
+        let offset = self.blocks[rank].offset + regions_at() + channel.min(CHANNELS - 1) * REGION;
         // Within the segment, as the block is; the fall-back is never taken.
-        self.host.address(rank, offset, REGION).unwrap_or(self.host.own.segment().base())
+        self.host.address(self.blocks[rank].place, offset, REGION).unwrap_or(self.host.own.segment().base())
     }
 
     fn name(&self, data: *const u8, bytes: usize) -> u64 {
@@ -203,7 +214,7 @@ impl Transport for Processes {
 
     fn address(&self, rank: usize, name: u64, bytes: usize) -> Option<NonNull<u8>> {
         let offset = usize::try_from(name).ok().filter(|offset| *offset != 0)?;
-        self.host.address(rank, offset, bytes)
+        self.host.address(self.blocks[rank].place, offset, bytes)
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory> {
@@ -217,7 +228,7 @@ impl Transport for Processes {
     }
 
     fn gone(&self, rank: usize) -> Option<Cause> {
-        let dead = self.host.liveness.dead(rank);
+        let dead = self.host.liveness.dead(self.blocks[rank].place);
         // After the death was seen, so that a rank that left in order is not called dead. Acquire: what it did before it
         // left is visible to whoever then looks at its flags once more.
         match self.page(rank).presence.load(Acquire) {
@@ -252,25 +263,30 @@ impl Transport for Processes {
         self.host.roomy
     }
 
-    fn prepare(&self, _call: u64) -> Result<u64> {
+    fn prepare(&self) -> Result<u64> {
         self.host.sweep();
-        // The first block of all lies at 0, so an offset of 0 cannot be meant.
         Ok(self.host.own.take(block_bytes())?.start as u64)
     }
 
-    fn join(&self, _call: u64, tokens: &[u64]) -> Result<Arc<dyn Transport>> {
-        let blocks: Box<[usize]> = tokens.iter().map(|token| *token as usize).collect();
-        for (rank, offset) in blocks.iter().enumerate() {
-            if self.host.address(rank, *offset, block_bytes()).is_none() || !offset.is_multiple_of(page_size()) {
-                return Err(Error::system("duplicating", format!("rank {rank} named memory that it does not have")));
+    fn join(&self, _call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>> {
+        let mut blocks = Vec::with_capacity(members.len());
+        for &(rank, token) in members {
+            let (place, offset) = (self.blocks[rank].place, token as usize);
+            if self.host.address(place, offset, block_bytes()).is_none() || !offset.is_multiple_of(page_size()) {
+                let named = format!("rank {rank} named memory that it does not have");
+                return Err(Error::system("making a further communicator", named));
             }
+            blocks.push(Block { place, offset });
         }
-        Ok(Arc::new(Processes { host: self.host.clone(), blocks: ControlBlocks(blocks) }))
+        let Some(rank) = blocks.iter().position(|block| block.place == self.host.place) else {
+            return Err(Error::invalid(format!("rank {} is no member of what it joins", self.rank)));
+        };
+        Ok(Arc::new(Processes { host: self.host.clone(), rank, blocks: blocks.into() }))
     }
 
     fn leave(&self, panicking: bool) {
         let word = if panicking { presence::PANICKED } else { presence::LEFT };
-        self.page(self.rank()).presence.store(word, Release);
+        self.page(self.rank).presence.store(word, Release);
         // After a failure a stopped peer may still write here when it wakes, so the block is not used again.
         if self.page(0).poisoned_by().is_none() {
             self.host.left.lock().unwrap_or_else(PoisonError::into_inner).push(self.blocks.clone());
@@ -285,10 +301,10 @@ impl Transport for Processes {
 impl Processes {
     /// Where pages could not be exchanged: until no peer that lives is in a window.
     fn wait_for_windows(&self) {
-        for rank in (0..self.world()).filter(|rank| *rank != self.rank()) {
+        for rank in (0..self.world()).filter(|rank| *rank != self.rank) {
             let page = self.page(rank);
             if let Some(turn) = page.open_turn() {
-                while !page.window_moved(turn) && !self.host.liveness.dead(rank) {
+                while !page.window_moved(turn) && !self.host.liveness.dead(self.blocks[rank].place) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }

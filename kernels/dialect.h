@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// The dialect in which kernels are written: the one header that knows which compiler it is.
+//
+// A kernel is plain C++17 of a few words that this header defines, and is compiled unchanged by NVRTC and nvcc (PTX), by
+// hipcc and hiprtc (AMD code objects) and by any C++ compiler for the host, which executes it (host/). No other file asks
+// which compiler it is, includes a vendor's header, writes inline assembly, or knows how many lanes a warp has.
+//
+//   KERNEL(name, Args) { .. args.x .. }   a kernel; its one argument is a struct, mirrored in Rust
+//   block() blocks() thread() threads()   where this thread is: one dimension is enough for us
+//   SHARED T name;                        memory of the block, in a kernel's own scope; starts undefined
+//   sync_block()                          every thread of the block, or none, and what they wrote before is seen after
+//   pause()                               in every loop that waits for another thread
+//   clock_ns()                            nanoseconds of a clock that the whole device shares
+//   cycles()                              cycles of this multiprocessor's clock
+//
+// Words that others watch are read and written only through the functions below: `system` scope for peers, other devices
+// and the host, `device` scope for what never leaves the device. A release store publishes what its thread wrote before;
+// for what the *block* wrote, sync_block() comes first. An acquire load is followed by sync_block() before the block's
+// other threads read (kernels' own headers argue each case).
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int i32;
+
+// bfloat16, by its bits; its arithmetic is that of float.
+struct bf16 {
+    u16 bits;
+};
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__) || (defined(__clang__) && defined(__CUDA__))
+
+#define DEVICE __device__ __forceinline__
+#define SHARED __shared__
+#define KERNEL(name, Args) extern "C" __global__ void name(const __grid_constant__ Args args)
+
+DEVICE u32 block() { return blockIdx.x; }
+DEVICE u32 blocks() { return gridDim.x; }
+DEVICE u32 thread() { return threadIdx.x; }
+DEVICE u32 threads() { return blockDim.x; }
+DEVICE void sync_block() { __syncthreads(); }
+DEVICE void pause() {}
+DEVICE u64 clock_ns() {
+    u64 now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
+    return now;
+}
+DEVICE u64 cycles() {
+    u64 now;
+    asm volatile("mov.u64 %0, %%clock64;" : "=l"(now)::"memory");
+    return now;
+}
+
+DEVICE u32 load_acquire_system(const u32* word) {
+    u32 value;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+DEVICE u32 load_relaxed_system(const u32* word) {
+    u32 value;
+    asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+DEVICE void store_release_system(u32* word, u32 value) {
+    asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+DEVICE void store_relaxed_system(u32* word, u32 value) {
+    asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+DEVICE u32 load_acquire_device(const u32* word) {
+    u32 value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+DEVICE void store_release_device(u32* word, u32 value) {
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+// Adds, and answers what was there before: an acquire and a release.
+DEVICE u32 add_system(u32* word, u32 value) {
+    u32 before;
+    asm volatile("atom.acq_rel.sys.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(word), "r"(value) : "memory");
+    return before;
+}
+
+DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
+DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
+
+#elif defined(__HIPCC__) || defined(__HIPCC_RTC__) || (defined(__clang__) && defined(__HIP__))
+
+#if !defined(__HIPCC_RTC__)
+#include <hip/hip_runtime.h>
+#endif
+
+#define DEVICE __device__ __forceinline__
+#define SHARED __shared__
+#define KERNEL(name, Args) extern "C" __global__ void name(const Args args)
+
+DEVICE u32 block() { return blockIdx.x; }
+DEVICE u32 blocks() { return gridDim.x; }
+DEVICE u32 thread() { return threadIdx.x; }
+DEVICE u32 threads() { return blockDim.x; }
+DEVICE void sync_block() { __syncthreads(); }
+DEVICE void pause() { __builtin_amdgcn_s_sleep(1); }
+// The constant clock of AMD devices counts in steps of 10 ns.
+DEVICE u64 clock_ns() { return (u64)wall_clock64() * 10; }
+DEVICE u64 cycles() { return (u64)clock64(); }
+
+DEVICE u32 load_acquire_system(const u32* word) {
+    return __hip_atomic_load(word, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE u32 load_relaxed_system(const u32* word) {
+    return __hip_atomic_load(word, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_release_system(u32* word, u32 value) {
+    __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_relaxed_system(u32* word, u32 value) {
+    __hip_atomic_store(word, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE u32 load_acquire_device(const u32* word) {
+    return __hip_atomic_load(word, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_AGENT);
+}
+DEVICE void store_release_device(u32* word, u32 value) {
+    __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_AGENT);
+}
+DEVICE u32 add_system(u32* word, u32 value) {
+    return __hip_atomic_fetch_add(word, value, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
+DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
+DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
+
+#else
+
+#include "host/dialect.h"
+
+#endif
+
+// 16 bytes: what a thread moves at once.
+template <class T>
+struct alignas(16) Line {
+    static constexpr u32 LANES = 16 / sizeof(T);
+    T lane[LANES];
+};
+
+// The values in which elements are folded: floats for bfloat16, rounded to nearest even by integer arithmetic, so that
+// every compiler's result has the same bits; NaN becomes the canonical one.
+DEVICE float widen(float value) { return value; }
+DEVICE float widen(bf16 value) { return float_of_bits((u32)value.bits << 16); }
+DEVICE void narrow(float& to, float value) { to = value == value ? value : float_of_bits(0x7fc00000u); }
+DEVICE void narrow(bf16& to, float value) {
+    const u32 bits = bits_of_float(value);
+    const u32 rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    to.bits = (u16)(value == value ? rounded : 0x7fc0u);
+}

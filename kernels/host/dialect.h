@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// The dialect's words where the compiler is one for the host (included by ../dialect.h alone).
+//
+// A kernel becomes a plain function of its arguments, which block.h calls once for each GPU thread, and an entry in the
+// list that kernel.h searches by name. Where a thread is, it reads in thread-local words that block.cpp keeps; a block
+// never leaves the thread of the operating system that it began on, so SHARED memory is thread-local too.
+//
+// The host has one scope, so `system` and `device` are the same accesses here: it cannot show that a scope is too small.
+// Compile with -ffp-contract=off. Objects that only define kernels must be linked whole, since nothing refers to them.
+#pragma once
+
+#include <cstring>
+#include <ctime>
+
+#include "block.h"
+#include "kernel.h"
+
+#define DEVICE inline __attribute__((always_inline))
+#define SHARED static __thread
+#define KERNEL(name, Args)                                                                                             \
+    void name(const Args& args);                                                                                       \
+    static void name##_of_bytes(const void* args) { name(*static_cast<const Args*>(args)); }                           \
+    static const host::Registered name##_registered({#name, name##_of_bytes, sizeof(Args), alignof(Args)});            \
+    void name([[maybe_unused]] const Args& args)
+
+DEVICE u32 block() { return host::here.block; }
+DEVICE u32 blocks() { return host::here.blocks; }
+DEVICE u32 thread() { return host::here.thread; }
+DEVICE u32 threads() { return host::here.threads; }
+DEVICE void sync_block() { host::sync_block(); }
+DEVICE void pause() { host::pause(); }
+// The monotonic clock, which all processes of the machine share.
+DEVICE u64 clock_ns() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
+}
+// Ticks of the processor's constant counter.
+DEVICE u64 cycles() {
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    u64 now;
+    asm volatile("mrs %0, cntvct_el0" : "=r"(now));
+    return now;
+#else
+    return clock_ns();
+#endif
+}
+
+DEVICE u32 load_acquire_system(const u32* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+DEVICE u32 load_relaxed_system(const u32* word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+DEVICE void store_release_system(u32* word, u32 value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+DEVICE void store_relaxed_system(u32* word, u32 value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+DEVICE u32 load_acquire_device(const u32* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+DEVICE void store_release_device(u32* word, u32 value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+DEVICE u32 add_system(u32* word, u32 value) { return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL); }
+
+DEVICE float float_of_bits(u32 bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+DEVICE u32 bits_of_float(float value) {
+    u32 bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// Waiting for a counter that another rank raises: the one loop in which kernels wait.
+//
+// It ends. Between looks at the counter it looks, every 64th time, at the abort word and at the clock, both of which are
+// too far away to be asked more often; and it answers why it ended, so that the caller can go on to every sync_block() of
+// its kernel without touching data, and leave a record of who was missing.
+//
+// Counters only grow, and are compared by the sign of their difference: right as long as they are less than 2^31 apart,
+// also where they wrap.
+#pragma once
+
+#include "dialect.h"
+
+enum Ended : u32 {
+    REACHED = 0,
+    ABORTED = 1,
+    LATE = 2,
+};
+
+// Looks at the counter between looks at what may end the wait otherwise.
+constexpr u32 LOOKS = 64;
+
+// Waits until the counter is at least `value`, the abort word is not zero, or `clock_ns()` has passed `deadline`.
+// What its writer wrote before it raised the counter is visible to this thread afterwards.
+DEVICE u32 wait_until(const u32* counter, u32 value, const u32* abort, u64 deadline) {
+    for (u32 looks = 1;; ++looks) {
+        if ((i32)(load_acquire_system(counter) - value) >= 0) return REACHED;
+        if (looks % LOOKS == 0) {
+            if (load_relaxed_system(abort) != 0) return ABORTED;
+            if (clock_ns() > deadline) return LATE;
+        }
+        pause();
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Which calls wait for a kernel that runs. A kernel that waits for its peer must not be kept from it by a call of the
+//! peer's that waits for the kernel: such calls have to be made before the first wait.
+
+use std::time::{Duration, Instant};
+
+use super::super::answer::{Answers, time};
+use super::super::card::{Card, Shape};
+use super::super::kernels::{CODE, Ended, Kernels};
+use super::ending::Waiting;
+use crate::error::Result;
+
+/// How long the kernel waits if the call under test does not return before.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+pub(super) fn answer(answers: &Answers) -> Result<()> {
+    let card = Card::open()?;
+    let kernels = Kernels::load(&card)?;
+    let mode = match card.loading_mode()? {
+        1 => "at once",
+        2 => "when used",
+        _ => "in a way without a name",
+    };
+    answers.say("code is loaded", mode)?;
+
+    let during = |what: &str, call: &mut dyn FnMut() -> Result<()>| -> Result<()> {
+        let waiting = Waiting::start(&card, &kernels, PATIENCE)?;
+        let begun = Instant::now();
+        let result = call();
+        let took = begun.elapsed();
+        let (ended, _, _) = waiting.abort()?;
+        // It may have ended before the call returned without the call having waited for it; not by its deadline.
+        let waited = ended == Some(Ended::Late);
+        let answer = match (&result, waited) {
+            (Err(error), _) => format!("fails: {error}"),
+            (Ok(()), false) => format!("returns after {}, the kernel still running", time(took.as_nanos() as f64)),
+            (Ok(()), true) => format!("WAITS FOR THE KERNEL: returns after {}", time(took.as_nanos() as f64)),
+        };
+        answers.say(what, answer)
+    };
+
+    let other = card.stream()?;
+    let shape = Shape::new(1, 32);
+    // `nothing` of this module has run; that of the next one is loaded and has not.
+    kernels.nothing(&other, shape)?;
+    other.synchronize()?;
+    during("launching a kernel that has run before, and waiting for it", &mut || {
+        kernels.nothing(&other, shape)?;
+        Ok(other.synchronize()?)
+    })?;
+    let code = CODE.iter().rev().find(|code| code.target <= card.capability().unwrap_or(0)).unwrap_or(&CODE[0]);
+    let loaded = card.load(code.probe)?;
+    let mut found = None;
+    during("finding a kernel in a module that is loaded", &mut || {
+        found = Some(loaded.function("probe_nothing")?);
+        Ok(())
+    })?;
+    if let Some(found) = found {
+        during("launching a kernel for the first time, and waiting for it", &mut || {
+            Kernels::launch_nothing(&found, &other, shape)?;
+            Ok(other.synchronize()?)
+        })?;
+    }
+    during("loading a module", &mut || card.load(code.fold).map(drop))?;
+    during("creating a stream", &mut || Ok(card.stream().map(drop)?))?;
+    during("creating an event", &mut || Ok(card.event(true).map(drop)?))?;
+    let mut memory = None;
+    during("allocating device memory", &mut || {
+        memory = Some(card.allocate_as_it_is(1 << 20)?);
+        Ok(())
+    })?;
+    if let Some(memory) = &memory {
+        during("filling device memory, and waiting for that", &mut || {
+            memory.fill(0, &other)?;
+            Ok(other.synchronize()?)
+        })?;
+    }
+    if let Some(memory) = &memory {
+        during("reading device memory", &mut || Ok(memory.read::<u32>(1).map(drop)?))?;
+        during("exporting device memory", &mut || Ok(memory.handle(0).map(drop)?))?;
+    }
+    if let Some(memory) = memory.take() {
+        let mut memory = Some(memory);
+        during("freeing device memory", &mut || match memory.take() {
+            Some(memory) => Ok(card.free_at_once(memory)?),
+            None => Ok(()),
+        })?;
+    }
+    during("allocating from the memory pool", &mut || Ok(card.allocate_from_pool(1 << 20, &other).map(drop)?))?;
+    during("allocating pinned memory", &mut || Ok(card.allocate_pinned(1 << 20).map(drop)?))?;
+    other.begin_capture()?;
+    kernels.nothing(&other, shape)?;
+    let graph = other.end_capture()?;
+    during("instantiating a graph, launching it, and waiting for it", &mut || {
+        graph.instantiate()?.launch(&other)?;
+        Ok(other.synchronize()?)
+    })
+}

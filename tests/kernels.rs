@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Kernels executed on the host: the program in `tests/kernels/`, which includes `kernels/*.cu`, linked with
+//! `kernels/host/`, as it is and under the sanitizers.
+
+mod compiler;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const FLAGS: [&str; 8] =
+    ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-Wno-unknown-pragmas", "-pthread"];
+
+/// The test program, built with these flags beside the usual ones.
+fn program(compiler: &str, flags: &[&str]) -> PathBuf {
+    let all = compiler::files(&["kernels", "kernels/host", "tests/kernels"], &["cu", "cpp", "h"]);
+    let sources = compiler::files(&["kernels/host", "tests/kernels"], &["cpp"]);
+    let mut arguments = FLAGS.to_vec();
+    arguments.splice(0..0, flags.iter().copied());
+    compiler::once("kernels", &arguments, &all, |folder| {
+        compiler::compile(compiler, &arguments, &sources, &folder.join("kernels"))
+    })
+    .join("kernels")
+}
+
+fn run(program: &Path, cases: &[&str]) -> (Output, String) {
+    let output = Command::new(program).args(cases).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output, said)
+}
+
+#[test]
+fn kernels_execute_on_the_host() {
+    let Some(compiler) = compiler::compiler() else { return };
+    let program = program(&compiler, &["-O2"]);
+    let (output, said) = run(&program, &[]);
+    println!("{said}");
+    assert!(output.status.success(), "{said}");
+    // A kernel that lacks a barrier gives a wrong result here, always: its threads run one after the other.
+    let (output, said) = run(&program, &["planted_race"]);
+    assert!(!output.status.success(), "the planted race was not noticed:\n{said}");
+}
+
+#[test]
+fn thread_sanitizer_sees_gpu_threads_as_threads() {
+    let Some(compiler) = compiler::compiler() else { return };
+    let flags = ["-fsanitize=thread", "-O1", "-g"];
+    if !compiler::accepts(&compiler, &flags) {
+        return;
+    }
+    let program = program(&compiler, &flags);
+    let (output, said) = run(&program, &[]);
+    assert!(output.status.success() && !said.contains("ThreadSanitizer"), "{said}");
+    let (output, said) = run(&program, &["planted_race"]);
+    assert!(!output.status.success() && said.contains("data race"), "the planted race was not reported:\n{said}");
+}
+
+#[test]
+fn address_sanitizer_knows_the_stacks_of_fibers() {
+    let Some(compiler) = compiler::compiler() else { return };
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"];
+    if !compiler::accepts(&compiler, &flags) {
+        return;
+    }
+    let program = program(&compiler, &flags);
+    let (output, said) = run(&program, &[]);
+    assert!(output.status.success() && !said.contains("Sanitizer"), "{said}");
+    let (output, said) = run(&program, &["planted_overflow"]);
+    assert!(!output.status.success() && said.contains("heap-buffer-overflow"), "not reported:\n{said}");
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// Memory of devices, pinned memory, and what moves bytes. Device memory is the process's own memory, mapped from a
+// memfd so that other processes can map it (ipc.cpp); stream-ordered memory is anonymous, so that they cannot.
+#include "driver.h"
+
+#include <algorithm>
+#include <cstring>
+#include <initializer_list>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+std::map<Address, Allocation>::iterator find_memory(Address first, size_t bytes) {
+    auto& memory = state().memory;
+    auto found = memory.upper_bound(first);
+    if (found == memory.begin()) return memory.end();
+    --found;
+    const Address offset = first - found->first;
+    return offset <= found->second.bytes && bytes <= found->second.bytes - offset ? found : memory.end();
+}
+
+static bool known(Address first, size_t bytes) {
+    const auto found = find_memory(first, bytes);
+    return found != state().memory.end() && first != found->first + found->second.bytes;
+}
+
+void release_memory(std::map<Address, Allocation>::iterator found) {
+    Allocation& allocation = found->second;
+    munmap(reinterpret_cast<void*>(found->first), allocation.bytes);
+    if (allocation.fd >= 0) close(allocation.fd);
+    if (allocation.kind == Kind::DEVICE || allocation.kind == Kind::POOL) allocation.context->used -= allocation.bytes;
+    state().memory.erase(found);
+}
+
+// A memfd of so many bytes that nobody can make smaller, or -1.
+static int sealed_memfd(size_t bytes) {
+    const int fd = memfd_create("stand-in device memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return -1;
+    if (ftruncate(fd, static_cast<off_t>(bytes)) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static Result allocate(Context& context, Kind kind, size_t bytes, Address* to) {
+    if (to == nullptr || bytes == 0) return INVALID_VALUE;
+    if (kind != Kind::PINNED && bytes > TOTAL_MEMORY - context.used) return OUT_OF_MEMORY;
+    const int fd = kind == Kind::DEVICE ? sealed_memfd(bytes) : -1;
+    if (kind == Kind::DEVICE && fd < 0) return OUT_OF_MEMORY;
+    const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+    void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (mapping == MAP_FAILED) {
+        if (fd >= 0) close(fd);
+        return OUT_OF_MEMORY;
+    }
+    if (kind != Kind::PINNED) context.used += bytes;
+    *to = reinterpret_cast<Address>(mapping);
+    Allocation allocation(kind, bytes, &context);
+    allocation.fd = fd;
+    state().memory.emplace(*to, std::move(allocation));
+    return SUCCESS;
+}
+
+DRIVER cuMemAlloc_v2(Address* to, size_t bytes) {
+    ENTER_CONTEXT;
+    if (const Result refused = refuse_in_capture(); refused != SUCCESS) return refused;
+    return allocate(context, Kind::DEVICE, bytes, to);
+}
+
+// Waits for all work of the device first, as drivers do.
+static Result free_now(Context& context, Address address, std::initializer_list<Kind> kinds, Lock& lock) {
+    if (const Result refused = refuse_in_capture(); refused != SUCCESS) return refused;
+    const auto wanted = [&] {
+        const auto found = state().memory.find(address);
+        const bool right = found != state().memory.end() &&
+                           std::find(kinds.begin(), kinds.end(), found->second.kind) != kinds.end();
+        return right ? found : state().memory.end();
+    };
+    if (wanted() == state().memory.end()) return INVALID_VALUE;
+    drain(context, lock);
+    // Others could free it meanwhile.
+    const auto found = wanted();
+    if (found == state().memory.end()) return INVALID_VALUE;
+    release_memory(found);
+    return SUCCESS;
+}
+
+DRIVER cuMemFree_v2(Address address) {
+    ENTER_CONTEXT;
+    if (address == 0) return SUCCESS;
+    return free_now(context, address, {Kind::DEVICE, Kind::POOL}, lock);
+}
+
+DRIVER cuMemAllocAsync(Address* to, size_t bytes, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (stream->capture != nullptr) {
+        invalidate(*stream->capture);
+        return CAPTURE_UNSUPPORTED;
+    }
+    return allocate(context, Kind::POOL, bytes, to);
+}
+
+DRIVER cuMemFreeAsync(Address address, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    const auto found = state().memory.find(address);
+    if (found == state().memory.end()) return INVALID_VALUE;
+    if (found->second.kind != Kind::DEVICE && found->second.kind != Kind::POOL) return INVALID_VALUE;
+    if (stream->capture != nullptr) {
+        invalidate(*stream->capture);
+        return CAPTURE_UNSUPPORTED;
+    }
+    return enqueue(stream, [address] {
+        const Lock lock_free(state().lock);
+        const auto gone = state().memory.find(address);
+        if (gone != state().memory.end()) release_memory(gone);
+    });
+}
+
+DRIVER cuMemHostAlloc(void** to, size_t bytes, unsigned flags) {
+    ENTER_CONTEXT;
+    if (flags > 7) return INVALID_VALUE;
+    if (const Result refused = refuse_in_capture(); refused != SUCCESS) return refused;
+    return allocate(context, Kind::PINNED, bytes, reinterpret_cast<Address*>(to));
+}
+
+DRIVER cuMemFreeHost(void* address) {
+    ENTER_CONTEXT;
+    return free_now(context, reinterpret_cast<Address>(address), {Kind::PINNED}, lock);
+}
+
+// Pinned memory has one address everywhere.
+DRIVER cuMemHostGetDevicePointer_v2(Address* to, void* address, unsigned flags) {
+    ENTER_CONTEXT;
+    const auto found = find_memory(reinterpret_cast<Address>(address), 1);
+    if (to == nullptr || flags != 0 || found == state().memory.end()) return INVALID_VALUE;
+    if (found->second.kind != Kind::PINNED) return INVALID_VALUE;
+    *to = reinterpret_cast<Address>(address);
+    return SUCCESS;
+}
+
+DRIVER cuMemGetAddressRange_v2(Address* base, size_t* bytes, Address address) {
+    ENTER_CONTEXT;
+    const auto found = find_memory(address, 1);
+    if (found == state().memory.end()) return NOT_FOUND;
+    if (base != nullptr) *base = found->first;
+    if (bytes != nullptr) *bytes = found->second.bytes;
+    return SUCCESS;
+}
+
+DRIVER cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
+    ENTER_CONTEXT;
+    if (free_bytes == nullptr || total == nullptr) return INVALID_VALUE;
+    *free_bytes = TOTAL_MEMORY - context.used;
+    *total = TOTAL_MEMORY;
+    return SUCCESS;
+}
+
+// Copies in the default stream, and waits for it.
+static Result copy_now(Context& context, void* to, const void* from, size_t bytes, Lock& lock) {
+    const auto stream = context.legacy;
+    const Result result = enqueue(stream, [=] { std::memcpy(to, from, bytes); });
+    if (result != SUCCESS) return result;
+    wait_for(*stream, stream->submitted, lock);
+    return context.fault;
+}
+
+DRIVER cuMemcpyHtoD_v2(Address to, const void* from, size_t bytes) {
+    ENTER_CONTEXT;
+    if (bytes == 0) return SUCCESS;
+    if (from == nullptr || !known(to, bytes)) return INVALID_VALUE;
+    return copy_now(context, reinterpret_cast<void*>(to), from, bytes, lock);
+}
+
+DRIVER cuMemcpyDtoH_v2(void* to, Address from, size_t bytes) {
+    ENTER_CONTEXT;
+    if (bytes == 0) return SUCCESS;
+    if (to == nullptr || !known(from, bytes)) return INVALID_VALUE;
+    return copy_now(context, to, reinterpret_cast<const void*>(from), bytes, lock);
+}
+
+DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (bytes == 0) return SUCCESS;
+    if (!known(to, bytes) || !known(from, bytes)) return INVALID_VALUE;
+    return enqueue(stream, [=] {
+        std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+    });
+}
+
+DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t count, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (count == 0) return SUCCESS;
+    if (!known(to, count)) return INVALID_VALUE;
+    return enqueue(stream, [=] { std::memset(reinterpret_cast<void*>(to), value, count); });
+}
+
+DRIVER cuMemsetD32Async(Address to, unsigned value, size_t count, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (count == 0) return SUCCESS;
+    if (to % 4 != 0 || count > TOTAL_MEMORY || !known(to, 4 * count)) return INVALID_VALUE;
+    return enqueue(stream, [=] { std::fill_n(reinterpret_cast<uint32_t*>(to), count, value); });
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The stand-in for the CUDA driver, as a library that a program finds as `libcuda.so.1` (driver.h says what it is, and
+//! switches.cpp what it can be asked for by environment variables).
+
+#![allow(dead_code)] // each test uses its part
+
+use std::path::{Path, PathBuf};
+
+use crate::compiler;
+
+const FLAGS: [&str; 9] = [
+    "-std=c++17",
+    "-ffp-contract=off",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unknown-pragmas",
+    "-pthread",
+    "-xc++",
+];
+
+/// The folder to put first into `LD_LIBRARY_PATH`, or `None` and a sentence on stderr where there is no C++ compiler.
+pub fn library() -> Option<PathBuf> {
+    let compiler = compiler::compiler()?;
+    Some(compiler::once("standin", &FLAGS, &inputs(), |folder| {
+        let sources = sources();
+        // Two at a time: compiling is most of what a test of the stand-in takes.
+        std::thread::scope(|scope| {
+            for half in sources.chunks(sources.len().div_ceil(2)) {
+                let compiler = &compiler;
+                scope.spawn(move || {
+                    for source in half {
+                        // Kernels are what takes time in a test.
+                        let effort = if source.extension().is_some_and(|name| name == "cu") { "-O3" } else { "-O1" };
+                        let arguments: Vec<&str> = FLAGS.iter().copied().chain([effort, "-c"]).collect();
+                        compiler::compile(compiler, &arguments, std::slice::from_ref(source), &object(folder, source));
+                    }
+                });
+            }
+        });
+        link(&compiler, folder, folder, "");
+    }))
+}
+
+/// The same of a library that lacks one function, as an older driver does.
+pub fn library_without(symbol: &str) -> Option<PathBuf> {
+    let compiler = compiler::compiler()?;
+    let objects = library()?;
+    let name = format!("standin-without-{symbol}");
+    Some(compiler::once(&name, &FLAGS, &inputs(), |folder| link(&compiler, &objects, folder, symbol)))
+}
+
+const FOLDERS: [&str; 3] = ["kernels", "kernels/host", "tests/standin"];
+
+fn inputs() -> Vec<PathBuf> {
+    compiler::files(&FOLDERS, &["cu", "cpp", "h"])
+}
+
+fn sources() -> Vec<PathBuf> {
+    compiler::files(&FOLDERS, &["cu", "cpp"])
+}
+
+fn object(folder: &Path, source: &Path) -> PathBuf {
+    folder.join(source.file_name().expect("a source has a name")).with_extension("o")
+}
+
+/// Links the objects in a folder. The library must stay loaded, since threads of its streams wait for work for ever.
+fn link(compiler: &str, objects: &Path, to: &Path, without: &str) {
+    let script = to.join("exported");
+    let local = if without.is_empty() { String::new() } else { format!("{without};") };
+    std::fs::write(&script, format!("{{ global: cu*; local: {local} *; }};\n")).expect("the folder can be written");
+    let version_script = format!("-Wl,--version-script={}", script.display());
+    let arguments = ["-shared", "-Wl,-soname,libcuda.so.1", "-Wl,-z,nodelete", "-pthread", &version_script];
+    let objects: Vec<PathBuf> = sources().iter().map(|source| object(objects, source)).collect();
+    compiler::compile(compiler, &arguments, &objects, &to.join("libcuda.so.1"));
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// What tests may ask of the stand-in, by environment variables that are read once:
+//
+//   STANDIN_DEVICES=n                    how many devices there are (1)
+//   STANDIN_VERSION=11080                what cuDriverGetVersion says (12080)
+//   STANDIN_FAIL=cuIpcGetMemHandle=801,..  these calls return these codes and do nothing
+//   STANDIN_HANG=cuLaunchKernel,..       these calls never return
+//   STANDIN_ORDER=1                      kernels run one after the other in the order of their launches, whatever their
+//                                        streams are, as if all streams shared one hardware queue
+#include "driver.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include <unistd.h>
+
+static std::string text(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+static int number(const char* name, int otherwise) {
+    const std::string value = text(name);
+    return value.empty() ? otherwise : std::atoi(value.c_str());
+}
+
+int devices() {
+    static const int count = number("STANDIN_DEVICES", 1);
+    return count;
+}
+
+int version() {
+    static const int version = number("STANDIN_VERSION", 12080);
+    return version;
+}
+
+bool one_kernel_at_a_time() {
+    static const bool order = number("STANDIN_ORDER", 0) != 0;
+    return order;
+}
+
+// "a=1,b" as a map: {a: 1, b: 0}.
+static std::map<std::string, int> list(const std::string& text) {
+    std::map<std::string, int> entries;
+    for (size_t begin = 0; begin < text.size();) {
+        const size_t end = std::min(text.find(',', begin), text.size());
+        const std::string entry = text.substr(begin, end - begin);
+        const size_t sign = std::min(entry.find('='), entry.size());
+        entries[entry.substr(0, sign)] = sign == entry.size() ? 0 : std::atoi(entry.c_str() + sign + 1);
+        begin = end + 1;
+    }
+    return entries;
+}
+
+Result planted(const char* function) {
+    static const std::map<std::string, int> failing = list(text("STANDIN_FAIL"));
+    static const std::map<std::string, int> hanging = list(text("STANDIN_HANG"));
+    if (hanging.count(function) != 0)
+        for (;;) pause();
+    const auto found = failing.find(function);
+    return found == failing.end() ? SUCCESS : found->second;
+}
