@@ -628,8 +628,8 @@ fn invalid_arguments_post_nothing() {
                 refused(comm.broadcast(None, &mut two, comm.rank()), "must pass send");
                 refused(comm.broadcast(Some(&one), &mut [0.0], 1 - comm.rank()), "pass None");
                 refused(comm.set_algorithm(Some("magic")), "there is no algorithm magic");
-                comm.set_algorithm(Some("ring")).unwrap();
-                refused(comm.broadcast_in_place(&mut two, 0), "there is no algorithm ring for broadcast");
+                comm.set_algorithm(Some("bruck")).unwrap();
+                refused(comm.broadcast_in_place(&mut two, 0), "there is no algorithm bruck for broadcast");
                 comm.set_algorithm(Some("one_shot")).unwrap();
                 refused(comm.all_reduce_in_place(&mut [0.0_f32; 1000], ReduceOp::Sum), "at most 2048 bytes");
                 comm.set_algorithm(None).unwrap();

@@ -8,7 +8,9 @@ mod butterfly;
 mod zero_two_one;
 
 use annulus::schedule::{
-    self, Access, Collective, Entry, Layout, Schedule, draw, partition, ring, staged, verify, verify_pair,
+    self, Access, Buffer, Collective, Entry, Layout, Place, Program, Resources, Schedule, bruck, chain, direct,
+    dissemination, draw, partition, recursive_doubling, recursive_halving, ring, rounds, staged, tree, verify,
+    verify_pair,
 };
 use annulus::{Error, FoldOrder};
 use butterfly::Butterfly;
@@ -18,9 +20,19 @@ use zero_two_one::ZeroTwoOne;
 /// How many elements of a part a built-in schedule moves at once, so that lengths around it can be tried.
 fn segment(schedule: &dyn Schedule, world: usize) -> usize {
     match (schedule.name(), schedule.collective()) {
-        ("staged", Collective::AllReduce | Collective::ReduceScatter) => staged::SEGMENT / world,
-        ("staged", _) => staged::SEGMENT,
-        ("ring", _) => ring::SEGMENT,
+        ("staged", Collective::Broadcast | Collective::AllGather | Collective::Gather) => staged::SEGMENT,
+        ("staged", collective) if collective.is_scan() => staged::SCAN_SEGMENT / world,
+        ("staged", _) => staged::SEGMENT / world,
+        ("ring", Collective::AllReduce | Collective::ReduceScatter | Collective::AllGather) => ring::SEGMENT,
+        ("recursive_doubling", Collective::AllReduce) => recursive_doubling::SEGMENT,
+        ("ring" | "tree", Collective::Broadcast) | (_, Collective::Reduce) => chain::SEGMENT,
+        ("tree", _) | ("recursive_doubling" | "recursive_halving", _) => tree::SEGMENT / world,
+        ("bruck", Collective::AllGather) => rounds::SEGMENT / world,
+        ("bruck", _) => {
+            let travels: u32 = (0..world).map(usize::count_ones).sum();
+            bruck::SEGMENT / travels.max(1) as usize
+        }
+        ("direct", collective) if collective.is_scan() || collective == Collective::AllToAll => direct::SEGMENT,
         _ => 4,
     }
 }
@@ -28,26 +40,29 @@ fn segment(schedule: &dyn Schedule, world: usize) -> usize {
 /// Layouts, out of place, around the boundaries of a schedule that moves `segment` elements of a part at once.
 fn lengths(collective: Collective, world: usize, segment: usize) -> Vec<Layout> {
     let n = world;
-    let mut counts = match collective {
-        Collective::ReduceScatter | Collective::AllGather => {
-            vec![0, 1, segment - 1, segment, segment + 1, 3 * segment + 1]
-        }
-        _ => vec![0, 1, n - 1, n, n + 1, segment * n - 1, segment * n, segment * n + 1, 3 * segment * n + n / 2],
+    let mut counts = match collective.has_parts() {
+        true => vec![0, 1, segment - 1, segment, segment + 1, 3 * segment + 1],
+        false => vec![0, 1, n - 1, n, n + 1, segment * n - 1, segment * n, segment * n + 1, 3 * segment * n + n / 2],
     };
     counts.dedup();
     let mut layouts: Vec<Layout> = counts.into_iter().map(|count| Layout::uniform(world, count)).collect();
-    match collective {
-        Collective::ReduceScatter | Collective::AllGather => {
-            // Unequal parts: empty ones between parts of several segments; and one alone.
-            let mixed = |r: usize| r * 5 % 4 * segment + r % 3;
-            let alone = |r: usize| if r == world / 2 { 2 * segment + 1 } else { 0 };
-            layouts.push(Layout::varying(&(0..world).map(mixed).collect::<Vec<_>>()));
-            layouts.push(Layout::varying(&(0..world).map(alone).collect::<Vec<_>>()));
-        }
-        Collective::Broadcast => {
-            layouts = layouts.into_iter().enumerate().map(|(i, layout)| layout.with_root(i * 7 % world)).collect();
-        }
-        _ => {}
+    // Unequal parts: empty ones between parts of several segments; and one alone.
+    let mixed = |r: usize| r * 5 % 4 * segment + r % 3;
+    let alone = |r: usize| if r == world / 2 { 2 * segment + 1 } else { 0 };
+    if collective == Collective::AllToAll {
+        // The same both ways, so that they can be in place; out of place below, also others.
+        let matrix = |count: &dyn Fn(usize, usize) -> usize| -> Layout {
+            let row = |from| (0..world).map(|to| count(from, to)).collect::<Vec<_>>();
+            Layout::matrix(&(0..world).map(row).collect::<Vec<_>>())
+        };
+        layouts.push(matrix(&|from, to| mixed(from + to)));
+        layouts.push(matrix(&|from, to| if from == to { 1 } else { alone(from.min(to)) }));
+    } else if collective.has_parts() {
+        layouts.push(Layout::varying(&(0..world).map(mixed).collect::<Vec<_>>()));
+        layouts.push(Layout::varying(&(0..world).map(alone).collect::<Vec<_>>()));
+    }
+    if collective.has_root() {
+        layouts = layouts.into_iter().enumerate().map(|(i, layout)| layout.with_root(i * 7 % world)).collect();
     }
     layouts
 }
@@ -88,8 +103,23 @@ fn staged_is_right() {
 }
 
 #[test]
+fn tree_is_right() {
+    sweep(|name| name == "tree");
+}
+
+#[test]
+fn recursive_doubling_and_halving_are_right() {
+    sweep(|name| ["recursive_doubling", "recursive_halving"].contains(&name));
+}
+
+#[test]
+fn bruck_is_right() {
+    sweep(|name| name == "bruck");
+}
+
+#[test]
 fn all_others_are_right() {
-    sweep(|name| !["ring", "staged"].contains(&name));
+    sweep(|name| ["barrier", "dissemination", "one_shot", "direct"].contains(&name));
 }
 
 #[test]
@@ -101,6 +131,12 @@ fn staged_is_right_at_other_depths() {
                 staged::reduce_scatter(6, depth),
                 staged::all_gather(6, depth),
                 staged::broadcast(6, depth),
+                staged::reduce(6, depth),
+                staged::scatter(6, depth),
+                staged::gather(6, depth),
+                staged::all_to_all(6, depth),
+                staged::scan(6, depth),
+                staged::exclusive_scan(6, depth),
             ];
             for schedule in schedules {
                 for layout in layouts(schedule.collective(), world, 6) {
@@ -109,6 +145,58 @@ fn staged_is_right_at_other_depths() {
             }
         }
     }
+}
+
+#[test]
+fn unequal_all_to_all_is_right() {
+    for schedule in schedule::built_in().into_iter().filter(|s| s.collective() == Collective::AllToAll) {
+        for world in 1..=17 {
+            let segment = segment(&*schedule, world);
+            let count = |from: usize, to: usize| (from * 3 + to * 5) % 4 * segment + from % 3;
+            let row = |from| (0..world).map(|to| count(from, to)).collect::<Vec<_>>();
+            prove(&*schedule, &Layout::matrix(&(0..world).map(row).collect::<Vec<_>>()));
+            prove(&*schedule, &Layout::varying(&(0..world).map(|r| r % 3 * segment).collect::<Vec<_>>()));
+        }
+    }
+}
+
+/// An all-gather through slots that has nothing but a barrier's signals and waits between staging and copying out.
+struct Around<B>(B);
+
+impl<B: Schedule> Schedule for Around<B> {
+    fn name(&self) -> &str {
+        "around"
+    }
+
+    fn collective(&self) -> Collective {
+        Collective::AllGather
+    }
+
+    fn access(&self) -> Access {
+        Access::Staged
+    }
+
+    fn resources(&self, layout: &Layout) -> Resources {
+        Resources { slot: 1, depth: 1, ..self.0.resources(layout) }
+    }
+
+    fn program(&self, rank: usize, layout: &Layout) -> Program {
+        let slot = |r| Place::new(r, Buffer::Slot(0), 0);
+        let mut program = Program::new();
+        program.copy(Place::new(rank, Buffer::Input, 0), [slot(rank)], 1);
+        program.steps.extend(self.0.program(rank, layout).steps);
+        (0..layout.world()).for_each(|r| program.copy(slot(r), [Place::new(rank, Buffer::Output, r)], 1));
+        program
+    }
+}
+
+#[test]
+fn dissemination_lets_nobody_leave_before_all_have_come() {
+    for world in 1..=33 {
+        prove(&Around(dissemination::barrier()), &Layout::uniform(world, 1));
+    }
+    // The entry, which is all of the other barrier, comes too soon for this.
+    assert!(verify(&Around(schedule::barrier::barrier()), &Layout::uniform(2, 1)).is_err());
 }
 
 #[test]
@@ -167,7 +255,8 @@ fn algorithms_are_found_by_name() {
 
 #[test]
 fn what_selection_may_choose_folds_in_rank_order() {
-    for schedule in schedule::built_in().into_iter().filter(|schedule| schedule.name() != "ring") {
+    let chosen = ["barrier", "one_shot", "direct", "staged"];
+    for schedule in schedule::built_in().into_iter().filter(|schedule| chosen.contains(&schedule.name())) {
         assert_eq!(schedule.fold_order(), FoldOrder::Rank);
     }
 }
@@ -195,6 +284,17 @@ fn rounds_are_counted() {
     assert_eq!(rounds(&schedule::direct::all_reduce(), &four), 2);
     assert_eq!(rounds(&staged::all_reduce(100, 2), &four), 3);
     assert_eq!(rounds(&Butterfly, &four), 3);
+    let eight = Layout::uniform(8, 100);
+    assert_eq!(rounds(&dissemination::barrier(), &eight), 4);
+    assert_eq!(rounds(&recursive_doubling::all_reduce(100), &eight), 4);
+    assert_eq!(rounds(&recursive_halving::reduce_scatter(800), &eight), 4);
+    assert_eq!(rounds(&bruck::all_gather(Access::Staged, 800), &eight), 4);
+    assert_eq!(rounds(&bruck::all_to_all(1200), &eight), 4);
+    assert_eq!(rounds(&tree::broadcast(Access::Staged, 100), &eight), 4);
+    assert_eq!(rounds(&tree::reduce(100), &eight), 4);
+    assert_eq!(rounds(&tree::gather(800), &eight), 4);
+    assert_eq!(rounds(&tree::scatter(800), &eight), 4);
+    assert_eq!(rounds(&chain::broadcast(Access::Staged, 100), &eight), 8);
 }
 
 /// The hash is part of what ranks compare, so it must not depend on the machine: these numbers are kept by hand.
@@ -210,6 +310,8 @@ fn hashes_tell_schedules_apart() {
         hash(&schedule::direct::broadcast(), &ten.clone().with_root(1)),
         hash(&ring::all_reduce(Access::Staged, 2), &ten),
         hash(&ring::all_reduce(Access::Staged, 3), &ten),
+        hash(&direct::all_to_all(4), &Layout::matrix(&[[1, 2], [0, 3]])),
+        hash(&direct::all_to_all(4), &Layout::matrix(&[[2, 1], [0, 3]])),
     ];
     for (index, one) in hashes.iter().enumerate() {
         assert!(!hashes[..index].contains(one));
@@ -270,6 +372,17 @@ fn impossible_layouts_are_refused_in_words() {
     let tiny = ring::all_reduce(Access::Direct, 1);
     assert!(refusal(&tiny, &Layout::uniform(4, 1 << 30)).ends_with("use longer segments"));
     prove(&schedule::direct::all_gather(), &Layout::varying(&[]));
+    let rows = [[1, 2], [3, 4]];
+    assert_eq!(
+        refusal(&schedule::direct::all_gather(), &Layout::matrix(&rows)),
+        "the schedule is wrong: all_gather takes one count a rank; a matrix of counts is for all_to_all"
+    );
+    assert_eq!(
+        refusal(&direct::all_to_all(4), &Layout::matrix(&rows).in_place(true)),
+        "the schedule is wrong: in an all_to_all in place ranks swap parts, but rank 0 has 2 elements for rank 1 and \
+         rank 1 has 3 for rank 0; give both the same, or use two buffers"
+    );
+    prove(&direct::all_to_all(4), &Layout::matrix(&[[0usize; 0]; 0]));
 }
 
 #[test]
@@ -333,14 +446,40 @@ proptest! {
         let layout = Layout::varying(&counts).in_place(in_place);
         prove(&staged::reduce_scatter(segment, depth), &layout);
         prove(&staged::all_gather(segment, depth), &layout);
+        prove(&recursive_halving::reduce_scatter(segment), &layout);
         for access in [Access::Direct, Access::Staged] {
             prove(&ring::reduce_scatter(access, segment), &layout);
             prove(&ring::all_gather(access, segment), &layout);
+            prove(&recursive_doubling::all_gather(access, segment), &layout);
+            prove(&bruck::all_gather(access, segment), &layout);
         }
+        let rooted = layout.clone().with_root(counts.len() / 2);
+        prove(&staged::scatter(segment, depth), &rooted);
+        prove(&staged::gather(segment, depth), &rooted);
+        prove(&tree::scatter(segment), &rooted);
+        prove(&tree::gather(segment), &rooted);
+        let pair = |from: usize, to: usize| counts[from].min(counts[to]);
+        let row = |from| (0..counts.len()).map(|to| pair(from, to)).collect::<Vec<_>>();
+        let matrix = Layout::matrix(&(0..counts.len()).map(row).collect::<Vec<_>>()).in_place(in_place);
+        prove(&direct::all_to_all(segment), &matrix);
+        prove(&staged::all_to_all(segment, depth), &matrix);
+        prove(&bruck::all_to_all(segment), &matrix);
         let layout = Layout::uniform(counts.len(), counts.iter().sum()).in_place(in_place);
         prove(&staged::all_reduce(segment, depth), &layout);
         prove(&staged::broadcast(segment, depth), &layout.clone().with_root(counts.len() / 2));
         prove(&ring::all_reduce(Access::Direct, segment), &layout);
         prove(&ring::all_reduce(Access::Staged, segment), &layout);
+        prove(&recursive_doubling::all_reduce(segment), &layout);
+        prove(&direct::scan(segment), &layout);
+        prove(&direct::exclusive_scan(segment), &layout);
+        prove(&staged::scan(segment, depth), &layout);
+        prove(&staged::exclusive_scan(segment, depth), &layout);
+        let rooted = layout.clone().with_root(counts.len() / 2);
+        prove(&staged::reduce(segment, depth), &rooted);
+        prove(&tree::reduce(segment), &rooted);
+        for access in [Access::Direct, Access::Staged] {
+            prove(&tree::broadcast(access, segment), &rooted);
+            prove(&chain::broadcast(access, segment), &rooted);
+        }
     }
 }

@@ -3,8 +3,8 @@
 
 use annulus::FoldOrder;
 use annulus::schedule::{
-    Access, Buffer, Collective, Entry, Fault, Layout, Place, Program, Resources, Schedule, Step, direct, one_shot,
-    ring, staged, verify, verify_pair,
+    Access, Buffer, Collective, Entry, Fault, Layout, Place, Program, Resources, Schedule, Step, bruck, chain, direct,
+    one_shot, recursive_doubling, recursive_halving, ring, staged, tree, verify, verify_pair,
 };
 
 /// A right schedule with a mistake in one rank's program, in its resources or in its fold order.
@@ -267,6 +267,238 @@ fn doubled_contribution() {
 }
 
 #[test]
+fn doubled_contribution_to_a_reduce() {
+    let layout = ten().with_root(1);
+    let right = direct::reduce();
+    let mistaken = Mistaken::new(&right, &layout, 2, |steps| {
+        let (from, _) = places(steps);
+        from[0] = from[1];
+    });
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 1, call 0: elements 7..10 of the output should end as the fold [0 1 2] from element 7 on, and rank \
+         2, call 0, step 0 has left the fold [1 1 2] from element 7 on"
+    );
+}
+
+#[test]
+fn wrong_root_of_a_reduce() {
+    let sentence = refusal(direct::reduce(), 2, |steps| places(steps).1[0].rank = 1);
+    assert_eq!(sentence, "rank 2, call 0, step 0 reaches elements 7..10 of rank 1's output, which has 0");
+}
+
+#[test]
+fn wrong_root_of_a_broadcast() {
+    let (right, layout) = (staged::broadcast(6, 3), ten());
+    let mistaken = Mistaken::new(&right, &layout, 1, |steps| places(steps).0[0].rank = 2);
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 1, call 0, step 1 reads elements 0..6 of rank 2's slot 0, which nobody has written"
+    );
+}
+
+#[test]
+fn swapped_part_of_a_scatter() {
+    let sentence = refusal(one_shot::scatter(), 1, |steps| places(steps).0[0].offset = 20);
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..10 of the output should end as the input of rank 0 from element 10 on, and \
+         rank 1, call 0, step 3 has left the input of rank 0 from element 20 on"
+    );
+}
+
+#[test]
+fn missing_exit_wait_of_a_scatter() {
+    let sentence = refusal(direct::scatter(), 0, |steps| remove_first(steps, is_wait));
+    assert_eq!(
+        sentence,
+        "rank 0's user after call 0 writes elements 10..20 of rank 0's input, which rank 1, call 0, step 0 reads, \
+         and no signal orders the two"
+    );
+}
+
+#[test]
+fn early_signal_of_a_gather() {
+    let sentence = refusal(staged::gather(10, 3), 1, |steps| steps.swap(0, 1));
+    assert_eq!(
+        sentence,
+        "rank 0, call 0, step 1 reads elements 0..10 of rank 1's slot 0, which rank 1, call 0, step 1 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
+fn part_of_a_gather_at_another_place() {
+    let sentence = refusal(direct::gather(), 1, |steps| places(steps).1[0].offset = 20);
+    assert_eq!(
+        sentence,
+        "rank 1, call 0, step 0 writes elements 20..30 of rank 0's output, which rank 2, call 0, step 0 writes, \
+         and no signal orders the two"
+    );
+}
+
+#[test]
+fn swapped_part_of_an_all_to_all() {
+    let sentence = refusal(direct::all_to_all(4), 1, |steps| {
+        let Step::Copy { from, .. } = &mut steps[1] else { panic!("the parts are copied one by one") };
+        from.offset = 20;
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 20..30 of the output should end as the input of rank 2 from element 10 on, and \
+         rank 1, call 0, step 1 has left the input of rank 2 from element 20 on"
+    );
+}
+
+#[test]
+fn part_of_an_all_to_all_swapped_twice() {
+    let layout = ten().in_place(true);
+    let right = direct::all_to_all(5);
+    let mistaken = Mistaken::new(&right, &layout, 0, |steps| {
+        for step in &mut steps[..3] {
+            let Step::Copy { from, to, .. } = step else { panic!("a swap is three copies") };
+            let of_buffers = to.iter_mut().chain([from]).filter(|place| place.buffer == Buffer::Output);
+            of_buffers.for_each(|place| place.offset += 5);
+        }
+    });
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 1, call 0, step 3 reads elements 5..10 of rank 1's output, which rank 0, call 0, step 2 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
+fn own_contribution_in_an_exclusive_scan() {
+    let sentence = refusal(one_shot::exclusive_scan(), 1, |steps| {
+        let (from, _) = places(&mut steps[4..]);
+        from[0].rank = 1;
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..10 of the output should end as the fold [0] from element 0 on, and rank 1, \
+         call 0, step 4 has left the fold [1] from element 0 on"
+    );
+}
+
+#[test]
+fn doubled_contribution_to_a_scan() {
+    let sentence = refusal(direct::scan(4), 0, |steps| {
+        let Step::Fold { from, .. } = &mut steps[1] else { panic!("prefixes are folded one by one") };
+        from[1].rank = 0;
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..4 of the output should end as the fold [0 1] from element 0 on, and rank 0, \
+         call 0, step 1 has left the fold [0 0] from element 0 on"
+    );
+}
+
+#[test]
+fn result_for_the_first_rank_of_an_exclusive_scan() {
+    let sentence = refusal(direct::exclusive_scan(4), 0, |steps| {
+        let Step::Fold { to, .. } = &mut steps[1] else { panic!("prefixes are folded one by one") };
+        to[0].rank = 0;
+    });
+    assert_eq!(sentence, "rank 0, call 0, step 1 reaches elements 0..4 of rank 0's output, which has 0");
+}
+
+#[test]
+fn dropped_wait_of_a_reduce_by_its_root_alone() {
+    let sentence = refusal(staged::reduce(10, 3), 0, |steps| remove_first(steps, is_wait));
+    assert_eq!(sentence, "rank 0, call 0, step 1 reads elements 0..10 of rank 1's slot 0, which nobody has written");
+}
+
+#[test]
+fn dropped_wait_of_a_staged_scan() {
+    let sentence = refusal(staged::scan(10, 3), 1, |steps| remove_first(steps, is_wait));
+    assert_eq!(
+        sentence,
+        "rank 1, call 0, step 6 reads elements 4..7 of rank 2's slot 0, which rank 2, call 0, step 0 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
+fn wrong_parent_in_a_chain() {
+    let (right, layout) = (chain::broadcast(Access::Staged, 10), ten());
+    let mistaken = Mistaken::new(&right, &layout, 2, |steps| {
+        let Step::Wait { rank, .. } = &mut steps[0] else { panic!("a rank waits for its parent") };
+        *rank = 0;
+    });
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 2, call 0, step 0 waits for flag 0 of rank 0, but rank 0, call 0, step 1 does not signal to it"
+    );
+}
+
+#[test]
+fn halves_folded_the_other_way_round() {
+    let sentence = refusal(recursive_doubling::all_reduce(10), 1, |steps| {
+        let Step::Fold { from, .. } = &mut steps[3] else { panic!("a fold follows the wait") };
+        from.reverse();
+    });
+    assert_eq!(
+        sentence,
+        "rank 1, call 0: elements 0..4 of the output should end as the fold [0 1 2] from element 0 on, and rank \
+         1, call 0, step 6 has left the fold [1 0 2] from element 0 on"
+    );
+}
+
+#[test]
+fn doubled_contribution_to_a_tree() {
+    let sentence = refusal(tree::reduce(10), 0, |steps| {
+        let Step::Fold { from, .. } = &mut steps[1] else { panic!("a fold follows the wait") };
+        from[1] = from[0];
+    });
+    assert_eq!(
+        sentence,
+        "rank 0, call 0: elements 0..4 of the output should end as the fold [0 1 2] from element 0 on, and rank \
+         0, call 0, step 3 has left the fold [0 0 2] from element 0 on"
+    );
+}
+
+#[test]
+fn swapped_part_of_recursive_halving() {
+    let sentence = refusal(recursive_halving::reduce_scatter(30), 1, |steps| {
+        let (from, _) = places(steps);
+        from[0].offset = 20;
+    });
+    assert_eq!(
+        sentence,
+        "rank 0, call 0, step 3 folds element 0 (rank 0's input) with element 20 (rank 1's partial 0)"
+    );
+}
+
+#[test]
+fn early_signal_of_bruck() {
+    let sentence = refusal(bruck::all_to_all(40), 1, |steps| steps[..3].rotate_right(1));
+    assert_eq!(
+        sentence,
+        "rank 2, call 0, step 5 reads elements 0..10 of rank 1's slot 0, which rank 1, call 0, step 1 writes, and \
+         no signal orders the two"
+    );
+}
+
+#[test]
+fn dropped_wait_of_a_gathering() {
+    let sentence = refusal(bruck::all_gather(Access::Direct, 4), 2, |steps| remove_first(steps, is_wait));
+    assert_eq!(sentence, "rank 2, call 0, step 2 reads elements 0..10 of rank 0's output, which nobody has written");
+}
+
+#[test]
+fn slots_of_a_gathering_used_too_soon() {
+    let (right, layout) = (bruck::all_gather(Access::Staged, 12), ten());
+    let mut mistaken = Mistaken::new(&right, &layout, 0, |_| {});
+    mistaken.resources.depth = 1;
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "rank 0, call 0, step 0.6 in turn 0 reads elements 8..12 of rank 2's slot 0, which rank 2, call 0, step \
+         0.0 in turn 1 writes, and no signal orders the two"
+    );
+}
+
+#[test]
 fn finished_fold_folded_again() {
     let sentence = refusal(direct::reduce_scatter(), 1, |steps| {
         let mut again = steps[0].clone();
@@ -485,7 +717,7 @@ fn what_another_schedule_left_in_shared_memory() {
     assert!(matches!(fault, Fault::Declaration(_)));
 }
 
-/// Schedules of four ranks in which no step is idle, over several segments of which the last is shorter.
+/// Schedules of four ranks in which hardly a step is idle, over several segments of which the last is shorter.
 fn busy() -> Vec<Box<dyn Schedule>> {
     vec![
         Box::new(one_shot::all_reduce()),
@@ -499,6 +731,24 @@ fn busy() -> Vec<Box<dyn Schedule>> {
         Box::new(staged::reduce_scatter(8, 3)),
         Box::new(staged::all_gather(8, 3)),
         Box::new(staged::broadcast(8, 3)),
+        Box::new(one_shot::reduce()),
+        Box::new(one_shot::scatter()),
+        Box::new(one_shot::gather()),
+        Box::new(one_shot::all_to_all()),
+        Box::new(one_shot::scan()),
+        Box::new(one_shot::exclusive_scan()),
+        Box::new(direct::reduce()),
+        Box::new(direct::scatter()),
+        Box::new(direct::gather()),
+        Box::new(direct::all_to_all(4)),
+        Box::new(direct::scan(4)),
+        Box::new(direct::exclusive_scan(4)),
+        Box::new(staged::reduce(8, 3)),
+        Box::new(staged::scatter(8, 3)),
+        Box::new(staged::gather(8, 3)),
+        Box::new(staged::all_to_all(8, 3)),
+        Box::new(staged::scan(8, 3)),
+        Box::new(staged::exclusive_scan(8, 3)),
     ]
 }
 
@@ -511,6 +761,31 @@ fn rings() -> Vec<Box<dyn Schedule>> {
         ]
     });
     forms.into_iter().flatten().collect()
+}
+
+/// Schedules of four ranks in which messages go by way of other ranks.
+fn indirect() -> Vec<Box<dyn Schedule>> {
+    vec![
+        Box::new(chain::broadcast(Access::Direct, 4)),
+        Box::new(chain::broadcast(Access::Staged, 4)),
+        Box::new(tree::broadcast(Access::Direct, 4)),
+        Box::new(tree::broadcast(Access::Staged, 4)),
+        Box::new(tree::reduce(4)),
+        Box::new(tree::gather(16)),
+        Box::new(tree::scatter(16)),
+        Box::new(recursive_doubling::all_reduce(4)),
+        Box::new(recursive_doubling::all_gather(Access::Direct, 16)),
+        Box::new(recursive_doubling::all_gather(Access::Staged, 16)),
+        Box::new(recursive_halving::reduce_scatter(16)),
+        Box::new(bruck::all_gather(Access::Direct, 16)),
+        Box::new(bruck::all_gather(Access::Staged, 16)),
+        Box::new(bruck::all_to_all(16)),
+    ]
+}
+
+/// All of them.
+fn all() -> Vec<Box<dyn Schedule>> {
+    busy().into_iter().chain(rings()).chain(indirect()).collect()
 }
 
 /// Makes the mistake at each step at which it can be made, of each rank's program, each time alone. `mistake` changes
@@ -548,7 +823,18 @@ fn each_is_caught(schedules: &[Box<dyn Schedule>], mistake: impl Fn(&mut Vec<Ste
 
 #[test]
 fn every_dropped_wait_is_caught() {
-    each_is_caught(&busy(), |steps, index| {
+    // A call that carries its entry waits for all, also for those from whom a rank takes nothing. And a staged exclusive
+    // scan waits for the last rank, too, to stage what has no part in it. In place, a rank's own part is where others
+    // read it directly from the beginning.
+    let is_meant = |schedule: &dyn Schedule| match schedule.collective() {
+        Collective::AllGather => schedule.access() == Access::Staged || ["direct", "ring"].contains(&schedule.name()),
+        Collective::Reduce | Collective::Scatter | Collective::Gather => schedule.entry() == Entry::Barrier,
+        Collective::ExclusiveScan => schedule.name() == "direct",
+        _ => true,
+    };
+    let schedules: Vec<Box<dyn Schedule>> =
+        busy().into_iter().chain(indirect()).filter(|schedule| is_meant(&**schedule)).collect();
+    each_is_caught(&schedules, |steps, index| {
         let is_it = is_wait(&steps[index]);
         if is_it {
             steps.remove(index);
@@ -559,8 +845,7 @@ fn every_dropped_wait_is_caught() {
 
 #[test]
 fn every_dropped_copy_or_fold_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
-    each_is_caught(&all, |steps, index| {
+    each_is_caught(&all(), |steps, index| {
         let is_it = is_work(&steps[index]);
         if is_it {
             steps.remove(index);
@@ -571,13 +856,18 @@ fn every_dropped_copy_or_fold_is_caught() {
 
 #[test]
 fn every_early_signal_is_caught() {
-    // The last signals of staged reduce-scatter and all-gather announce what was staged a turn before, not the step
-    // before: a step earlier is early enough.
-    let is_meant = |schedule: &dyn Schedule| {
-        let parted = matches!(schedule.collective(), Collective::ReduceScatter | Collective::AllGather);
-        !(schedule.name() == "staged" && parted)
+    // The last signals of staged reduce-scatter, all-gather and all-to-all announce what was staged a turn before, not
+    // the step before: a step earlier is early enough. A reduce's root folds, and the last rank of a scan ends, with what
+    // is for itself alone. The last segments of a relay or tree leave nobody waiting for room.
+    let is_meant = |schedule: &dyn Schedule| match (schedule.name(), schedule.collective()) {
+        ("staged", Collective::ReduceScatter | Collective::AllGather | Collective::AllToAll) => false,
+        ("staged" | "one_shot" | "tree", Collective::Reduce) => false,
+        ("ring" | "tree", Collective::Broadcast) => schedule.access() == Access::Direct,
+        ("tree", Collective::Gather | Collective::Scatter) => false,
+        (_, collective) => !collective.is_scan(),
     };
-    let schedules: Vec<Box<dyn Schedule>> = busy().into_iter().filter(|schedule| is_meant(&**schedule)).collect();
+    let schedules: Vec<Box<dyn Schedule>> =
+        busy().into_iter().chain(indirect()).filter(|schedule| is_meant(&**schedule)).collect();
     each_is_caught(&schedules, |steps, index| {
         let is_it = index > 0 && is_signal(&steps[index]) && is_work(&steps[index - 1]);
         if is_it {
@@ -589,9 +879,8 @@ fn every_early_signal_is_caught() {
 
 #[test]
 fn every_other_order_of_a_fold_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
-    each_is_caught(&all, |steps, index| match &mut steps[index] {
-        Step::Fold { from, .. } => {
+    each_is_caught(&all(), |steps, index| match &mut steps[index] {
+        Step::Fold { from, .. } if from.len() > 1 => {
             from.reverse();
             true
         }
@@ -600,10 +889,54 @@ fn every_other_order_of_a_fold_is_caught() {
 }
 
 #[test]
-fn every_shifted_place_is_caught() {
-    let all: Vec<Box<dyn Schedule>> = busy().into_iter().chain(rings()).collect();
+fn every_doubled_contribution_is_caught() {
+    each_is_caught(&all(), |steps, index| match &mut steps[index] {
+        Step::Fold { from, .. } if from.len() > 1 => {
+            from[1] = from[0];
+            true
+        }
+        _ => false,
+    });
+}
+
+#[test]
+fn every_other_rank_is_caught() {
+    // What is gathered by way of others may as well be read from its own rank, if that has signalled.
+    let is_meant = |schedule: &dyn Schedule| match schedule.collective() {
+        Collective::AllGather => schedule.access() == Access::Direct || ["staged", "ring"].contains(&schedule.name()),
+        Collective::Gather => schedule.name() != "tree",
+        _ => true,
+    };
+    let schedules: Vec<Box<dyn Schedule>> = all().into_iter().filter(|schedule| is_meant(&**schedule)).collect();
     for destination in [false, true] {
-        each_is_caught(&all, |steps, index| match &mut steps[index] {
+        each_is_caught(&schedules, |steps, index| {
+            let place = match &mut steps[index] {
+                Step::Copy { from, to, .. } => {
+                    if destination {
+                        &mut to[0]
+                    } else {
+                        from
+                    }
+                }
+                Step::Fold { from, to, .. } => {
+                    if destination {
+                        &mut to[0]
+                    } else {
+                        &mut from[0]
+                    }
+                }
+                _ => return false,
+            };
+            place.rank = (place.rank + 1) % 4;
+            true
+        });
+    }
+}
+
+#[test]
+fn every_shifted_place_is_caught() {
+    for destination in [false, true] {
+        each_is_caught(&all(), |steps, index| match &mut steps[index] {
             Step::Copy { from, to, .. } => {
                 if destination { &mut to[0] } else { from }.offset += 1;
                 true

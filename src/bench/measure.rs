@@ -15,7 +15,7 @@ use super::sweep::rotation;
 use super::{Measurement, Sweep};
 use crate::communicator::Communicator;
 use crate::element::{Element, ReduceOp};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schedule::{Collective, Layout};
 
 /// The root of collectives that have one.
@@ -143,6 +143,7 @@ fn one_call<T: Element>(
         }
         (Collective::Broadcast, true) => comm.broadcast_in_place(&mut set.output[..output], ROOT),
         (Collective::Barrier, _) => comm.barrier(),
+        (other, _) => Err(Error::invalid(format!("{other} is not measured"))),
     }
 }
 

@@ -57,8 +57,8 @@ impl Measurement {
         self.algbw()
             * match self.collective {
                 Collective::AllReduce => 2.0 * (n - 1.0) / n,
-                Collective::ReduceScatter | Collective::AllGather => (n - 1.0) / n,
-                Collective::Broadcast | Collective::Barrier => 1.0,
+                collective if collective.has_parts() => (n - 1.0) / n,
+                _ => 1.0,
             }
     }
 

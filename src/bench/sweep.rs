@@ -90,6 +90,15 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    /// The collectives that can be measured.
+    pub const MEASURED: [Collective; 5] = [
+        Collective::AllReduce,
+        Collective::ReduceScatter,
+        Collective::AllGather,
+        Collective::Broadcast,
+        Collective::Barrier,
+    ];
+
     /// Two ranks' everyday: f32, sum, plain memory, 8 bytes to 64 MiB by doubling, both modes, everything checked.
     pub fn new(collective: Collective) -> Self {
         Sweep {
@@ -115,6 +124,10 @@ impl Sweep {
     /// `InvalidArgument`, one sentence.
     pub fn check(&self, ranks: usize) -> Result<()> {
         let Sweep { collective, begin, end, factor, .. } = *self;
+        if !Self::MEASURED.contains(&collective) {
+            let those = Self::MEASURED.map(Collective::name).join(", ");
+            return Err(Error::invalid(format!("{collective} is not measured: give one of {those}")));
+        }
         let names = schedule::names(collective);
         if let Some(name) = self.algorithm.as_deref().filter(|name| !names.contains(name)) {
             let those = if names.is_empty() { "auto alone".into() } else { format!("auto, {}", names.join(", ")) };

@@ -289,7 +289,8 @@ impl Communicator {
             data_type: T::DATA_TYPE,
             op,
             operator: None,
-            count: layout.count(self.rank()),
+            // The same on all ranks, whose own counts may differ; the program's hash covers those.
+            count: layout.largest(),
             root: layout.root(),
             in_place: layout.is_in_place(),
             algorithm: 0,

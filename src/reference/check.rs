@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Comparison with the reference, bit for bit, in words: which rank, which element, how many.
 
-use super::{all_gather, all_reduce, bits, broadcast, reduce_scatter};
+use super::{
+    all_gather, all_reduce, all_to_all, bits, broadcast, exclusive_scan, gather, reduce, reduce_scatter, scan, scatter,
+};
 use crate::element::{DataType, Element, FoldOrder, ReduceOp};
 use crate::error::{Error, Result};
 
@@ -32,10 +34,46 @@ pub enum Request<'a> {
         /// The rank whose input all receive.
         root: usize,
     },
+    /// [`reduce`].
+    Reduce {
+        /// The order in which contributions are folded.
+        order: &'a FoldOrder,
+        /// The operation.
+        op: ReduceOp,
+        /// The rank that receives.
+        root: usize,
+    },
+    /// [`scatter`].
+    Scatter {
+        /// The rank whose input is dealt out.
+        root: usize,
+        /// Elements that each rank receives.
+        counts: &'a [usize],
+    },
+    /// [`gather`].
+    Gather {
+        /// The rank that receives.
+        root: usize,
+    },
+    /// [`all_to_all`].
+    AllToAll {
+        /// Elements from each rank, for each rank.
+        counts: &'a [Vec<usize>],
+    },
+    /// [`scan`].
+    Scan {
+        /// The operation.
+        op: ReduceOp,
+    },
+    /// [`exclusive_scan`].
+    ExclusiveScan {
+        /// The operation.
+        op: ReduceOp,
+    },
 }
 
 impl Request<'_> {
-    /// Every rank's output by the reference.
+    /// Every rank's output by the reference; empty for a rank that has none.
     ///
     /// # Errors
     ///
@@ -46,6 +84,12 @@ impl Request<'_> {
             Request::ReduceScatter { order, op, counts } => reduce_scatter(order, op, inputs, counts),
             Request::AllGather => all_gather(inputs),
             Request::Broadcast { root } => broadcast(inputs, root),
+            Request::Reduce { order, op, root } => reduce(order, op, inputs, root),
+            Request::Scatter { root, counts } => scatter(inputs, root, counts),
+            Request::Gather { root } => gather(inputs, root),
+            Request::AllToAll { counts } => all_to_all(inputs, counts),
+            Request::Scan { op } => scan(op, inputs),
+            Request::ExclusiveScan { op } => exclusive_scan(op, inputs),
         }
     }
 }

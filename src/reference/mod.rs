@@ -26,10 +26,14 @@ pub mod bits;
 pub mod bounds;
 pub mod check;
 pub mod inputs;
+mod moves;
+mod scans;
 #[cfg(any(test, feature = "proptest"))]
 pub mod strategies;
 
 use half::{bf16, f16};
+pub use moves::{all_gather, all_to_all, broadcast, gather, scatter};
+pub use scans::{exclusive_scan, scan};
 
 use arithmetic::{Accumulator, Number};
 
@@ -99,6 +103,20 @@ pub fn all_reduce<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[impl As
     Ok(vec![fold(order, op, inputs)?; inputs.len()])
 }
 
+/// The root's output is the [`fold`] of all inputs. The others have none.
+///
+/// # Errors
+///
+/// Those of [`fold`], and `InvalidArgument` if there is no such root.
+pub fn reduce<T: Element>(
+    order: &FoldOrder,
+    op: ReduceOp,
+    inputs: &[impl AsRef<[T]>],
+    root: usize,
+) -> Result<Vec<Vec<T>>> {
+    moves::only_at(root, inputs.len(), fold(order, op, inputs)?)
+}
+
 /// Rank r's output is part r, of `counts[r]` elements, of the fold of all inputs. The parts are also the chunks of the
 /// fold order.
 ///
@@ -124,29 +142,6 @@ pub fn reduce_scatter<T: Element>(
     let folded = fold_chunks(order, op, &inputs, counts)?;
     let mut rest = folded.iter().copied();
     Ok(counts.iter().map(|&count| rest.by_ref().take(count).collect()).collect())
-}
-
-/// Every rank's output is all inputs, one after the other. Their lengths may differ.
-///
-/// # Errors
-///
-/// `InvalidArgument` if there are no inputs.
-pub fn all_gather<T: Element>(inputs: &[impl AsRef<[T]>]) -> Result<Vec<Vec<T>>> {
-    Ok(vec![slices(inputs)?.concat(); inputs.len()])
-}
-
-/// Every rank's output is the root's input. The other inputs are not looked at.
-///
-/// # Errors
-///
-/// `InvalidArgument` if there are no inputs or there is no such root.
-pub fn broadcast<T: Element>(inputs: &[impl AsRef<[T]>], root: usize) -> Result<Vec<Vec<T>>> {
-    let inputs = slices(inputs)?;
-    let n = inputs.len();
-    match inputs.get(root) {
-        Some(input) => Ok(vec![input.to_vec(); n]),
-        None => Err(Error::invalid(format!("the root is rank {root}, but there are {n} ranks: give one below {n}"))),
-    }
 }
 
 // Folding.

@@ -112,7 +112,7 @@ fn rounds(steps: &[Step]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, direct, one_shot, staged};
+    use super::super::{Access, direct, one_shot, recursive_doubling, recursive_halving, staged, tree};
     use super::*;
 
     #[test]
@@ -125,5 +125,19 @@ mod tests {
         let staged = cost(&staged::all_reduce(400, 3), &layout, 4, Machine::TYPICAL);
         assert!(staged.rounds >= 10 && staged.time > direct.time, "{staged:?}");
         assert_eq!(super::super::Schedule::access(&staged::all_reduce(400, 3)), Access::Staged);
+
+        let costs = |schedule: &dyn Schedule| {
+            let Cost { rounds, moved, .. } = cost(schedule, &layout, 4, Machine::TYPICAL);
+            (rounds, moved.read, moved.written)
+        };
+        assert_eq!(costs(&direct::reduce()), (2, 4000, 1000));
+        assert_eq!(costs(&direct::scatter()), (2, 4000, 4000));
+        assert_eq!(costs(&direct::all_to_all(4000)), (2, 16_000, 16_000));
+        // The inputs, and between them the fold so far, which is written and read again.
+        assert_eq!(costs(&direct::scan(1000)), (2, 4000 + 3000, 4000 + 3000));
+        assert_eq!(costs(&recursive_doubling::all_reduce(4000)), (3, 4000 + 2 * 8000, 3 * 4000));
+        assert_eq!(costs(&recursive_halving::reduce_scatter(16_000)).0, 3);
+        // The root, in three rounds and the entry, moves what all contribute.
+        assert_eq!(costs(&tree::gather(16_000)), (3, 16_000, 16_000));
     }
 }

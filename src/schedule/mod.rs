@@ -5,18 +5,28 @@
 //! for one [`Layout`]; the communicator executes it, [`mod@verify`] proves it, [`draw()`] prints it.
 
 pub mod barrier;
+pub mod bruck;
 mod catalogue;
+pub mod chain;
 pub mod cost;
 pub mod direct;
+pub mod dissemination;
 mod draw;
+mod halves;
 mod layout;
 pub mod one_shot;
 pub mod partition;
+mod prefix;
 mod program;
+pub mod recursive_doubling;
+pub mod recursive_halving;
+pub mod relay;
 pub mod ring;
+pub mod rounds;
 mod segments;
 pub(crate) mod select;
 pub mod staged;
+pub mod tree;
 pub mod verify;
 
 pub use catalogue::{NAMES, built_in, named, names};

@@ -14,7 +14,8 @@
 //! - Steps: copy in, signal, wait for each other rank, fold or copy out. The signal is the call's entry: one round.
 //! - Elements moved by a rank: all-reduce of N reads N from each of n ranks, n times what [`direct`](super::direct)
 //!   reads, which costs nothing while N is a few cache lines; reduce-scatter stages all parts and reads its own from
-//!   each; all-gather reads every part; broadcast reads the root's slot.
+//!   each, and so does all-to-all; all-gather reads every part, and so does a gather's root; broadcast reads the root's
+//!   slot, scatter a part of it; rank r of a scan reads r + 1 slots; a reduce's root folds alone.
 //! - Fold order: 0, 1, .., n-1 in every element.
 //! - Slots: two, used in turn by successive calls. A rank writes slot k mod 2 again in call k + 2, after it has seen
 //!   all others' signals of call k + 1, which they gave after their last read of call k. One slot would be too few.
@@ -48,6 +49,36 @@ pub fn broadcast() -> OneShot {
     OneShot { collective: Collective::Broadcast }
 }
 
+/// The root folds all contributions.
+pub fn reduce() -> OneShot {
+    OneShot { collective: Collective::Reduce }
+}
+
+/// Everyone copies its part of the root's contribution.
+pub fn scatter() -> OneShot {
+    OneShot { collective: Collective::Scatter }
+}
+
+/// The root copies all contributions.
+pub fn gather() -> OneShot {
+    OneShot { collective: Collective::Gather }
+}
+
+/// Everyone copies its part of each contribution.
+pub fn all_to_all() -> OneShot {
+    OneShot { collective: Collective::AllToAll }
+}
+
+/// Rank r folds the contributions of ranks 0 to r.
+pub fn scan() -> OneShot {
+    OneShot { collective: Collective::Scan }
+}
+
+/// Rank r folds the contributions of ranks 0 to r - 1.
+pub fn exclusive_scan() -> OneShot {
+    OneShot { collective: Collective::ExclusiveScan }
+}
+
 impl Schedule for OneShot {
     fn name(&self) -> &str {
         "one_shot"
@@ -71,42 +102,66 @@ impl Schedule for OneShot {
     }
 
     fn program(&self, rank: usize, layout: &Layout) -> Program {
-        let alone = layout.world() == 1;
-        let contribution = if alone { Buffer::Input } else { Buffer::Slot(0) };
+        // What nobody else reads is read where it is.
+        let stages = self.is_read_by_others(rank, layout);
+        let slot = |r, offset| match r == rank && !stages {
+            true => Place::new(r, Buffer::Input, offset),
+            false => Place::new(r, Buffer::Slot(0), offset),
+        };
         let output = |offset| Place::new(rank, Buffer::Output, offset);
 
         let mut program = Program::new();
-        if !alone {
+        if stages {
             let input = Place::new(rank, Buffer::Input, 0);
-            let slot = Place::new(rank, Buffer::Slot(0), 0);
-            program.copy(input, [slot], layout.input_len(self.collective, rank));
+            program.copy(input, [slot(rank, 0)], layout.input_len(self.collective, rank));
         }
         program.signal(0, layout.others(rank), 1, 0);
         for other in layout.others(rank) {
             program.wait(other, 0, 1, 0);
         }
+        let root = layout.root();
+        // In place, what stays with its rank is where it should be.
+        let moves = |&r: &usize| !(layout.is_in_place() && r == rank);
         match self.collective {
-            Collective::AllReduce => {
-                let from = (0..layout.world()).map(|r| Place::new(r, contribution, 0));
-                program.fold(from, [output(0)], layout.count(rank));
+            Collective::Reduce | Collective::Gather if rank != root => {}
+            Collective::AllReduce | Collective::Reduce => {
+                program.fold((0..layout.world()).map(|r| slot(r, 0)), [output(0)], layout.count(rank));
             }
+            Collective::Scan => program.fold((0..=rank).map(|r| slot(r, 0)), [output(0)], layout.count(rank)),
+            Collective::ExclusiveScan if rank == 0 => {}
+            Collective::ExclusiveScan => program.fold((0..rank).map(|r| slot(r, 0)), [output(0)], layout.count(rank)),
             Collective::ReduceScatter => {
-                let from = (0..layout.world()).map(|r| Place::new(r, contribution, layout.offset(rank)));
+                let from = (0..layout.world()).map(|r| slot(r, layout.offset(rank)));
                 program.fold(from, [output(0)], layout.count(rank));
             }
-            Collective::AllGather => {
-                for r in (0..layout.world()).filter(|&r| !(layout.is_in_place() && r == rank)) {
-                    program.copy(Place::new(r, contribution, 0), [output(layout.offset(r))], layout.count(r));
+            Collective::AllGather | Collective::Gather => {
+                for r in (0..layout.world()).filter(moves) {
+                    program.copy(slot(r, 0), [output(layout.offset(r))], layout.count(r));
                 }
             }
-            Collective::Broadcast => {
-                let root = layout.root();
-                if !(layout.is_in_place() && rank == root) {
-                    program.copy(Place::new(root, contribution, 0), [output(0)], layout.count(rank));
+            Collective::AllToAll => {
+                for r in (0..layout.world()).filter(moves) {
+                    let from = slot(r, layout.input_offset(r, rank));
+                    program.copy(from, [output(layout.output_offset(r, rank))], layout.pair(r, rank));
                 }
             }
-            Collective::Barrier => {}
+            Collective::Broadcast if moves(&root) => program.copy(slot(root, 0), [output(0)], layout.count(rank)),
+            Collective::Scatter if moves(&root) => {
+                program.copy(slot(root, layout.offset(rank)), [output(0)], layout.count(rank));
+            }
+            Collective::Broadcast | Collective::Scatter | Collective::Barrier => {}
         }
         program
+    }
+}
+
+impl OneShot {
+    fn is_read_by_others(&self, rank: usize, layout: &Layout) -> bool {
+        let last = layout.world() - 1;
+        match self.collective {
+            Collective::Reduce | Collective::Gather => rank != layout.root(),
+            Collective::Scan | Collective::ExclusiveScan => rank != last,
+            _ => last > 0,
+        }
     }
 }

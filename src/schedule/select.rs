@@ -67,3 +67,61 @@ pub(crate) fn choose(request: &Request) -> Result<Arc<dyn Schedule>> {
         segment = segment / 2 + segment % 2;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Resources;
+    use super::*;
+    use crate::element::FoldOrder;
+
+    const INLINE: usize = 2048;
+    const REGION: usize = 96 << 10;
+
+    fn request(collective: Collective, layout: &Layout, access: Access, algorithm: u32) -> Request<'_> {
+        Request { collective, layout, element: 2, accumulator: 4, access, inline: INLINE, region: REGION, algorithm }
+    }
+
+    #[test]
+    fn without_a_name_folds_are_in_rank_order_whatever_the_size_and_memory() {
+        for collective in Collective::ALL {
+            for world in [1, 2, 3, 17, 200] {
+                for count in [0, 1, 100, 5000, 1 << 20] {
+                    for access in [Access::Direct, Access::Staged] {
+                        let layout = Layout::uniform(world, count).with_root(world - 1);
+                        let schedule = choose(&request(collective, &layout, access, 0)).unwrap();
+                        assert_eq!(schedule.fold_order(), FoldOrder::Rank);
+                        let largest = (0..world).map(|rank| layout.input_len(collective, rank)).max().unwrap_or(0);
+                        let expected = match access {
+                            _ if collective == Collective::Barrier => "barrier",
+                            _ if 2 * largest <= INLINE => "one_shot",
+                            Access::Direct => "direct",
+                            Access::Staged => "staged",
+                        };
+                        assert_eq!(schedule.name(), expected, "{collective} {layout:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn segments_are_as_long_as_the_region_allows() {
+        for collective in Collective::ALL {
+            for (place, name) in catalogue::NAMES.into_iter().enumerate() {
+                for access in [Access::Direct, Access::Staged] {
+                    for world in [1, 2, 5, 17, 64] {
+                        let layout = Layout::uniform(world, 1 << 20);
+                        let Ok(schedule) = choose(&request(collective, &layout, access, place as u32 + 1)) else {
+                            assert!(name == "one_shot" || catalogue::named(collective, name, access, None).is_none());
+                            continue;
+                        };
+                        let Resources { scratch, slot, partial, depth, .. } = schedule.resources(&layout);
+                        let bytes = 2 * scratch + depth * (2 * slot + 4 * partial);
+                        assert!(bytes <= REGION, "{name} {collective} of {world}: {bytes} bytes");
+                        assert!(bytes == 0 || bytes >= REGION / 4, "{name} {collective} of {world}: {bytes} bytes");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -182,9 +182,8 @@ impl Args {
     }
 }
 
-/// The collective of that name.
-pub fn collective(name: &str) -> Result<Collective, String> {
-    one_of(name, Collective::ALL.map(|collective| (collective.name(), collective)))
+fn collective(name: &str) -> Result<Collective, String> {
+    one_of(name, Sweep::MEASURED.map(|collective| (collective.name(), collective)))
 }
 
 fn memory(name: &str) -> Result<Memory, String> {
@@ -199,7 +198,8 @@ fn op(name: &str) -> Result<ReduceOp, String> {
     one_of(name, ReduceOp::ALL.map(|op| (op.name(), op)))
 }
 
-fn one_of<T, const N: usize>(name: &str, all: [(&'static str, T); N]) -> Result<T, String> {
+/// What goes by that name, or a sentence with the names that there are.
+pub fn one_of<T, const N: usize>(name: &str, all: [(&'static str, T); N]) -> Result<T, String> {
     let names = all.each_ref().map(|(name, _)| *name).join(", ");
     let found = all.into_iter().find(|(known, _)| *known == name);
     found.map(|(_, value)| value).ok_or_else(|| format!("give one of {names}"))

@@ -11,16 +11,18 @@ use crate::{bench, output};
 /// Prints each rank's steps and what the proof says. Exits with status 1 if the schedule is wrong.
 #[derive(clap::Args)]
 pub struct Args {
-    /// all_reduce, reduce_scatter, all_gather, broadcast or barrier
-    #[arg(value_parser = bench::collective)]
+    /// all_reduce, reduce_scatter, all_gather, broadcast, barrier, reduce, scatter, gather, all_to_all, scan or
+    /// exclusive_scan
+    #[arg(value_parser = collective)]
     collective: Collective,
-    /// one_shot, direct, staged or ring; barrier for a barrier
+    /// one_shot, direct, staged, ring, tree, recursive_doubling, recursive_halving or bruck, as far as there is one for
+    /// the collective; barrier or dissemination for a barrier
     #[arg(long, value_name = "NAME")]
     algorithm: String,
     /// Number of ranks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     ranks: u16,
-    /// Elements a rank: of the whole buffer in an all-reduce or broadcast, of one part in the others
+    /// Elements a rank: of the whole buffer in an all_reduce, broadcast, reduce or scan, of one part in the others
     #[arg(long, value_name = "ELEMENTS", default_value_t = 8)]
     length: usize,
     /// For ranks that cannot address each other's buffers
@@ -28,14 +30,17 @@ pub struct Args {
     staged: bool,
 }
 
+fn collective(name: &str) -> Result<Collective, String> {
+    bench::one_of(name, Collective::ALL.map(|collective| (collective.name(), collective)))
+}
+
 pub fn run(args: &Args) -> Result<u8> {
     let Args { collective, algorithm, ranks, length, staged } = args;
     let access = if *staged { Access::Staged } else { Access::Direct };
     let Some(schedule) = schedule::named(*collective, algorithm, access, None) else {
-        let names = match collective {
-            Collective::Barrier => "barrier".to_owned(),
-            _ => schedule::names(*collective).join(", "),
-        };
+        let entry_alone = (*collective == Collective::Barrier).then_some("barrier");
+        let names: Vec<&str> = entry_alone.into_iter().chain(schedule::names(*collective)).collect();
+        let names = names.join(", ");
         return Err(Error::invalid(format!("--algorithm {algorithm}: for {collective} there is {names}")));
     };
     let layout = Layout::uniform((*ranks).into(), *length);

@@ -46,7 +46,7 @@ impl Declared {
             programs: (0..layout.world()).map(|rank| schedule.program(rank, layout)).collect(),
         };
         if collective.folds() {
-            check_order(&declared.order, layout.world())?;
+            check_order(collective, &declared.order, layout.world())?;
         }
         declared.check_resources()?;
         declared.check_loops()?;
@@ -115,7 +115,21 @@ fn check_layout(collective: Collective, layout: &Layout) -> Result<(), Fault> {
     if layout.largest().checked_mul(world).is_none_or(|total| total > isize::MAX as usize) {
         return refuse(format!("{world} ranks with up to {} elements each exceed any memory", layout.largest()));
     }
-    if matches!(collective, Collective::AllReduce | Collective::Broadcast) {
+    if layout.is_matrix() && collective != Collective::AllToAll {
+        return refuse(format!("{collective} takes one count a rank; a matrix of counts is for all_to_all"));
+    }
+    if collective == Collective::AllToAll && layout.is_in_place() {
+        let pairs = (0..world).flat_map(|from| (0..from).map(move |to| (from, to)));
+        if let Some((from, to)) = pairs.into_iter().find(|&(from, to)| layout.pair(from, to) != layout.pair(to, from)) {
+            return refuse(format!(
+                "in an all_to_all in place ranks swap parts, but rank {to} has {} elements for rank {from} and rank \
+                 {from} has {} for rank {to}; give both the same, or use two buffers",
+                layout.pair(to, from),
+                layout.pair(from, to)
+            ));
+        }
+    }
+    if !collective.has_parts() && collective != Collective::Barrier {
         let count = layout.count(0);
         if let Some(rank) = (0..world).find(|&rank| layout.count(rank) != count) {
             return refuse(format!(
@@ -128,7 +142,10 @@ fn check_layout(collective: Collective, layout: &Layout) -> Result<(), Fault> {
 }
 
 /// Every chunk's bracketing must fold each rank exactly once.
-fn check_order(order: &FoldOrder, world: usize) -> Result<(), Fault> {
+fn check_order(collective: Collective, order: &FoldOrder, world: usize) -> Result<(), Fault> {
+    if collective.is_scan() && *order != FoldOrder::Rank {
+        return refuse(format!("{collective} folds in the order of the ranks alone; declare the fold order rank"));
+    }
     let FoldOrder::Given(entries) = order else { return Ok(()) };
     if entries.is_empty() {
         return refuse("the given fold order has no entries".into());

@@ -54,6 +54,10 @@ impl Fingerprint {
         for rank in 0..layout.world() {
             self.length(layout.count(rank));
         }
+        if layout.is_matrix() {
+            let pairs = (0..layout.world()).flat_map(|from| (0..layout.world()).map(move |to| (from, to)));
+            pairs.for_each(|(from, to)| self.length(layout.pair(from, to)));
+        }
         self.length(if declared.collective.has_root() { layout.root() } else { 0 });
         self.number(u64::from(layout.is_in_place()));
     }

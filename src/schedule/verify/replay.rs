@@ -13,7 +13,7 @@ use super::clocks::Clocks;
 use super::cursor::Cursor;
 use super::declared::Declared;
 use super::fault::{Fault, Moment, Site};
-use super::results::{Expected, expected};
+use super::results::{self, Expected};
 use super::value::{Expression, Expressions, State};
 use crate::schedule::{Buffer, Entry, Place, Step};
 
@@ -73,8 +73,7 @@ impl<'a> Replay<'a> {
         for (call, &declared) in sequence.iter().enumerate() {
             calls.push(Call { declared, base });
             base += declared.resources.advance as i64;
-            let chunks = if declared.collective.folds() { 0..world } else { 0..0 };
-            folds.push(chunks.map(|c| expressions.bracketing(call, &declared.order.bracketing(c, world))).collect());
+            folds.push(results::folds(declared, call, &mut expressions));
         }
         let ranks = vec![Rank { call: 0, phase: Phase::Outside }; world];
         let clocks = Clocks::new(world, calls.len());
@@ -164,7 +163,7 @@ impl<'a> Replay<'a> {
         let call = self.ranks[rank].call;
         let declared = self.calls[call].declared;
         let site = Site { rank, call, moment: Moment::End };
-        for expected in expected(declared, rank, call, &self.folds[call], &mut self.expressions) {
+        for expected in results::expected(declared, rank, call, &self.folds[call], &mut self.expressions) {
             self.check(site, &expected)?;
         }
         for buffer in [Buffer::Output, Buffer::Input] {
