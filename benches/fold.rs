@@ -39,7 +39,7 @@ fn latency(c: &mut Criterion) {
     let (a, b, mut sum) = ([1.0f32, 2.0], [3.0f32, 4.0], [0.0f32; 2]);
     let from = [a.as_ptr(), b.as_ptr()].map(|data| Source { data: data.cast(), kind: Kind::Element });
     let to = [Destination { data: sum.as_mut_ptr().cast(), kind: Kind::Element }];
-    let fold = Fold::new(DataType::F32, ReduceOp::Sum, 2);
+    let fold = Fold::new(DataType::F32, ReduceOp::Sum, 2).expect("sums of floats");
     c.bench_function("latency of 2 x f32", |b| {
         b.iter(|| {
             // SAFETY: all three hold two elements.

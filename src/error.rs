@@ -7,7 +7,7 @@
 //! | [`Error::Mismatch`] | `InvalidUsage` | the ranks called different things; all of them get it |
 //! | [`Error::RankLost`] | `RemoteError` | a rank died or left |
 //! | [`Error::Timeout`] | `Timeout` | a rank is late; the error names the missing ones |
-//! | [`Error::Aborted`] | `Aborted` | somebody called `abort`, or a rank panicked |
+//! | [`Error::Aborted`] | `Aborted` | somebody called `abort`, or a rank or its operator panicked |
 //! | [`Error::Unsupported`] | | this machine or this build cannot do it |
 //! | [`Error::System`] | `SystemError` | the operating system refused something |
 

@@ -8,6 +8,7 @@
 //! | ranks as processes | [`Communicator::from_env`], `annulus launch` |
 //! | the calls | [`Communicator`] |
 //! | calls that proceed while you compute | [`Communicator::start_all_reduce_in_place`], [`Communicator::scope`] |
+//! | an operation of your own | [`Operator`], [`Communicator::all_reduce_with`] |
 //! | an algorithm of your own | [`schedule`], [`schedule::verify()`], [`Communicator::execute`] |
 //! | a reference to test against | [`mod@reference`] |
 //! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
@@ -48,7 +49,7 @@ pub mod tensor;
 pub mod train;
 pub mod transport;
 
-pub use communicator::{AbortHandle, Communicator, Pending, RankFailure, Shared, run};
+pub use communicator::{AbortHandle, Communicator, Operator, Pending, RankFailure, Shared, run};
 pub use element::{DataType, Element, FoldOrder, ReduceOp};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};

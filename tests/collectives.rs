@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Every collective against the reference, bit for bit: on threads and on processes, in worlds of 1 to 8 ranks.
 //!
-//! Among threads, every type, operation, count and place (in or out of place) meets every other; algorithm, memory,
-//! offset and kind of input are drawn for each. Among processes, cases are chosen so that every pair of values of any
-//! two of these occurs. With `ANNULUS_TEST=full`, threads and processes alike do everything. Inputs differ from rank to
+//! Among threads, every type, operation and count meets every other; place (in or out of place), algorithm, memory, offset
+//! and kind of input are drawn for each. Among processes, cases are chosen so that every pair of values of any two of
+//! these occurs. With `ANNULUS_TEST=full`, threads and processes alike do everything. Inputs differ from rank to
 //! rank and from call to call; around every buffer lie elements that nobody may touch.
 #![cfg(target_os = "linux")]
 
@@ -27,6 +27,7 @@ use annulus::{Communicator, DataType, Element, Error, FoldOrder, ReduceOp, Share
 use butterfly::Butterfly;
 use pairwise::pairwise;
 use ranks::{everywhere, full, processes, threads};
+use types::all_operations;
 use zero_two_one::ZeroTwoOne;
 
 /// Bytes of a contribution that ride in the entry record.
@@ -44,7 +45,7 @@ enum What {
 
 impl What {
     fn all() -> Vec<What> {
-        let folds = ReduceOp::ALL.into_iter().flat_map(|op| [What::AllReduce(op), What::ReduceScatter(op)]);
+        let folds = all_operations().into_iter().flat_map(|op| [What::AllReduce(op), What::ReduceScatter(op)]);
         folds.chain([What::AllGather, What::Broadcast, What::Barrier]).collect()
     }
 
@@ -328,7 +329,11 @@ fn counts(what: What, world: usize, size: usize) -> Vec<usize> {
 const COUNTS: usize = 16;
 
 /// Whether there is such a call.
-fn exists(case: &Case, world: usize, size: usize) -> bool {
+fn exists(case: &Case, world: usize, data_type: DataType) -> bool {
+    let size = data_type.size();
+    if !case.what.op().applies_to(data_type) {
+        return false;
+    }
     match case.algorithm {
         Some("one_shot") => is_small(case.what, world, case.count, size),
         Some("ring") => matches!(case.what, What::AllReduce(_) | What::ReduceScatter(_) | What::AllGather),
@@ -341,29 +346,27 @@ fn exists(case: &Case, world: usize, size: usize) -> bool {
 fn product<T: Element>(comm: &Communicator, number: &mut u64, latest: &Latest) {
     let (world, size) = (comm.world_size(), size_of::<T>());
     let mut drawn = inputs::SplitMix64::new(T::DATA_TYPE as u64);
-    for what in What::all() {
+    for what in What::all().into_iter().filter(|what| what.op().applies_to(T::DATA_TYPE)) {
         for count in counts(what, world, size) {
-            for in_place in [false, true] {
-                let case = |algorithm: usize, memory: usize, offset: usize, kind: usize| Case {
-                    what,
-                    count,
-                    in_place,
-                    algorithm: ALGORITHMS[algorithm],
-                    memory: MEMORIES[memory],
-                    offset: OFFSETS[offset],
-                    kind: KINDS[kind],
-                };
-                let everything = 5 * 3 * 3 * 4;
-                let some = std::iter::repeat_with(|| drawn.between(0, everything - 1) as usize);
-                let case = |i| case(i % 5, i / 5 % 3, i / 15 % 3, i / 45);
-                let mut call = |case: Case| {
-                    *number += 1;
-                    call::<T>(comm, &case, *number, latest);
-                };
-                match full() {
-                    true => (0..everything as usize).map(case).filter(|case| exists(case, world, size)).for_each(call),
-                    false => call(some.map(case).find(|case| exists(case, world, size)).unwrap()),
-                }
+            let everything = 5 * 3 * 3 * 4 * 2;
+            let case = |i: usize| Case {
+                what,
+                count,
+                in_place: i / 180 == 1,
+                algorithm: ALGORITHMS[i % 5],
+                memory: MEMORIES[i / 5 % 3],
+                offset: OFFSETS[i / 15 % 3],
+                kind: KINDS[i / 45 % 4],
+            };
+            let some = std::iter::repeat_with(|| drawn.between(0, everything - 1) as usize);
+            let exists = |case: &Case| exists(case, world, T::DATA_TYPE);
+            let mut call = |case: Case| {
+                *number += 1;
+                call::<T>(comm, &case, *number, latest);
+            };
+            match full() {
+                true => (0..everything as usize).map(case).filter(exists).for_each(call),
+                false => call(some.map(case).find(exists).unwrap()),
             }
         }
     }
@@ -382,9 +385,9 @@ fn on_threads_everything_meets_everything() {
 
 /// The case with these values, if there is such a call.
 fn chosen(values: &[usize], world: usize) -> Option<Case> {
-    let size = DataType::ALL[values[0]].size();
+    let data_type = DataType::ALL[values[0]];
     let what = What::all()[values[1]];
-    let counts = counts(what, world, size);
+    let counts = counts(what, world, data_type.size());
     let case = Case {
         what,
         count: counts[values[2] * counts.len() / COUNTS],
@@ -394,7 +397,7 @@ fn chosen(values: &[usize], world: usize) -> Option<Case> {
         offset: OFFSETS[values[6]],
         kind: KINDS[values[7]],
     };
-    exists(&case, world, size).then_some(case)
+    exists(&case, world, data_type).then_some(case)
 }
 
 fn chosen_call<T: Element>(comm: &Communicator, values: &[usize], number: u64, latest: &Latest) {
@@ -449,7 +452,7 @@ fn long_messages() {
                     call::<f32>(&comm, &case(30_011, in_place, algorithm, memory), next(), &latest);
                     for what in [What::ReduceScatter(ReduceOp::Avg), What::AllGather, What::Broadcast] {
                         let case = Case { what, ..case(9_001, in_place, algorithm, memory) };
-                        if exists(&case, 2, 2) {
+                        if exists(&case, 2, DataType::Bf16) {
                             call::<bf16>(&comm, &case, next(), &latest);
                         }
                     }
@@ -611,6 +614,13 @@ fn invalid_arguments_post_nothing() {
                 refused(comm.all_reduce(&one, &mut two, ReduceOp::Sum), "send has 1 elements and recv 2");
                 refused(comm.reduce_scatter(&one, &mut two, ReduceOp::Sum), "send has 1 elements");
                 refused(comm.reduce_scatter_in_place(&mut [0.0_f32; 3], ReduceOp::Sum), "a multiple of 2");
+                let float_bits = "the operation band does not apply to f32";
+                refused(comm.all_reduce_in_place(&mut [0.0_f32; 3], ReduceOp::BitAnd), float_bits);
+                refused(comm.all_reduce_in_place(&mut [0.0_f32; 3000], ReduceOp::BitAnd), float_bits);
+                refused(comm.reduce_scatter(&[0.0_f32; 2], &mut [0.0], ReduceOp::BitAnd), float_bits);
+                refused(comm.execute(&verified, &[1.0; 2], &mut two, Some(ReduceOp::BitAnd)), float_bits);
+                let factor = ReduceOp::PreMulSum(2.into());
+                refused(comm.all_reduce_in_place(&mut two, factor), "premul_sum(2) does not apply to f32");
                 refused(comm.all_gather(&one, &mut [0.0; 3]), "recv has 3 elements");
                 refused(comm.all_gather_in_place(&mut [0.0_f32; 3]), "a multiple of 2");
                 refused(comm.broadcast_in_place(&mut two, 2), "no rank 2");

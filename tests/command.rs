@@ -52,8 +52,9 @@ fn wrong_arguments_are_named_in_a_sentence_and_give_status_2() {
         ("bench all_reduce --ranks 0", "--ranks"),
         ("bench all_reduce --ranks two", "--ranks"),
         ("bench all_reduce --memory pinned", "allocated, plain"),
-        ("bench all_reduce --dtype f8", "bf16, i8"),
+        ("bench all_reduce --dtype f8", "bf16, i8, u8, i16, u16"),
         ("bench all_reduce --op xor", "sum, prod, min, max, avg"),
+        ("bench all_reduce --op band", "band does not apply to f32"),
         ("bench all_reduce --algorithm tree", "no algorithm tree for all_reduce; there is auto, one_shot, direct"),
         ("bench broadcast --algorithm ring --processes", "no algorithm ring for broadcast"),
         ("bench barrier --algorithm ring", "no algorithm ring for barrier"),
@@ -169,8 +170,9 @@ fn every_type_operation_memory_and_algorithm_is_right() {
         let lines = measurements(&format!("all_reduce --dtype {data_type} --begin 20K --end 20K --iterations 2"));
         assert!(lines.len() == 2 && lines.iter().all(|line| line["dtype"] == data_type.name()), "{lines:?}");
     }
-    for op in ["prod", "min", "max", "avg"] {
-        let lines = measurements(&format!("reduce_scatter --ranks 3 --op {op} --begin 20K --end 20K --iterations 2"));
+    for (op, data_type) in [("prod", "f32"), ("min", "i32"), ("max", "u32"), ("avg", "f32"), ("bor", "u32")] {
+        let arguments = format!("--op {op} --dtype {data_type}");
+        let lines = measurements(&format!("reduce_scatter --ranks 3 {arguments} --begin 20K --end 20K --iterations 2"));
         assert!(lines.iter().all(|line| line["op"] == op && line["bytes"] == 20 * 1024 / 12 * 12), "{lines:?}");
     }
     for algorithm in ["one_shot", "direct", "staged", "ring"] {

@@ -447,7 +447,7 @@ fn an_abort_wakes_everyone() {
 type Made = fn(&Communicator) -> Result<()>;
 
 /// What differs; the call of most ranks and that of the odd one, in words and as code.
-const DIFFERENCES: [(&str, [&str; 2], [Made; 2]); 9] = [
+const DIFFERENCES: [(&str, [&str; 2], [Made; 2]); 10] = [
     (
         "collective",
         ["all_reduce_in_place(f32, 5, Sum)", "broadcast_in_place(f32, 5, root 0)"],
@@ -492,6 +492,14 @@ const DIFFERENCES: [(&str, [&str; 2], [Made; 2]); 9] = [
         [
             |comm| comm.all_reduce_in_place(&mut [1_u64; 900], ReduceOp::Sum),
             |comm| comm.all_reduce_in_place(&mut [1_u64; 900], ReduceOp::Max),
+        ],
+    ),
+    (
+        "factor",
+        ["all_reduce_in_place(f32, 5, PreMulSum(0.5))", "all_reduce_in_place(f32, 5, PreMulSum(-2.0))"],
+        [
+            |comm| comm.all_reduce_in_place(&mut [1.0_f32; 5], ReduceOp::PreMulSum(0.5.into())),
+            |comm| comm.all_reduce_in_place(&mut [1.0_f32; 5], ReduceOp::PreMulSum((-2.0).into())),
         ],
     ),
     (

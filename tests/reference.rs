@@ -7,7 +7,7 @@ use annulus::element::Bracketing;
 use annulus::reference::{self, bits};
 use annulus::{Element, Error, FoldOrder, ReduceOp, bf16, f16};
 
-use ReduceOp::{Avg, Max, Min, Prod, Sum};
+use ReduceOp::{Avg, BitAnd, BitOr, BitXor, Max, Min, PreMulSum, Prod, Sum};
 
 /// Folds one element a rank in rank order, and compares the bits.
 #[track_caller]
@@ -98,6 +98,10 @@ fn integers_wrap() {
     folds::<i8>(Prod, &[16, 16, 1], 0);
     folds::<u8>(Sum, &[255, 1], 0);
     folds::<u8>(Prod, &[255, 255], 1);
+    folds::<i16>(Sum, &[0x7fff, 2], 0x8001);
+    folds::<i16>(Prod, &[300, 300], 24_464); // 90,000 - 2^16
+    folds::<u16>(Sum, &[0xffff, 3], 2);
+    folds::<u16>(Prod, &[0xffff, 0xffff], 1);
     folds::<i32>(Sum, &[0x7fff_ffff, 1], 0x8000_0000);
     folds::<i32>(Prod, &[0x8000_0000, 0xffff_ffff], 0x8000_0000);
     folds::<u32>(Sum, &[0xffff_ffff, 2], 1);
@@ -114,6 +118,10 @@ fn integers_compare_by_their_sign() {
     folds::<i8>(Max, &[0x7f, 0x80, 0], 0x7f);
     folds::<u8>(Min, &[0x7f, 0x80, 1], 1);
     folds::<u8>(Max, &[0x7f, 0x80, 1], 0x80);
+    folds::<i16>(Min, &[1, 0x8000, 0x7fff], 0x8000);
+    folds::<i16>(Max, &[1, 0x8000, 0x7fff], 0x7fff);
+    folds::<u16>(Min, &[1, 0x8000, 0x7fff], 1);
+    folds::<u16>(Max, &[1, 0x8000, 0x7fff], 0x8000);
     folds::<i32>(Min, &[1, 0xffff_ffff], 0xffff_ffff);
     folds::<i32>(Max, &[1, 0xffff_ffff], 1);
     folds::<u32>(Min, &[1, 0xffff_ffff], 1);
@@ -130,6 +138,9 @@ fn integer_averages_carry_64_bits_and_truncate() {
     folds::<i8>(Avg, &[0xfd, 0xfc], 0xfd); // -3.5
     folds::<i8>(Avg, &[3, 4], 3);
     folds::<u8>(Avg, &[255, 254], 254);
+    folds::<i16>(Avg, &[0x7fff, 0x7fff, 0x7ffd], 0x7ffe); // 98,299 / 3
+    folds::<i16>(Avg, &[0xfffd, 0xfffc], 0xfffd); // -3.5
+    folds::<u16>(Avg, &[0xffff, 0xfffe], 0xfffe);
     folds::<i32>(Avg, &[0x7fff_ffff, 0x7fff_ffff], 0x7fff_ffff);
     folds::<i32>(Avg, &[0xffff_ffff, 0], 0); // -0.5
     folds::<u32>(Avg, &[0xffff_ffff, 0xffff_ffff], 0xffff_ffff);
@@ -137,11 +148,44 @@ fn integer_averages_carry_64_bits_and_truncate() {
     folds::<u64>(Avg, &[u64::MAX, 3], 1); // wraps to 2
 }
 
+#[test]
+fn bitwise_operations_fold_each_bit() {
+    folds::<i8>(BitAnd, &[0xf0, 0xbc, 0xff], 0xb0);
+    folds::<i8>(BitOr, &[0x80, 0x01, 0], 0x81);
+    folds::<u8>(BitXor, &[0xff, 0x0f, 0xaa], 0x5a);
+    folds::<i16>(BitXor, &[0x8001, 0x0001], 0x8000);
+    folds::<u16>(BitAnd, &[0xff0f, 0x0fff], 0x0f0f);
+    folds::<i32>(BitAnd, &[0xffff_ffff, 0x8000_0001], 0x8000_0001);
+    folds::<u32>(BitOr, &[0xf000_0000, 0xf], 0xf000_000f);
+    folds::<i64>(BitXor, &[u64::MAX, 1], u64::MAX - 1);
+    folds::<u64>(BitOr, &[1 << 63, 1 << 31], 1 << 63 | 1 << 31);
+    folds::<u64>(BitAnd, &[5], 5);
+}
+
+#[test]
+fn premultiplied_sums_round_each_product() {
+    let third = PreMulSum((1.0 / 3.0).into());
+    folds::<f64>(third, &[0x4008_0000_0000_0000], 0x3ff0_0000_0000_0000); // 3 x 0.333.. rounds to 1
+    folds::<f32>(third, &[0x4040_0000, 0x4040_0000], 0x4000_0000);
+    // The factor is rounded to f32 once, not to the element: 0.1 in f32 is 0x3dcccccd, in f16 0x2e66, in bf16 0x3dcd.
+    folds::<f32>(PreMulSum(0.1.into()), &[0x3f80_0000], 0x3dcc_cccd);
+    folds::<f16>(PreMulSum(0.1.into()), &[0x6400, 0x6400], 0x5a66); // 204.8: twice f16's own 0.1 x 1024 is 204.75
+    folds::<bf16>(PreMulSum(2.0.into()), &[0x3f80, 0x4000, 0x4040], 0x4140);
+    folds::<f32>(PreMulSum((-0.0).into()), &[0x3f80_0000], 0x8000_0000);
+    folds::<f32>(PreMulSum(0.0.into()), &[0x7f80_0000, 0x3f80_0000], 0x7fc0_0000);
+    folds::<f32>(PreMulSum(1e300.into()), &[0x3f80_0000], 0x7f80_0000); // infinite in f32
+    folds::<i8>(PreMulSum(3.into()), &[100, 1], 47); // 303 - 256
+    folds::<i16>(PreMulSum((-1).into()), &[0x8000], 0x8000);
+    folds::<u16>(PreMulSum((-1).into()), &[1, 2], 0xfffd);
+    folds::<i32>(PreMulSum((1_i64 << 32 | 5).into()), &[2], 10);
+    folds::<u64>(PreMulSum((-1).into()), &[u64::MAX, 5], u64::MAX - 3);
+}
+
 /// What all four float types have in common, in terms of one and of the sign, infinity and NaN of the type.
 fn float_rules<T: Element>(one: u64, infinity: u64, nan: u64) {
     let sign = 1 << (8 * T::DATA_TYPE.size() - 1);
     let (signalling, payload) = (infinity | 1, nan | 5);
-    for op in ReduceOp::ALL {
+    for op in ReduceOp::ALL.into_iter().filter(|op| op.applies_to(T::DATA_TYPE)) {
         folds::<T>(op, &[one], one);
         folds::<T>(op, &[sign], sign); // a fold that started from zero would lose the sign
         folds::<T>(op, &[1], 1);
@@ -288,6 +332,14 @@ fn wrong_arguments_are_sentences() {
     );
     refused(reference::broadcast(&two, 2), "the root is rank 2, but there are 2 ranks: give one below 2");
     refused(reference::fold(&given(&[]), Sum, &two), "the given fold order is empty: give at least one bracketing");
+    refused(
+        reference::fold(&rank, BitXor, &two),
+        "the operation bxor does not apply to f32: bitwise operations are of integers only",
+    );
+    refused(
+        reference::reduce_scatter(&rank, PreMulSum(1.into()), &two, &[1, 1]),
+        "the operation premul_sum(1) does not apply to f32: its factor must be a floating-point number, as 2.0",
+    );
     for (wrong, leaves) in [(vec![0, 0], "[0, 0]"), (vec![1], "[1]"), (vec![0, 1, 2], "[0, 1, 2]"), (vec![], "[]")] {
         refused(
             reference::fold(&FoldOrder::linear(wrong), Sum, &two),

@@ -120,6 +120,9 @@ impl Sweep {
             let those = if names.is_empty() { "auto alone".into() } else { format!("auto, {}", names.join(", ")) };
             return Err(Error::invalid(format!("there is no algorithm {name} for {collective}; there is {those}")));
         }
+        if collective.folds() {
+            self.op.check(self.data_type)?;
+        }
         if begin == 0 || begin > end {
             return Err(Error::invalid(format!(
                 "sizes begin at {begin} bytes and end at {end}: begin at 1 or more, and not beyond the end"
@@ -168,6 +171,8 @@ impl Sweep {
             DataType::Bf16 => self.run_with::<bf16>(comm, report),
             DataType::I8 => self.run_with::<i8>(comm, report),
             DataType::U8 => self.run_with::<u8>(comm, report),
+            DataType::I16 => self.run_with::<i16>(comm, report),
+            DataType::U16 => self.run_with::<u16>(comm, report),
             DataType::I32 => self.run_with::<i32>(comm, report),
             DataType::U32 => self.run_with::<u32>(comm, report),
             DataType::I64 => self.run_with::<i64>(comm, report),
@@ -261,13 +266,14 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_a_sentence() {
         type Change = fn(&mut Sweep);
-        let wrong: [(Change, &str); 8] = [
+        let wrong: [(Change, &str); 9] = [
             (|sweep| sweep.begin = 0, "begin at 0 bytes"),
             (|sweep| sweep.end = 4, "begin at 8 bytes and end at 4"),
             (|sweep| sweep.factor = 1, "factor of 1"),
             (|sweep| sweep.iterations = Some(0), "0 iterations"),
             (|sweep| sweep.algorithm = Some("tree".into()), "auto, one_shot, direct, staged, ring"),
             (|sweep| sweep.algorithm = Some("one_shot".into()), "at most 2048 bytes a rank"),
+            (|sweep| sweep.op = ReduceOp::BitXor, "bxor does not apply to f32"),
             (|sweep| sweep.end = 1 << 60, "this machine has"),
             (|sweep| (sweep.collective, sweep.modes) = (Collective::Barrier, Modes::InPlace), "no form in place"),
         ];

@@ -15,6 +15,7 @@ use super::execute::{Awaited, Cursor, Execution, Lists, Went, wake_peers};
 use super::failure::Reporter;
 use super::history::{History, Recorded};
 use super::loaded::Loaded;
+use super::operator::Combine;
 use super::plan::Plans;
 use crate::error::{Error, Result};
 use crate::record::{Clock, Stamps};
@@ -28,6 +29,8 @@ use crate::transport::{Arrival, Transport};
 pub(crate) struct Call<'a> {
     pub descriptor: Descriptor,
     pub verified: Option<&'a Verified>,
+    /// The function of an operation of one's own.
+    pub operator: Option<Combine>,
     pub input: Run,
     pub output: Run,
 }
@@ -43,6 +46,7 @@ struct Running {
 struct Operation {
     call: u64,
     plan: usize,
+    operator: Option<Combine>,
     input: Run,
     output: Run,
     stamps: Stamps,
@@ -183,6 +187,7 @@ impl Calls {
                 addresses: &state.addresses,
                 lists: &mut self.lists,
                 fold: None,
+                operator: None,
                 channel,
                 base: state.base,
                 stores: Stores::Cached,
@@ -199,6 +204,7 @@ impl Calls {
         state.operation = Some(Operation {
             call: self.next_call,
             plan,
+            operator: call.operator.clone(),
             input: call.input,
             output: call.output,
             stamps: Stamps { arrived: arrival.stamp, ..Stamps::default() },
@@ -239,7 +245,7 @@ impl Calls {
             }
         }
         let state = &mut self.channels[channel];
-        let Some(Operation { plan, owed, running: Some(running), .. }) = &mut state.operation else {
+        let Some(Operation { call, plan, operator, owed, running: Some(running), .. }) = &mut state.operation else {
             return Poll::Moved;
         };
         let mut execution = Execution {
@@ -248,6 +254,7 @@ impl Calls {
             addresses: &state.addresses,
             lists: &mut self.lists,
             fold: self.plans.get(*plan).fold,
+            operator: operator.as_ref(),
             channel,
             base: state.base,
             stores: running.stores,
@@ -260,6 +267,12 @@ impl Calls {
                 Poll::Done(Ok(()))
             }
             Went::Blocked(awaited) => self.blocked(channel, awaited),
+            Went::Panicked => {
+                let sentence = Descriptor::sentence(&self.plans.get(*plan).words);
+                let (rank, message) = (self.transport.rank(), self.lists.panic.take().unwrap_or_default());
+                let error = format!("call {call}, {sentence}: the operator panicked on rank {rank}: {message}");
+                Poll::Done(Err(self.fail(Error::Aborted(error.into()))))
+            }
             Went::Poisoned => Poll::Done(Err(self.fail(Error::Aborted("the communicator failed".into())))),
         }
     }
@@ -363,8 +376,8 @@ impl Calls {
         if let Some(Running { loaded, .. }) = operation.running.take() {
             state.base += loaded.resources.advance;
             let plan = self.plans.get(operation.plan);
-            let (call, kind, bytes, stamps) = (operation.call, plan.words[0], plan.bytes, operation.stamps);
-            self.history.push(Recorded { call, kind, bytes, loaded, stamps });
+            let (call, bytes, stamps) = (operation.call, plan.bytes, operation.stamps);
+            self.history.push(Recorded { call, bytes, loaded, stamps });
         }
         match operation.parked.take() {
             Some(Parked { completion, buffers }) => completion.put(result.map(|()| buffers)),

@@ -41,14 +41,15 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the lengths differ, and the failures of every collective.
+    /// `InvalidArgument` if the lengths differ or the operation does not [apply](ReduceOp::applies_to) to the type, and
+    /// the failures of every collective.
     pub fn all_reduce<T: Element>(&self, send: &[T], recv: &mut [T], op: ReduceOp) -> Result<()> {
-        self.engine.block(self.all_reduce_call(send, recv, op)?)
+        self.engine.block(self.all_reduce_call(send, recv, Some(op))?)
     }
 
     /// The same with `buffer` as both.
     pub fn all_reduce_in_place<T: Element>(&self, buffer: &mut [T], op: ReduceOp) -> Result<()> {
-        self.engine.block(self.all_reduce_in_place_call(buffer, op))
+        self.engine.block(self.all_reduce_in_place_call(buffer, Some(op)))
     }
 
     /// Rank r's `recv` becomes part r of the fold of all ranks' `send`; `send` holds one part of `recv`'s length a
@@ -56,23 +57,20 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if `send` is not `world_size` times as long as `recv`, and the failures of every collective.
+    /// `InvalidArgument` if `send` is not `world_size` times as long as `recv` or the operation does not apply to the
+    /// type, and the failures of every collective.
     pub fn reduce_scatter<T: Element>(&self, send: &[T], recv: &mut [T], op: ReduceOp) -> Result<()> {
-        self.check_parts("reduce_scatter", "send", send.len(), "recv", recv.len())?;
-        let (input, output) = (Run::of(send), Run::of_mut(recv));
-        self.engine.block(self.call::<T>(Collective::ReduceScatter, Some(op), recv.len(), 0, false, input, output))
+        self.engine.block(self.reduce_scatter_call(send, recv, Some(op))?)
     }
 
     /// The same with the output as part `rank` of `buffer`, whose other parts are left as they are.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the length is no multiple of `world_size`, and the failures of every collective.
+    /// `InvalidArgument` if the length is no multiple of `world_size` or the operation does not apply to the type, and
+    /// the failures of every collective.
     pub fn reduce_scatter_in_place<T: Element>(&self, buffer: &mut [T], op: ReduceOp) -> Result<()> {
-        let count = self.part_of("reduce_scatter_in_place", buffer.len())?;
-        let input = Run::of_mut(buffer);
-        let output = input.part::<T>(self.rank() * count, count);
-        self.engine.block(self.call::<T>(Collective::ReduceScatter, Some(op), count, 0, true, input, output))
+        self.engine.block(self.reduce_scatter_in_place_call(buffer, Some(op))?)
     }
 
     /// Every rank's `recv` becomes all ranks' `send`, one after the other.
@@ -218,7 +216,7 @@ impl Communicator {
         &self,
         send: &[T],
         recv: &mut [T],
-        op: ReduceOp,
+        op: Option<ReduceOp>,
     ) -> Result<Call<'static>> {
         if send.len() != recv.len() {
             return Err(Error::invalid(format!(
@@ -229,12 +227,34 @@ impl Communicator {
             )));
         }
         let (input, output) = (Run::of(send), Run::of_mut(recv));
-        Ok(self.call::<T>(Collective::AllReduce, Some(op), send.len(), 0, false, input, output))
+        Ok(self.call::<T>(Collective::AllReduce, op, send.len(), 0, false, input, output))
     }
 
-    pub(super) fn all_reduce_in_place_call<T: Element>(&self, buffer: &mut [T], op: ReduceOp) -> Call<'static> {
+    pub(super) fn all_reduce_in_place_call<T: Element>(&self, buffer: &mut [T], op: Option<ReduceOp>) -> Call<'static> {
         let run = Run::of_mut(buffer);
-        self.call::<T>(Collective::AllReduce, Some(op), buffer.len(), 0, true, run, run)
+        self.call::<T>(Collective::AllReduce, op, buffer.len(), 0, true, run, run)
+    }
+
+    pub(super) fn reduce_scatter_call<T: Element>(
+        &self,
+        send: &[T],
+        recv: &mut [T],
+        op: Option<ReduceOp>,
+    ) -> Result<Call<'static>> {
+        self.check_parts("reduce_scatter", "send", send.len(), "recv", recv.len())?;
+        let (input, output) = (Run::of(send), Run::of_mut(recv));
+        Ok(self.call::<T>(Collective::ReduceScatter, op, recv.len(), 0, false, input, output))
+    }
+
+    pub(super) fn reduce_scatter_in_place_call<T: Element>(
+        &self,
+        buffer: &mut [T],
+        op: Option<ReduceOp>,
+    ) -> Result<Call<'static>> {
+        let count = self.part_of("reduce_scatter_in_place", buffer.len())?;
+        let input = Run::of_mut(buffer);
+        let output = input.part::<T>(self.rank() * count, count);
+        Ok(self.call::<T>(Collective::ReduceScatter, op, count, 0, true, input, output))
     }
 
     #[allow(clippy::too_many_arguments)] // what a collective is
@@ -249,9 +269,10 @@ impl Communicator {
         output: Run,
     ) -> Call<'static> {
         let algorithm = if collective == Collective::Barrier { 0 } else { self.algorithm.get() };
+        let (data_type, operator) = (T::DATA_TYPE, None);
         let descriptor =
-            Descriptor { collective, data_type: T::DATA_TYPE, op, count, root, in_place, algorithm, program: 0 };
-        Call { descriptor, verified: None, input, output }
+            Descriptor { collective, data_type, op, operator, count, root, in_place, algorithm, program: 0 };
+        Call { descriptor, verified: None, operator: None, input, output }
     }
 
     fn verified_call<'a, T: Element>(
@@ -266,13 +287,14 @@ impl Communicator {
             collective: verified.collective(),
             data_type: T::DATA_TYPE,
             op,
+            operator: None,
             count: layout.count(self.rank()),
             root: layout.root(),
             in_place: layout.is_in_place(),
             algorithm: 0,
             program: verified.hash(),
         };
-        Call { descriptor, verified: Some(verified), input, output }
+        Call { descriptor, verified: Some(verified), operator: None, input, output }
     }
 
     fn check_verified(&self, verified: &Verified, op: Option<ReduceOp>, in_place: bool) -> Result<()> {

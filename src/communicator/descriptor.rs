@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MPL-2.0
-//! What a rank calls, in six words: what ranks compare, by its hash, before anything is moved.
+//! What a rank calls, in nine words: what ranks compare, by its hash, before anything is moved.
 
 use std::fmt::Write;
 
-use crate::element::{DataType, ReduceOp};
+use super::operator::Signature;
+use crate::element::{DataType, Factor, ReduceOp};
 use crate::error::Error;
 use crate::schedule::{Collective, NAMES};
 use crate::transport::page::DESCRIPTOR;
+
+/// What stands for an operation of one's own, where others have their number.
+const OWN: u64 = 0xff;
 
 /// The descriptor of a call. Two ranks may proceed together exactly if theirs are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +18,8 @@ pub(crate) struct Descriptor {
     pub collective: Collective,
     pub data_type: DataType,
     pub op: Option<ReduceOp>,
+    /// The operation of one's own, of calls that fold with one.
+    pub operator: Option<Signature>,
     /// Elements, as NCCL counts them.
     pub count: usize,
     pub root: usize,
@@ -27,43 +33,57 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// As words, all of which count.
     pub fn words(&self) -> [u64; DESCRIPTOR] {
-        let op = self.op.map_or(0, |op| op as u64 + 1);
-        let kind = self.collective as u64 | (self.data_type as u64) << 8 | op << 16 | u64::from(self.in_place) << 24;
+        let op = match self.operator {
+            Some(_) => OWN,
+            None => self.op.map_or(0, |op| op.number().into()),
+        };
+        let mut kind = self.collective as u64 | (self.data_type as u64) << 8 | op << 16;
+        kind |= u64::from(self.in_place) << 24 | u64::from(self.operator.is_some_and(|own| own.is_ordered)) << 25;
+        kind |= u64::from(self.algorithm) << 32;
+        let parameter = match (self.operator, self.op) {
+            (Some(operator), _) => operator.words,
+            (None, Some(ReduceOp::PreMulSum(factor))) => [factor.bits(), 0, 0, 0, 0],
+            _ => [0; 5],
+        };
+        let all = [kind, self.count as u64, self.root as u64, self.program].into_iter().chain(parameter);
         let mut words = [0; DESCRIPTOR];
-        let all = [kind | u64::from(self.algorithm) << 32, self.count as u64, self.root as u64, self.program];
         words.iter_mut().zip(all).for_each(|(word, value)| *word = value);
         words
     }
 
-    /// The hash of the words: multiply and fold, as in wyhash (public domain), one round a word.
+    /// The hash of the words.
     pub fn hash(&self) -> u64 {
-        self.words().into_iter().fold(0x9e37_79b9_7f4a_7c15, |hash, word| {
-            let product = u128::from(hash ^ word) * u128::from(0xd6e8_feb8_6659_fd93_u64);
-            (product as u64 ^ (product >> 64) as u64).wrapping_add(0x9e37_79b9_7f4a_7c15)
-        })
+        hash(self.words())
     }
 
-    /// What the first word says, if it is one.
-    pub fn kind(word: u64) -> Option<(Collective, DataType, Option<ReduceOp>)> {
-        let collective = Collective::ALL.into_iter().find(|c| *c as u64 == word & 0xff)?;
-        let data_type = DataType::ALL.into_iter().find(|t| *t as u64 == word >> 8 & 0xff)?;
-        let op = ReduceOp::ALL.into_iter().find(|op| *op as u64 + 1 == word >> 16 & 0xff);
-        Some((collective, data_type, op))
+    /// What the call folds with, as a user would write it; `None` for a call that folds nothing.
+    fn operation(words: &[u64; DESCRIPTOR], data_type: DataType) -> Option<String> {
+        if words[0] >> 16 & 0xff == OWN {
+            let operator =
+                Signature { is_ordered: words[0] >> 25 & 1 == 1, words: std::array::from_fn(|i| words[4 + i]) };
+            return Some(operator.to_string());
+        }
+        // The kind of a factor is the type's: a call with another is refused before it is posted.
+        let factor = Factor::from_bits(data_type.is_float(), words[4]);
+        ReduceOp::from_number((words[0] >> 16) as u8, factor).map(|op| format!("{op:?}"))
     }
 
     /// The call as a user would write it.
     pub fn sentence(words: &[u64; DESCRIPTOR]) -> String {
         let kind = words[0];
-        let Some((collective, data_type, op)) = Self::kind(kind) else {
+        let collective = Collective::ALL.into_iter().find(|c| *c as u64 == kind & 0xff);
+        let data_type = DataType::ALL.into_iter().find(|t| *t as u64 == kind >> 8 & 0xff);
+        let (Some(collective), Some(data_type)) = (collective, data_type) else {
             return "something this version does not know".into();
         };
         if collective == Collective::Barrier {
             return "barrier()".into();
         }
         let in_place = if kind >> 24 & 1 == 1 { "_in_place" } else { "" };
-        let mut text = format!("{collective}{in_place}({data_type}, {}", words[1]);
-        if let Some(op) = op {
-            let _ = write!(text, ", {op:?}");
+        let with = if kind >> 16 & 0xff == OWN { "_with" } else { "" };
+        let mut text = format!("{collective}{in_place}{with}({data_type}, {}", words[1]);
+        if let Some(operation) = Self::operation(words, data_type) {
+            let _ = write!(text, ", {operation}");
         }
         if collective.has_root() {
             let _ = write!(text, ", root {}", words[2]);
@@ -77,6 +97,14 @@ impl Descriptor {
         }
         text
     }
+}
+
+/// A hash of words: multiply and fold, as in wyhash (public domain), one round a word.
+pub(super) fn hash(words: impl IntoIterator<Item = u64>) -> u64 {
+    words.into_iter().fold(0x9e37_79b9_7f4a_7c15, |hash, word| {
+        let product = u128::from(hash ^ word) * u128::from(0xd6e8_feb8_6659_fd93_u64);
+        (product as u64 ^ (product >> 64) as u64).wrapping_add(0x9e37_79b9_7f4a_7c15)
+    })
 }
 
 /// The mismatch of call `call`, given every rank's sentence: ranks that say the same are named together.

@@ -3,11 +3,15 @@
 //!
 //! A piece is at most [`PIECE`] elements of one copy or fold, a signal, or a wait that has come true. Between pieces the
 //! caller may let go of its lock, and a piece is what an access window spans, so neither a starting call nor a failing
-//! peer waits long.
+//! peer waits long. A user's operator may take as long as it likes: it works on copies, while no window is open.
 #![allow(unsafe_code)] // turns places into addresses and hands them to the fold
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::addresses::Addresses;
+use super::failure;
 use super::loaded::Loaded;
+use super::operator::Combine;
 use crate::reduce::{self, Destination, Fold, Kind, Source, Stores};
 use crate::schedule::{Access, Buffer, Place, Step};
 use crate::transport::page::{Channel, Page};
@@ -15,6 +19,9 @@ use crate::transport::{Transport, waiting};
 
 /// The most bytes of one buffer that a piece covers.
 const PIECE: usize = 256 << 10;
+
+/// The most bytes of one buffer that a user's operator is given: two copies of so many stay in the first-level cache.
+const BLOCK: usize = 8 << 10;
 
 /// Bytes that are moved before peers that sleep are woken.
 const LITTLE: usize = 4 << 10;
@@ -49,6 +56,8 @@ pub(crate) enum Went {
     Through,
     /// Somebody poisoned the communicator.
     Poisoned,
+    /// The user's operator panicked: the lists have its message.
+    Panicked,
 }
 
 /// What a call is waiting for.
@@ -83,6 +92,10 @@ pub(crate) struct Lists {
     from: Vec<Source>,
     to: Vec<Destination>,
     copies: Vec<*mut u8>,
+    /// What a user's operator folds into, and what it folds in; in words, so that elements of any type are aligned.
+    private: [Vec<u64>; 2],
+    /// What a user's operator said when it panicked.
+    pub panic: Option<String>,
 }
 
 // SAFETY: addresses are values; who dereferences them, and when, is the executor's affair. The lists are empty between steps.
@@ -95,6 +108,8 @@ pub(crate) struct Execution<'a> {
     pub addresses: &'a Addresses,
     pub lists: &'a mut Lists,
     pub fold: Option<Fold>,
+    /// What folds instead, in a call with an operation of one's own.
+    pub operator: Option<&'a Combine>,
     pub channel: usize,
     pub base: u64,
     pub stores: Stores,
@@ -165,12 +180,20 @@ impl Execution<'_> {
                 Went::On
             }
             Step::Fold { from, to, len } => {
-                let elements = (*len - *done).min(PIECE / self.loaded.accumulator);
+                let most = if self.operator.is_some() { BLOCK } else { PIECE };
+                let elements = (*len - *done).min(most / self.loaded.accumulator);
                 self.pay_before(elements);
-                let foreign = from.iter().chain(to).any(|place| self.is_foreign(place));
-                let Some(()) = self.inside_window(foreign, |this| this.fold(from, to, segment, *done, elements)) else {
-                    return Went::Poisoned;
+                let went = match self.operator {
+                    Some(operator) => self.fold_privately(operator, from, to, segment, *done, elements),
+                    None => {
+                        let foreign = from.iter().chain(to).any(|place| self.is_foreign(place));
+                        self.inside_window(foreign, |this| this.fold(from, to, segment, *done, elements))
+                            .map_or(Went::Poisoned, |()| Went::On)
+                    }
                 };
+                if went != Went::On {
+                    return went;
+                }
                 *done = if *done + elements == *len { 0 } else { *done + elements };
                 Went::On
             }
@@ -284,6 +307,53 @@ impl Execution<'_> {
         lists.from.clear();
         lists.to.clear();
         *self.lists = lists;
+    }
+
+    /// Folds by a user's operator, whose accumulators are elements: all sources are copied and folded, one after the
+    /// other, before any destination is written.
+    fn fold_privately(
+        &mut self,
+        operator: &Combine,
+        from: &[Place],
+        to: &[Place],
+        segment: usize,
+        done: usize,
+        elements: usize,
+    ) -> Went {
+        if elements == 0 {
+            return Went::On;
+        }
+        let bytes = elements * self.loaded.element;
+        let mut private = std::mem::take(&mut self.lists.private);
+        let [folded, next] = private.each_mut().map(|words| {
+            words.resize(words.len().max(bytes.div_ceil(8)), 0);
+            &mut bytemuck::cast_slice_mut::<u64, u8>(words)[..bytes]
+        });
+        for (turn, place) in from.iter().enumerate() {
+            let source = self.address(place, segment, done);
+            let copy = if turn == 0 { &mut *folded } else { &mut *next };
+            // SAFETY: as in `copy`; the private copy is this call's alone, and as long.
+            let read = |_: &mut Self| unsafe { reduce::copy(source, &[copy.as_mut_ptr()], bytes, Stores::Cached) };
+            let Some(()) = self.inside_window(self.is_foreign(place), read) else { return Went::Poisoned };
+            if turn > 0 {
+                // What the operator leaves behind it when it panics is seen by nobody: the call fails.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| operator(folded, next))) {
+                    self.lists.panic = Some(failure::message(&*panic));
+                    // Dropping it might panic again.
+                    std::mem::forget(panic);
+                    return Went::Panicked;
+                }
+            }
+        }
+        let mut copies = std::mem::take(&mut self.lists.copies);
+        copies.extend(to.iter().map(|place| self.address(place, segment, done)));
+        let foreign = to.iter().any(|place| self.is_foreign(place));
+        // SAFETY: as in `copy`; destinations do not overlap the private copy.
+        let write = |this: &mut Self| unsafe { reduce::copy(folded.as_ptr(), &copies, bytes, this.stores) };
+        let wrote = self.inside_window(foreign, write);
+        copies.clear();
+        (self.lists.copies, self.lists.private) = (copies, private);
+        wrote.map_or(Went::Poisoned, |()| Went::On)
     }
 }
 

@@ -58,7 +58,7 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the algorithm that was set cannot run it.
+    /// `InvalidArgument` if the algorithm that was set cannot run it, or the operation does not apply to the type.
     ///
     /// ```
     /// use annulus::communicator::Question;
@@ -81,6 +81,7 @@ impl Communicator {
     /// ```
     pub fn explain(&self, question: &Question) -> Result<Explanation> {
         let Question { collective, data_type, op, count, in_place, allocated } = *question;
+        op.map_or(Ok(()), |op| op.check(data_type))?;
         let layout = Layout::uniform(self.world_size(), count).in_place(in_place);
         let addressable = allocated || self.transport_kind() == "threads" || self.world_size() == 1;
         let access = if addressable { Access::Direct } else { Access::Staged };

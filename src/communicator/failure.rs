@@ -72,6 +72,15 @@ pub(crate) fn panicked(rank: usize) -> Error {
     Error::Aborted(format!("rank {rank} panicked with calls in flight").into())
 }
 
+/// What a panic said.
+pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "with no message".to_owned(),
+    }
+}
+
 /// Relaxed throughout: the poison publishes what is written here.
 fn write(failure: &Failure, error: &Error) {
     let kind = match error {

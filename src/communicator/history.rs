@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::descriptor::Descriptor;
 use super::loaded::Loaded;
 use crate::record::{CallRecord, Clock, Stamps};
 
@@ -13,22 +12,20 @@ const REMEMBERED: usize = 256;
 /// What is remembered of a call: one cache line.
 pub(crate) struct Recorded {
     pub call: u64,
-    /// The descriptor's first word: collective, type and operation.
-    pub kind: u64,
     pub bytes: usize,
     pub loaded: Arc<Loaded>,
     pub stamps: Stamps,
 }
 
 impl Recorded {
-    fn record(&self, clock: Clock) -> Option<CallRecord> {
+    fn record(&self, clock: Clock) -> CallRecord {
         let (wait, transfer) = self.stamps.split(clock);
-        let (collective, data_type, op) = Descriptor::kind(self.kind)?;
-        Some(CallRecord {
+        CallRecord {
             call: self.call,
-            collective,
-            data_type,
-            op,
+            collective: self.loaded.collective,
+            data_type: self.loaded.data_type,
+            op: self.loaded.op,
+            operator: self.loaded.operator.map(|operator| operator.name()),
             bytes: self.bytes,
             algorithm: self.loaded.name.clone(),
             path: "schedule",
@@ -38,7 +35,7 @@ impl Recorded {
             arrived: self.stamps.arrived,
             last_arrived: self.stamps.last_arrived,
             done: self.stamps.done,
-        })
+        }
     }
 }
 
@@ -62,17 +59,17 @@ impl History {
     /// The call that ended last.
     pub fn last(&self, clock: Clock) -> Option<CallRecord> {
         let newest = (self.next + REMEMBERED - 1) % REMEMBERED;
-        self.ring.get(newest)?.record(clock)
+        Some(self.ring.get(newest)?.record(clock))
     }
 
     /// All that is remembered, the oldest first.
     pub fn all(&self, clock: Clock) -> Vec<CallRecord> {
         let (newer, older) = self.ring.split_at(if self.ring.len() < REMEMBERED { 0 } else { self.next });
-        older.iter().chain(newer).filter_map(|recorded| recorded.record(clock)).collect()
+        older.iter().chain(newer).map(|recorded| recorded.record(clock)).collect()
     }
 
     /// A call by its number, if it is remembered.
     pub fn find(&self, call: u64, clock: Clock) -> Option<CallRecord> {
-        self.ring.iter().find(|recorded| recorded.call == call)?.record(clock)
+        Some(self.ring.iter().find(|recorded| recorded.call == call)?.record(clock))
     }
 }

@@ -4,6 +4,7 @@
 //! Everything that depends on the layout and the element type alone is settled here, so that a call only patches
 //! pointers and the base of its flags. What is checked here, the executor relies on.
 
+use super::operator::Signature;
 use crate::element::{DataType, ReduceOp};
 use crate::error::{Error, Result};
 use crate::schedule::{Access, Buffer, Collective, Entry, Layout, Place, Program, Resources, Step};
@@ -12,6 +13,11 @@ use crate::transport::page::{FLAGS, INLINE};
 /// A program and where its shared memory lies in a region (in the payload of entry records, if it carries the entry).
 pub(crate) struct Loaded {
     pub name: String,
+    /// What it does, of which elements, and with which operation.
+    pub collective: Collective,
+    pub data_type: DataType,
+    pub op: Option<ReduceOp>,
+    pub operator: Option<Signature>,
     pub access: Access,
     /// Copies into the rank's own payload, before the entry. Empty unless the program carries the entry.
     pub before: Vec<Step>,
@@ -41,6 +47,7 @@ pub(crate) struct Target<'a> {
     pub layout: &'a Layout,
     pub data_type: DataType,
     pub op: Option<ReduceOp>,
+    pub operator: Option<Signature>,
 }
 
 impl Loaded {
@@ -85,6 +92,10 @@ impl Loaded {
         }
         let mut loaded = Loaded {
             name: name.to_owned(),
+            collective: target.collective,
+            data_type: target.data_type,
+            op: target.op,
+            operator: target.operator,
             access,
             before: Vec::new(),
             steps: program.steps,
@@ -144,7 +155,7 @@ impl Loaded {
             }
             Step::Fold { from, to, len } => {
                 !from.is_empty()
-                    && target.op.is_some()
+                    && (target.op.is_some() || target.operator.is_some())
                     && from.iter().chain(to).all(|place| self.is_inside(place, *len, last, target))
             }
             Step::Signal { flag, .. } => *flag < self.resources.flags,

@@ -4,6 +4,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `collectives` | the calls, typed and checked |
+//! | `operator` | operations of one's own, and the calls that fold with them |
 //! | `pending` `scope` | started calls: handles that own their buffers, or borrow them within a scope |
 //! | `memory` | buffers that calls can own |
 //! | `further` | further communicators, of the same ranks or of some |
@@ -28,6 +29,7 @@ mod loaded;
 #[cfg(target_os = "linux")]
 mod meet;
 mod memory;
+mod operator;
 mod pending;
 mod plan;
 mod run;
@@ -41,6 +43,7 @@ use std::time::Duration;
 pub use explain::{Explanation, Question};
 pub use failure::AbortHandle;
 pub use memory::{Buffer, Shared};
+pub use operator::Operator;
 pub use pending::Pending;
 pub use run::{RankFailure, run};
 pub use scope::{Scope, ScopedPending};

@@ -7,6 +7,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::calls::Call;
 use super::completion::Completion;
 use super::engine::Engine;
 use super::{Buffer, Communicator};
@@ -63,10 +64,8 @@ impl Communicator {
         S: Buffer<T>,
         R: Buffer<T>,
     {
-        let request = self.all_reduce_call(send.elements(), recv.elements_mut(), op)?;
-        // Moving the buffers into the box does not move their elements.
-        let (completion, call) = self.engine.start(request, Box::new((send, recv)))?;
-        Ok(Pending { engine: self.engine.clone(), completion, call, buffers: PhantomData })
+        let call = self.all_reduce_call(send.elements(), recv.elements_mut(), Some(op))?;
+        self.start(call, (send, recv))
     }
 
     /// Starts [`Communicator::all_reduce_in_place`], likewise.
@@ -112,8 +111,14 @@ impl Communicator {
         T: Element,
         B: Buffer<T>,
     {
-        let request = self.all_reduce_in_place_call(buffer.elements_mut(), op);
-        let (completion, call) = self.engine.start(request, Box::new(buffer))?;
+        let call = self.all_reduce_in_place_call(buffer.elements_mut(), Some(op));
+        self.start(call, buffer)
+    }
+
+    /// Starts a call on these buffers' elements, and keeps the buffers until it is done.
+    pub(super) fn start<B: Send + 'static>(&self, call: Call<'_>, buffers: B) -> Result<Pending<B>> {
+        // Moving the buffers into the box does not move their elements.
+        let (completion, call) = self.engine.start(call, Box::new(buffers))?;
         Ok(Pending { engine: self.engine.clone(), completion, call, buffers: PhantomData })
     }
 }

@@ -63,7 +63,7 @@ impl Plan {
         Ok(Plan {
             words: descriptor.words(),
             hash: descriptor.hash(),
-            fold: descriptor.op.map(|op| Fold::new(descriptor.data_type, op, layout.world())),
+            fold: descriptor.op.map(|op| Fold::new(descriptor.data_type, op, layout.world())).transpose()?,
             bytes,
             inline: None,
             own: None,
@@ -93,6 +93,7 @@ impl Plan {
             layout: &self.layout,
             data_type: self.descriptor.data_type,
             op: self.descriptor.op,
+            operator: self.descriptor.operator,
         }
     }
 
@@ -160,6 +161,16 @@ impl Plans {
         // rank's error alone and posts nothing.
         let mut plan = Plan::new(*descriptor, layout, transport)?;
         let schedule = select::choose(&plan.request(Access::Staged))?;
+        if let Some(operator) = descriptor.operator.filter(|operator| operator.is_ordered)
+            && !schedule.fold_order().keeps_ranks_in_order(transport.world())
+        {
+            return Err(Error::invalid(format!(
+                "the operator {:?} is ordered, and the algorithm {} does not fold in the order of the ranks; use another \
+                 algorithm, or an operator that is commutative",
+                operator.name(),
+                schedule.name()
+            )));
+        }
         if schedule.entry() == Entry::Carries {
             plan.inline = Some(plan.load(&*schedule)?);
         } else {

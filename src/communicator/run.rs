@@ -67,7 +67,7 @@ where
                         result.map_err(|error| note(failed, rank, error)).ok()
                     };
                     catch_unwind(AssertUnwindSafe(main)).unwrap_or_else(|panic| {
-                        note(failed, rank, Error::Aborted(format!("panicked: {}", message(&*panic)).into()));
+                        note(failed, rank, Error::Aborted(format!("panicked: {}", failure::message(&*panic)).into()));
                         None
                     })
                 };
@@ -106,13 +106,5 @@ fn note(first: &Mutex<Option<RankFailure>>, rank: usize, error: Error) {
     };
     if first.as_ref().is_none_or(consequence) {
         *first = Some(RankFailure { rank, error });
-    }
-}
-
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "with no message".to_owned(),
     }
 }

@@ -54,7 +54,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         recv: &'scope mut [T],
         op: ReduceOp,
     ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
-        let call = self.communicator.all_reduce_call(send, recv, op)?;
+        let call = self.communicator.all_reduce_call(send, recv, Some(op))?;
         self.start(call, recv)
     }
 
@@ -68,7 +68,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         buffer: &'scope mut [T],
         op: ReduceOp,
     ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
-        let call = self.communicator.all_reduce_in_place_call(buffer, op);
+        let call = self.communicator.all_reduce_in_place_call(buffer, Some(op));
         self.start(call, buffer)
     }
 

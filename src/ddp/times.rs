@@ -108,6 +108,7 @@ mod tests {
             collective: Collective::AllReduce,
             data_type: DataType::F32,
             op: Some(ReduceOp::Avg),
+            operator: None,
             bytes: 0,
             algorithm: String::new(),
             path: "schedule",

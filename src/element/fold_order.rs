@@ -85,6 +85,12 @@ impl FoldOrder {
         }
     }
 
+    /// Whether every chunk folds the ranks' contributions from rank 0's to the last's, in whatever brackets: the result of
+    /// an associative operation is then the same, even if its arguments may not change places.
+    pub fn keeps_ranks_in_order(&self, n: usize) -> bool {
+        (0..n).all(|chunk| self.bracketing(chunk, n).leaves().is_sorted())
+    }
+
     /// The name: `rank`, `ring`, `tree` or `given`.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What collectives move and fold: element types, operations and fold orders. Pure data; the leaves of the crate.
 
+mod factor;
 mod fold_order;
+mod reduce_op;
 
 use std::fmt;
 
 use half::{bf16, f16};
 
+pub use factor::Factor;
 pub use fold_order::{Bracketing, FoldOrder};
+pub use reduce_op::ReduceOp;
 
 /// The type of an element, by the names NCCL and PyTorch users know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,17 +37,23 @@ pub enum DataType {
     I64 = 8,
     /// Unsigned 64-bit integer; wraps.
     U64 = 9,
+    /// Signed 16-bit integer; wraps.
+    I16 = 10,
+    /// Unsigned 16-bit integer; wraps.
+    U16 = 11,
 }
 
 impl DataType {
-    /// Every element type.
-    pub const ALL: [DataType; 10] = [
+    /// Every element type: floats, then integers by size.
+    pub const ALL: [DataType; 12] = [
         DataType::F64,
         DataType::F32,
         DataType::F16,
         DataType::Bf16,
         DataType::I8,
         DataType::U8,
+        DataType::I16,
+        DataType::U16,
         DataType::I32,
         DataType::U32,
         DataType::I64,
@@ -54,7 +64,7 @@ impl DataType {
     pub const fn size(self) -> usize {
         match self {
             DataType::I8 | DataType::U8 => 1,
-            DataType::F16 | DataType::Bf16 => 2,
+            DataType::F16 | DataType::Bf16 | DataType::I16 | DataType::U16 => 2,
             DataType::F32 | DataType::I32 | DataType::U32 => 4,
             DataType::F64 | DataType::I64 | DataType::U64 => 8,
         }
@@ -69,11 +79,23 @@ impl DataType {
             DataType::Bf16 => "bf16",
             DataType::I8 => "i8",
             DataType::U8 => "u8",
+            DataType::I16 => "i16",
+            DataType::U16 => "u16",
             DataType::I32 => "i32",
             DataType::U32 => "u32",
             DataType::I64 => "i64",
             DataType::U64 => "u64",
         }
+    }
+
+    /// Whether it is a floating-point type; all others are integers.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DataType::F64 | DataType::F32 | DataType::F16 | DataType::Bf16)
+    }
+
+    /// Whether it has negative values, as floats and signed integers have.
+    pub const fn is_signed(self) -> bool {
+        !matches!(self, DataType::U8 | DataType::U16 | DataType::U32 | DataType::U64)
     }
 
     /// The type of that name.
@@ -86,66 +108,19 @@ impl DataType {
     pub const fn accumulator(self, op: ReduceOp) -> DataType {
         match (self, op) {
             (DataType::F16 | DataType::Bf16, _) => DataType::F32,
-            (DataType::I8 | DataType::I32 | DataType::I64, ReduceOp::Avg) => DataType::I64,
-            (DataType::U8 | DataType::U32 | DataType::U64, ReduceOp::Avg) => DataType::U64,
+            (own, ReduceOp::Avg) if !own.is_float() => {
+                if own.is_signed() {
+                    DataType::I64
+                } else {
+                    DataType::U64
+                }
+            }
             (own, _) => own,
         }
     }
 }
 
 impl fmt::Display for DataType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// How contributions are folded into one value.
-///
-/// A fold starts from the first contribution of its order, never from zero. The rules of each operation, the same on
-/// every transport and device:
-///
-/// - integers wrap; f16 and bf16 accumulate in f32 and round once, to nearest even;
-/// - `Min` and `Max` are IEEE 754-2019 minimum and maximum: NaN propagates and -0 < +0;
-/// - `Avg` folds like `Sum`, then divides by the number of ranks in the accumulator type; integer averages accumulate
-///   in 64 bits and truncate towards zero;
-/// - a result that is NaN is stored as the canonical quiet NaN (positive, payload zero).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum ReduceOp {
-    /// The sum.
-    Sum = 0,
-    /// The product.
-    Prod = 1,
-    /// The smallest contribution.
-    Min = 2,
-    /// The largest contribution.
-    Max = 3,
-    /// The sum divided by the number of ranks.
-    Avg = 4,
-}
-
-impl ReduceOp {
-    /// Every operation.
-    pub const ALL: [ReduceOp; 5] = [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Min, ReduceOp::Max, ReduceOp::Avg];
-
-    /// The name: `sum`, `prod`, `min`, `max`, `avg`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            ReduceOp::Sum => "sum",
-            ReduceOp::Prod => "prod",
-            ReduceOp::Min => "min",
-            ReduceOp::Max => "max",
-            ReduceOp::Avg => "avg",
-        }
-    }
-
-    /// The operation of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|op| op.name() == name)
-    }
-}
-
-impl fmt::Display for ReduceOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -183,5 +158,6 @@ macro_rules! elements {
 }
 
 elements! {
-    f64 => F64, f32 => F32, f16 => F16, bf16 => Bf16, i8 => I8, u8 => U8, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
+    f64 => F64, f32 => F32, f16 => F16, bf16 => Bf16,
+    i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
 }

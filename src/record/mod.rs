@@ -22,8 +22,10 @@ pub struct CallRecord {
     pub collective: Collective,
     /// The element type.
     pub data_type: DataType,
-    /// The operation, of collectives that fold.
+    /// The operation, of collectives that fold; `None` also for an operation of one's own.
     pub op: Option<ReduceOp>,
+    /// The name of the operation of one's own, if it folded with one; long names are cut after 32 bytes.
+    pub operator: Option<String>,
     /// Bytes by nccl-tests' definition: the whole buffer of an all-reduce or broadcast, all parts together of a
     /// reduce-scatter or all-gather.
     pub bytes: usize,

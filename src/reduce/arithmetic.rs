@@ -5,8 +5,8 @@
 //! Everything here is written without branches, lane by lane, so that the compiler turns a loop over lanes into vector
 //! code of whatever width the kernel around it is compiled for. Lanes never mix, so that width cannot change a bit.
 //!
-//! A new operation is a line of `operations!` and one in `kernel::of`; a new element type is a line of `carried!`, or
-//! an implementation of [`Carried`], and a line in `kernel::typed`.
+//! A new operation is a line of `operations!` and one in `kernel::of` or `kernel::of_bits`; a new element type is a line
+//! of `carried!`, or an implementation of [`Carried`], and a line in `kernel::typed`.
 #![allow(unsafe_code)]
 
 use half::{bf16, f16};
@@ -24,7 +24,9 @@ pub(super) trait Accumulator: Copy + Default + 'static {
     /// IEEE 754-2019 maximum: NaN if either is NaN, and -0 < +0.
     fn maximum(self, other: Self) -> Self;
     /// The number of ranks, as a divisor. Zero ranks, which fold nothing, count as one.
-    fn divisor(ranks: usize) -> Self;
+    fn divisor(ranks: u64) -> Self;
+    /// A factor, by its bits; those beyond the type's size are ignored.
+    fn factor(bits: u64) -> Self;
     /// What to multiply by instead of dividing by `divisor`, if that gives the same bits.
     fn reciprocal(divisor: Self) -> Option<Self>;
     /// The quotient; of integers, truncated towards zero.
@@ -34,7 +36,7 @@ pub(super) trait Accumulator: Copy + Default + 'static {
 }
 
 macro_rules! floats {
-    ($($type:ident: canonical NaN $nan:literal),* $(,)?) => {$(
+    ($($type:ident as $bits:ident: canonical NaN $nan:literal),* $(,)?) => {$(
         impl Accumulator for $type {
             #[inline(always)]
             fn sum(self, other: Self) -> Self {
@@ -62,8 +64,13 @@ macro_rules! floats {
             }
 
             #[inline(always)]
-            fn divisor(ranks: usize) -> Self {
+            fn divisor(ranks: u64) -> Self {
                 ranks.max(1) as Self
+            }
+
+            #[inline(always)]
+            fn factor(bits: u64) -> Self {
+                Self::from_bits(bits as $bits)
             }
 
             /// A power of two has an exact reciprocal, so that both round the same number once.
@@ -88,8 +95,18 @@ macro_rules! floats {
 }
 
 floats! {
-    f32: canonical NaN 0x7fc0_0000,
-    f64: canonical NaN 0x7ff8_0000_0000_0000,
+    f32 as u32: canonical NaN 0x7fc0_0000,
+    f64 as u64: canonical NaN 0x7ff8_0000_0000_0000,
+}
+
+/// An accumulator whose bits can be folded one by one.
+pub(super) trait Integer: Accumulator {
+    /// The bits that both have.
+    fn and(self, other: Self) -> Self;
+    /// The bits that either has.
+    fn or(self, other: Self) -> Self;
+    /// The bits that one of the two has.
+    fn xor(self, other: Self) -> Self;
 }
 
 macro_rules! integers {
@@ -116,8 +133,13 @@ macro_rules! integers {
             }
 
             #[inline(always)]
-            fn divisor(ranks: usize) -> Self {
+            fn divisor(ranks: u64) -> Self {
                 ranks.max(1) as Self
+            }
+
+            #[inline(always)]
+            fn factor(bits: u64) -> Self {
+                bits as Self
             }
 
             #[inline(always)]
@@ -135,30 +157,58 @@ macro_rules! integers {
                 self
             }
         }
+
+        impl Integer for $type {
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                self & other
+            }
+
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                self | other
+            }
+
+            #[inline(always)]
+            fn xor(self, other: Self) -> Self {
+                self ^ other
+            }
+        }
     )*};
 }
 
-integers! { i8, u8, i32, u32, i64, u64 }
+integers! { i8, u8, i16, u16, i32, u32, i64, u64 }
 
-/// How two accumulators become one, and whether the result is divided by the number of ranks.
-pub(super) trait Operation: 'static {
-    /// Whether finishing divides.
-    const DIVIDES: bool;
+/// What an operation does with its operand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operand {
+    /// Nothing.
+    Unused,
+    /// Finishing divides by it: it is the number of ranks.
+    Divides,
+    /// Each element is multiplied by it before it is folded: it is a factor, by its bits. Accumulators have been.
+    Multiplies,
+}
+
+/// How two accumulators become one, and what its operand does to elements or to the result.
+pub(super) trait Operation<A: Accumulator>: 'static {
+    /// What the operand does.
+    const OPERAND: Operand;
 
     /// The fold of two accumulators.
-    fn combine<A: Accumulator>(left: A, right: A) -> A;
+    fn combine(left: A, right: A) -> A;
 }
 
 macro_rules! operations {
-    ($($name:ident: $combine:ident, divides: $divides:literal;)*) => {$(
+    ($($name:ident: $combine:ident of $accumulator:ident, operand $operand:ident;)*) => {$(
         /// The [`ReduceOp`](crate::ReduceOp) of this name.
         pub(super) struct $name;
 
-        impl Operation for $name {
-            const DIVIDES: bool = $divides;
+        impl<A: $accumulator> Operation<A> for $name {
+            const OPERAND: Operand = Operand::$operand;
 
             #[inline(always)]
-            fn combine<A: Accumulator>(left: A, right: A) -> A {
+            fn combine(left: A, right: A) -> A {
                 left.$combine(right)
             }
         }
@@ -166,11 +216,15 @@ macro_rules! operations {
 }
 
 operations! {
-    Sum: sum, divides: false;
-    Prod: product, divides: false;
-    Min: minimum, divides: false;
-    Max: maximum, divides: false;
-    Avg: sum, divides: true;
+    Sum: sum of Accumulator, operand Unused;
+    Prod: product of Accumulator, operand Unused;
+    Min: minimum of Accumulator, operand Unused;
+    Max: maximum of Accumulator, operand Unused;
+    Avg: sum of Accumulator, operand Divides;
+    PreMulSum: sum of Accumulator, operand Multiplies;
+    BitAnd: and of Integer, operand Unused;
+    BitOr: or of Integer, operand Unused;
+    BitXor: xor of Integer, operand Unused;
 }
 
 /// An element that folds carry as `A`.
@@ -229,8 +283,8 @@ macro_rules! carried {
 }
 
 carried! {
-    themselves: f64, f32, i8, u8, i32, u32, i64, u64;
-    widened: i8 in i64, i32 in i64, u8 in u64, u32 in u64,
+    themselves: f64, f32, i8, u8, i16, u16, i32, u32, i64, u64;
+    widened: i8 in i64, i16 in i64, i32 in i64, u8 in u64, u16 in u64, u32 in u64,
 }
 
 /// Two neighbours at a time: as one `u32`, each becomes an f32 by one operation, and two make them neighbours again,

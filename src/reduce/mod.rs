@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 pub enum Kind {
     /// Elements of the call's data type.
     Element,
-    /// Values of the type in which the call accumulates, [`DataType::accumulator`]: not divided, not rounded.
+    /// Values of the type in which the call accumulates, [`DataType::accumulator`]: multiplied, not divided, not rounded.
     Accumulator,
 }
 
@@ -64,30 +64,48 @@ pub enum Stores {
 #[derive(Debug, Clone, Copy)]
 pub struct Fold {
     kernel: Kernel,
-    ranks: usize,
+    /// What the operation divides or multiplies by.
+    operand: u64,
 }
 
 impl Fold {
     /// The fold of `data_type` by `op`. `ranks` is what [`ReduceOp::Avg`] divides by, and matters to it alone; 0 counts
     /// as 1.
-    pub fn new(data_type: DataType, op: ReduceOp, ranks: usize) -> Self {
-        Fold { kernel: kernel::select(Instructions::best(), data_type, op), ranks }
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the operation does not [apply](ReduceOp::applies_to) to the type.
+    pub fn new(data_type: DataType, op: ReduceOp, ranks: usize) -> Result<Self> {
+        Self::resolve(Instructions::best(), data_type, op, ranks)
     }
 
     /// The same fold by an instruction set of one's choice.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if this machine does not have it.
+    /// [`Error::Unsupported`] if this machine does not have it; [`Error::InvalidArgument`] as for [`Fold::new`].
     pub fn with(instructions: Instructions, data_type: DataType, op: ReduceOp, ranks: usize) -> Result<Self> {
         if !instructions.is_available() {
             return Err(Error::unsupported(format!("this machine has no {instructions} instructions")));
         }
-        Ok(Fold { kernel: kernel::select(instructions, data_type, op), ranks })
+        Self::resolve(instructions, data_type, op, ranks)
+    }
+
+    fn resolve(instructions: Instructions, data_type: DataType, op: ReduceOp, ranks: usize) -> Result<Self> {
+        op.check(data_type)?;
+        let kernel = kernel::select(instructions, data_type, op).ok_or_else(|| op.inapplicable(data_type))?;
+        let operand = match op {
+            ReduceOp::PreMulSum(factor) => match (factor.as_f64(), data_type.accumulator(op)) {
+                (Some(factor), DataType::F32) => u64::from((factor as f32).to_bits()),
+                _ => factor.bits(),
+            },
+            _ => ranks as u64,
+        };
+        Ok(Fold { kernel, operand })
     }
 
     /// Folds `len` values of each of `from`, in that order, and stores the result to each of `to`: to elements
     /// finished, that is divided if the operation is `Avg`, and rounded once; to accumulators neither divided nor
-    /// rounded. Any NaN is canonical. Without sources nothing is stored.
+    /// rounded. `PreMulSum` multiplies the elements among the sources; accumulators it takes as multiplied. Any NaN is
+    /// canonical. Without sources nothing is stored.
     ///
     /// # Safety
     /// Each of `from` is readable and each of `to` is writable for `len` values of its kind, and no one else writes the
@@ -96,7 +114,7 @@ impl Fold {
     pub unsafe fn run(&self, from: &[Source], to: &[Destination], len: usize, stores: Stores) {
         let _environment = DefaultEnvironment::enter();
         // SAFETY: the caller's promise; the machine has the instructions of a kernel that was selected.
-        unsafe { (self.kernel)(from, to, len, stores, self.ranks) }
+        unsafe { (self.kernel)(from, to, len, stores, self.operand) }
     }
 }
 
@@ -110,9 +128,9 @@ pub unsafe fn copy(from: *const u8, to: &[*mut u8], bytes: usize, stores: Stores
         // SAFETY: the caller's promise.
         return unsafe { to.copy_from_nonoverlapping(from, bytes) };
     }
-    // A fold of one source of integers changes nothing. More destinations than this take another pass.
+    // More destinations than this take another pass.
     const TOGETHER: usize = 16;
-    let kernel = kernel::select(Instructions::best(), DataType::U8, ReduceOp::Sum);
+    let kernel = kernel::copying();
     let source = Source { data: from, kind: Kind::Element };
     let mut destinations = [Destination { data: ptr::null_mut(), kind: Kind::Element }; TOGETHER];
     for to in to.chunks(TOGETHER) {
@@ -132,7 +150,7 @@ pub fn instructions() -> &'static str {
 /// Folds the sources, in their order, into `destination`. [`ReduceOp::Avg`] divides by the number of sources.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if there is no source, or a length differs.
+/// [`Error::InvalidArgument`] if there is no source, a length differs, or the operation does not apply to the type.
 pub fn fold<T: Element>(op: ReduceOp, sources: &[&[T]], destination: &mut [T]) -> Result<()> {
     fold_into(op, sources, &mut [destination])
 }
@@ -141,7 +159,8 @@ pub fn fold<T: Element>(op: ReduceOp, sources: &[&[T]], destination: &mut [T]) -
 /// sources.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if there is no source or no destination, or a length differs.
+/// [`Error::InvalidArgument`] if there is no source or no destination, a length differs, or the operation does not apply
+/// to the type.
 pub fn fold_into<T: Element>(op: ReduceOp, sources: &[&[T]], destinations: &mut [&mut [T]]) -> Result<()> {
     let Some(first) = sources.first() else {
         return Err(Error::invalid("fold: there are no sources; a fold needs at least one"));
@@ -160,12 +179,13 @@ pub fn fold_into<T: Element>(op: ReduceOp, sources: &[&[T]], destinations: &mut 
             format!("fold: destination {i} has {} elements and the sources have {len}; all must be equal", to.len());
         return Err(Error::invalid(sentence));
     }
+    let fold = Fold::new(T::DATA_TYPE, op, sources.len())?;
     let from: Vec<Source> =
         sources.iter().map(|source| Source { data: source.as_ptr().cast(), kind: Kind::Element }).collect();
     let to: Vec<Destination> =
         destinations.iter_mut().map(|to| Destination { data: to.as_mut_ptr().cast(), kind: Kind::Element }).collect();
     // SAFETY: each slice has `len` elements; the sources are borrowed and the destinations exclusively borrowed, so
     // that nothing overlaps a destination and nobody else touches it.
-    unsafe { Fold::new(T::DATA_TYPE, op, sources.len()).run(&from, &to, len, Stores::Cached) };
+    unsafe { fold.run(&from, &to, len, Stores::Cached) };
     Ok(())
 }

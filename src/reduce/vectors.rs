@@ -12,7 +12,7 @@ use super::kernel::{self, Kernel};
 /// An instruction set's own conversions and stores. The bodies here are the portable ones.
 pub(super) trait Vectors: 'static {
     /// The kernel of a fold in blocks of `N` lanes, compiled for this instruction set.
-    fn compiled<E: Carried<A>, A: Accumulator, O: Operation, const N: usize>() -> Kernel;
+    fn compiled<E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>() -> Kernel;
 
     /// f16 to f32, exactly.
     ///
@@ -54,7 +54,7 @@ pub(super) const LINE: usize = 64;
 pub(super) struct Portable;
 
 impl Vectors for Portable {
-    fn compiled<E: Carried<A>, A: Accumulator, O: Operation, const N: usize>() -> Kernel {
+    fn compiled<E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>() -> Kernel {
         kernel::fold::<Portable, E, A, O, N>
     }
 }

@@ -27,17 +27,17 @@ macro_rules! instruction_set {
         stream $whole:ident: $stream:ident
     ) => {
         impl Vectors for $set {
-            fn compiled<E: Carried<A>, A: Accumulator, O: Operation, const N: usize>() -> Kernel {
+            fn compiled<E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>() -> Kernel {
                 #[target_feature(enable = $features)]
-                unsafe fn fold<E: Carried<A>, A: Accumulator, O: Operation, const N: usize>(
+                unsafe fn fold<E: Carried<A>, A: Accumulator, O: Operation<A>, const N: usize>(
                     from: &[Source],
                     to: &[Destination],
                     len: usize,
                     stores: Stores,
-                    ranks: usize,
+                    operand: u64,
                 ) {
                     // SAFETY: the caller's promise; the instructions of the set are those of this function.
-                    unsafe { kernel::fold::<$set, E, A, O, N>(from, to, len, stores, ranks) }
+                    unsafe { kernel::fold::<$set, E, A, O, N>(from, to, len, stores, operand) }
                 }
                 fold::<E, A, O, N>
             }

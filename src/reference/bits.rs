@@ -48,6 +48,8 @@ pub fn to_f64(data_type: DataType, bits: u64) -> f64 {
         DataType::Bf16 => bf16::from_bits(bits as u16).to_f64_const(),
         DataType::I8 => (bits as i8).into(),
         DataType::U8 => (bits as u8).into(),
+        DataType::I16 => (bits as i16).into(),
+        DataType::U16 => (bits as u16).into(),
         DataType::I32 => (bits as i32).into(),
         DataType::U32 => (bits as u32).into(),
         DataType::I64 => bits as i64 as f64,

@@ -14,7 +14,9 @@
 //! - **Prod.** Without underflow, g(n-1) prod |x_i|, as there are n - 1 multiplications. With it, each of them adds at
 //!   most h/2, which later multiplications enlarge at most to h/2 (1 + g(n)) M, where M = prod max(1, |x_i|): together
 //!   E = g(n-1) prod |x_i| + (n-1) h/2 (1 + g(n)) M.
-//! - **Min, Max** do not round: 0.
+//! - **PreMulSum.** With the factor f, each product is off by at most two roundings, the factor's own and that of the
+//!   product, each of which may underflow: E = g(n+1) |f| sum |x_i| + h (1 + g(n)) (n + sum |x_i|).
+//! - **Min, Max and bitwise operations** do not round: 0.
 //! - **The final rounding**, of f16 and bf16, of an accumulator of magnitude at most A + E adds v (A + E) + k/2, where
 //!   A is sum |x_i|, that by n, or prod |x_i|.
 //! - **Integers** wrap, and are exact modulo 2^bits: 0. Their average is cut off by at most (n-1)/n.
@@ -25,7 +27,8 @@ use crate::element::{DataType, ReduceOp};
 /// order.
 ///
 /// `values` are the contributions to one element; each must be one that the type has. Infinite, that is no bound at
-/// all, where a contribution is not finite, where the fold may overflow, and where a 64-bit integer average may wrap.
+/// all, where a contribution is not finite, where the fold may overflow, where a 64-bit integer average may wrap, and
+/// where the operation does not apply to the type.
 /// Integers must be compared modulo 2^bits.
 ///
 /// ```
@@ -37,10 +40,10 @@ use crate::element::{DataType, ReduceOp};
 /// assert!(bound > 1.1e-7 && bound < 1.3e-7); // two additions: 2 x 2^-24 x 1
 /// ```
 pub fn error_bound(op: ReduceOp, data_type: DataType, values: &[f64]) -> f64 {
-    if !values.iter().all(|x| x.is_finite()) {
+    if !values.iter().all(|x| x.is_finite()) || !op.applies_to(data_type) {
         return f64::INFINITY;
     }
-    if matches!(op, ReduceOp::Min | ReduceOp::Max) {
+    if matches!(op, ReduceOp::Min | ReduceOp::Max) || op.is_bitwise() {
         return 0.0;
     }
     let n = values.len().max(1) as f64;
@@ -67,6 +70,12 @@ pub fn error_bound(op: ReduceOp, data_type: DataType, values: &[f64]) -> f64 {
         ReduceOp::Avg => {
             let error = gamma(n - 1.0) * sum;
             (sum / n, sum, error / n + accumulator.roundoff * (sum + error) / n + accumulator.smallest)
+        }
+        ReduceOp::PreMulSum(factor) => {
+            let factor = factor.as_f64().map_or(f64::NAN, f64::abs);
+            let underflow = accumulator.smallest * (1.0 + gamma(n)) * (n + sum);
+            // A factor that overflows does so even where all contributions are zero.
+            (factor * sum, factor.max(factor * sum), gamma(n + 1.0) * factor * sum + underflow)
         }
         _ => (sum, sum, gamma(n - 1.0) * sum),
     };

@@ -119,7 +119,9 @@ pub fn cancelling<T: Element>(seed: u64, call: u64, lengths: &[usize]) -> Vec<Ve
 ///   most m as above: the average is b.
 /// - `Prod`: floats are powers of two with exponents of at most (largest exponent) / n; integers are odd, so that no
 ///   factor wipes out the others, and wrap, which is exact modulo 2^bits.
-/// - `Min` and `Max` never round: [`random`].
+/// - `PreMulSum`: of floats, zeros on all ranks but one, so that only the product rounds; integers as for `Sum`.
+/// - `Min`, `Max` and bitwise operations never round: [`random`], but for `BitAnd` and `BitOr`, bits that few ranks
+///   clear or set, so that the result has both.
 ///
 /// Every partial result of `Sum`, `Avg` and float `Prod` is exact in the element type itself, so this also holds for
 /// implementations that round at each step. With 2^p ranks or more (128 of i8, 256 of bf16) partial sums may leave
@@ -135,7 +137,7 @@ pub fn cancelling<T: Element>(seed: u64, call: u64, lengths: &[usize]) -> Vec<Ve
 pub fn exact<T: Element>(op: ReduceOp, seed: u64, call: u64, lengths: &[usize]) -> Vec<Vec<T>> {
     let n = lengths.len() as u64;
     let format = Float::of(T::DATA_TYPE);
-    let signed = !matches!(T::DATA_TYPE, DataType::U8 | DataType::U32 | DataType::U64);
+    let signed = T::DATA_TYPE.is_signed();
     let precision = match format {
         Some(float) => float.significand + 1,
         None => 8 * T::DATA_TYPE.size() as u32 - u32::from(signed),
@@ -146,12 +148,18 @@ pub fn exact<T: Element>(op: ReduceOp, seed: u64, call: u64, lengths: &[usize]) 
         None => magnitude,
     };
     let largest = ((u64::MAX >> (64 - precision)) / n.max(1)).max(1);
-    match op {
-        ReduceOp::Sum => each_rank(seed, call, lengths, |own, _, _| {
+    match (op, format) {
+        (ReduceOp::PreMulSum(_), Some(float)) => each_rank(seed, call, lengths, |own, rank, element| {
+            match common(seed, call, element).between(0, n - 1) == rank {
+                true => float.ordinary(own),
+                false => float.assemble(own.bits() & 1 == 1, 0, 0),
+            }
+        }),
+        (ReduceOp::Sum | ReduceOp::PreMulSum(_), _) => each_rank(seed, call, lengths, |own, _, _| {
             let magnitude = own.between(0, largest);
             integer(magnitude, own.bits() & 1 == 1)
         }),
-        ReduceOp::Avg => each_rank(seed, call, lengths, |_, rank, element| {
+        (ReduceOp::Avg, _) => each_rank(seed, call, lengths, |_, rank, element| {
             let difference_most = largest / 3;
             let mut all = common(seed, call, element);
             let (base, negative) = (all.between(difference_most, largest - difference_most), all.bits() & 1 == 1);
@@ -163,7 +171,7 @@ pub fn exact<T: Element>(op: ReduceOp, seed: u64, call: u64, lengths: &[usize]) 
                 _ => integer(base - difference, negative),
             }
         }),
-        ReduceOp::Prod => each_rank(seed, call, lengths, |own, _, _| match format {
+        (ReduceOp::Prod, _) => each_rank(seed, call, lengths, |own, _, _| match format {
             Some(float) => {
                 let most = u64::from(float.bias() - 1) / n.max(1);
                 let exponent = u64::from(float.bias()) - most + own.between(0, 2 * most);
@@ -171,7 +179,11 @@ pub fn exact<T: Element>(op: ReduceOp, seed: u64, call: u64, lengths: &[usize]) 
             }
             None => own.bits() | 1,
         }),
-        ReduceOp::Min | ReduceOp::Max => random(seed, call, lengths),
+        (ReduceOp::BitAnd | ReduceOp::BitOr, _) => each_rank(seed, call, lengths, |own, _, _| {
+            let rare = (0..=n.max(1).ilog2()).fold(u64::MAX, |bits, _| bits & own.bits());
+            if op == ReduceOp::BitAnd { !rare } else { rare }
+        }),
+        (ReduceOp::Min | ReduceOp::Max | ReduceOp::BitXor, _) => random(seed, call, lengths),
     }
 }
 

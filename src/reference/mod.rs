@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The CPU reference: what every collective yields, to the last bit.
 //!
-//! This file is the specification as a program. It is sequential, handles one element at a time, and shares nothing
-//! with the rooms it judges: it has its own partition, its own arithmetic and its own conversions. Every function
-//! takes the inputs of all ranks (`inputs[r]` is rank r's), and every collective returns the outputs of all ranks.
+//! This file, with the rules on bits in `arithmetic.rs`, is the specification as a program. It is sequential, handles
+//! one element at a time, and shares nothing with the rooms it judges: it has its own partition, its own arithmetic and
+//! its own conversions. Every function takes the inputs of all ranks (`inputs[r]` is rank r's), and every collective
+//! returns the outputs of all ranks.
 //!
 //! The modules below are a kit for tests of one's own collectives: each rank makes the [`inputs`] of all ranks from a
 //! seed, runs the collective on its own, and [`check`](check::check)s its output against this reference.
@@ -20,6 +21,7 @@
 //! # Ok::<(), annulus::reference::check::Difference>(())
 //! ```
 
+mod arithmetic;
 pub mod bits;
 pub mod bounds;
 pub mod check;
@@ -29,14 +31,16 @@ pub mod strategies;
 
 use half::{bf16, f16};
 
+use arithmetic::{Accumulator, Number};
+
 use crate::element::{Bracketing, DataType, Element, FoldOrder, ReduceOp};
 use crate::error::{Error, Result};
 
 /// The fold of all inputs: element e of chunk c by the bracketing that `order` has for chunk c.
 ///
 /// The inputs have one length, which is dealt to as many chunks as there are ranks: contiguous, in order, as even as
-/// can be, the longer ones first. Each element is widened to the accumulator type, folded from the first contribution
-/// of its bracketing on, divided if `op` is `Avg`, and rounded once; a fold of a single contribution too.
+/// can be, the longer ones first. Each element is widened to the accumulator type, multiplied if `op` is `PreMulSum`, folded
+/// from the first contribution of its bracketing on, divided if `op` is `Avg`, and rounded once; a fold of a single contribution too.
 ///
 /// ```
 /// use annulus::{FoldOrder, ReduceOp, reference};
@@ -49,11 +53,41 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 ///
-/// `InvalidArgument` if there are no inputs, if their lengths differ, or if the order does not fold each rank exactly
-/// once.
+/// `InvalidArgument` if there are no inputs, if their lengths differ, if the order does not fold each rank exactly once,
+/// or if the operation does not apply to the type.
 pub fn fold<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[impl AsRef<[T]>]) -> Result<Vec<T>> {
     let inputs = equally_long(inputs)?;
     fold_chunks(order, op, &inputs, &partition(inputs[0].len(), inputs.len()))
+}
+
+/// The same with a function of one's own, as [`Operator`](crate::Operator) takes it: `f(a, b)` folds `b` into `a`. It is
+/// given one element at a time, and its results are carried as they are.
+///
+/// ```
+/// use annulus::{FoldOrder, reference};
+///
+/// let append = |a: &mut [u64], b: &[u64]| a[0] = 10 * a[0] + b[0];
+/// assert_eq!(reference::fold_with(&FoldOrder::Rank, &[[1], [2], [3]], append)?, [123]);
+/// # Ok::<(), annulus::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`fold`], of a function that applies to every type.
+pub fn fold_with<T: Element>(
+    order: &FoldOrder,
+    inputs: &[impl AsRef<[T]>],
+    f: impl Fn(&mut [T], &[T]),
+) -> Result<Vec<T>> {
+    let inputs = equally_long(inputs)?;
+    let combine = |mut left: T, right: T| {
+        f(std::slice::from_mut(&mut left), std::slice::from_ref(&right));
+        left
+    };
+    let counts = partition(inputs[0].len(), inputs.len());
+    each_element(order, &inputs, &counts, |bracketing, contributions| {
+        evaluate(bracketing, contributions, &combine).expect("a complete bracketing has a contribution")
+    })
 }
 
 /// Every rank's output is the [`fold`] of all inputs.
@@ -119,6 +153,7 @@ pub fn broadcast<T: Element>(inputs: &[impl AsRef<[T]>], root: usize) -> Result<
 
 /// [`fold`] with chunks of these lengths.
 fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], counts: &[usize]) -> Result<Vec<T>> {
+    op.check(T::DATA_TYPE)?;
     let fold_element: fn(&Bracketing, ReduceOp, &[T]) -> T = match T::DATA_TYPE {
         DataType::F64 => fold_element::<T, f64>,
         DataType::F32 => fold_element::<T, f32>,
@@ -126,38 +161,55 @@ fn fold_chunks<T: Element>(order: &FoldOrder, op: ReduceOp, inputs: &[&[T]], cou
         DataType::Bf16 => fold_element::<T, bf16>,
         DataType::I8 => fold_element::<T, i8>,
         DataType::U8 => fold_element::<T, u8>,
+        DataType::I16 => fold_element::<T, i16>,
+        DataType::U16 => fold_element::<T, u16>,
         DataType::I32 => fold_element::<T, i32>,
         DataType::U32 => fold_element::<T, u32>,
         DataType::I64 => fold_element::<T, i64>,
         DataType::U64 => fold_element::<T, u64>,
     };
+    each_element(order, inputs, counts, |bracketing, contributions| fold_element(bracketing, op, contributions))
+}
+
+/// Every element of the result: `fold` is given its bracketing and the ranks' contributions to it.
+fn each_element<T: Element>(
+    order: &FoldOrder,
+    inputs: &[&[T]],
+    counts: &[usize],
+    fold: impl Fn(&Bracketing, &[T]) -> T,
+) -> Result<Vec<T>> {
     let mut output = Vec::with_capacity(inputs[0].len());
+    let mut contributions = Vec::with_capacity(inputs.len());
     for (chunk, count) in counts.iter().enumerate() {
         let bracketing = complete_bracketing(order, chunk, inputs.len())?;
-        let elements = output.len()..output.len() + count;
-        output.extend(elements.map(|element| {
-            let contributions: Vec<T> = inputs.iter().map(|input| input[element]).collect();
-            fold_element(&bracketing, op, &contributions)
-        }));
+        for element in output.len()..output.len() + count {
+            contributions.clear();
+            contributions.extend(inputs.iter().map(|input| input[element]));
+            output.push(fold(&bracketing, &contributions));
+        }
     }
     Ok(output)
 }
 
 /// One element of the result. `N` is `T` under the name by which the compiler knows its arithmetic.
-fn fold_element<T: Element, N: Number>(bracketing: &Bracketing, op: ReduceOp, contributions: &[T]) -> T {
-    let widened: Vec<_> = contributions.iter().map(|&x| bytemuck::cast::<T, N>(x).widen()).collect();
-    let folded = evaluate(bracketing, op, &widened).expect("a complete bracketing has a contribution");
+fn fold_element<T: Element, N: Number>(order: &Bracketing, op: ReduceOp, contributions: &[T]) -> T {
+    let widened = contributions.iter().map(|&contribution| bytemuck::cast::<T, N>(contribution).widen());
+    let widened: Vec<_> = match op {
+        ReduceOp::PreMulSum(factor) => widened.map(|contribution| contribution.multiply(factor)).collect(),
+        _ => widened.collect(),
+    };
+    let folded = evaluate(order, &widened, &|left, right| Accumulator::combine(op, left, right));
+    let folded = folded.expect("a complete bracketing has a contribution");
     let result = if op == ReduceOp::Avg { folded.divide(contributions.len()) } else { folded };
     bytemuck::cast::<N, T>(N::round(result))
 }
 
 /// The folded contributions, children from left to right. `None` for a fold of nothing.
-fn evaluate<A: Accumulator>(bracketing: &Bracketing, op: ReduceOp, contributions: &[A]) -> Option<A> {
+fn evaluate<A: Copy>(bracketing: &Bracketing, contributions: &[A], combine: &impl Fn(A, A) -> A) -> Option<A> {
     match bracketing {
         Bracketing::Leaf(rank) => Some(contributions[*rank]),
         Bracketing::Fold(children) => {
-            let values = children.iter().filter_map(|child| evaluate(child, op, contributions));
-            values.reduce(|left, right| A::combine(op, left, right))
+            children.iter().filter_map(|child| evaluate(child, contributions, combine)).reduce(combine)
         }
     }
 }
@@ -177,97 +229,6 @@ fn complete_bracketing(order: &FoldOrder, chunk: usize, n: usize) -> Result<Brac
         )));
     }
     Ok(bracketing)
-}
-
-// Arithmetic.
-
-/// What a fold carries from contribution to contribution.
-trait Accumulator: Copy {
-    fn combine(op: ReduceOp, left: Self, right: Self) -> Self;
-    fn divide(self, n: usize) -> Self;
-}
-
-macro_rules! float_accumulators {
-    ($($float:ty),*) => {$(
-        impl Accumulator for $float {
-            fn combine(op: ReduceOp, left: Self, right: Self) -> Self {
-                match op {
-                    ReduceOp::Sum | ReduceOp::Avg => left + right,
-                    ReduceOp::Prod => left * right,
-                    ReduceOp::Min | ReduceOp::Max if left.is_nan() || right.is_nan() => <$float>::NAN,
-                    // The zeros compare equal; the sign decides between them.
-                    ReduceOp::Min if left < right || left == right && left.is_sign_negative() => left,
-                    ReduceOp::Max if left > right || left == right && left.is_sign_positive() => left,
-                    ReduceOp::Min | ReduceOp::Max => right,
-                }
-            }
-
-            fn divide(self, n: usize) -> Self {
-                self / n as $float
-            }
-        }
-    )*};
-}
-
-macro_rules! integer_accumulators {
-    ($($integer:ty),*) => {$(
-        impl Accumulator for $integer {
-            fn combine(op: ReduceOp, left: Self, right: Self) -> Self {
-                match op {
-                    ReduceOp::Sum | ReduceOp::Avg => left.wrapping_add(right),
-                    ReduceOp::Prod => left.wrapping_mul(right),
-                    ReduceOp::Min => left.min(right),
-                    ReduceOp::Max => left.max(right),
-                }
-            }
-
-            fn divide(self, n: usize) -> Self {
-                self / n as $integer
-            }
-        }
-    )*};
-}
-
-float_accumulators!(f64, f32);
-integer_accumulators!(i64, u64);
-
-/// How an element becomes an accumulator, and the accumulator the result.
-trait Number: Element {
-    type Accumulator: Accumulator;
-    fn widen(self) -> Self::Accumulator;
-    fn round(result: Self::Accumulator) -> Self;
-}
-
-macro_rules! numbers {
-    ($($number:ty, $accumulator:ty, $widen:expr, $round:expr;)*) => {$(
-        impl Number for $number {
-            type Accumulator = $accumulator;
-
-            fn widen(self) -> $accumulator {
-                $widen(self)
-            }
-
-            fn round(result: $accumulator) -> $number {
-                $round(result)
-            }
-        }
-    )*};
-}
-
-// NaN becomes the canonical one of the type. `half` rounds to nearest even and keeps subnormals; its `const` functions
-// are software on every machine. Integers of every size are carried in 64 bits and cut off once at the end: modulo
-// 2^bits that is the same as wrapping at each step, and for Avg it is the rule.
-numbers! {
-    f64, f64, f64::from, |a: f64| if a.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { a };
-    f32, f32, f32::from, |a: f32| if a.is_nan() { f32::from_bits(0x7fc0_0000) } else { a };
-    f16, f32, f16::to_f32_const, |a: f32| if a.is_nan() { f16::from_bits(0x7e00) } else { f16::from_f32_const(a) };
-    bf16, f32, bf16::to_f32_const, |a: f32| if a.is_nan() { bf16::from_bits(0x7fc0) } else { bf16::from_f32_const(a) };
-    i8, i64, i64::from, |a| a as i8;
-    i32, i64, i64::from, |a| a as i32;
-    i64, i64, i64::from, |a| a;
-    u8, u64, u64::from, |a| a as u8;
-    u32, u64, u64::from, |a| a as u32;
-    u64, u64, u64::from, |a| a;
 }
 
 // Parts and checks.

@@ -26,16 +26,21 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{bits, inputs};
-use crate::element::{Bracketing, DataType, Element, FoldOrder, ReduceOp};
+use crate::element::{Bracketing, DataType, Element, Factor, FoldOrder, ReduceOp};
 
 /// Any element type.
 pub fn data_type() -> impl Strategy<Value = DataType> {
     select(&DataType::ALL[..])
 }
 
-/// Any operation.
-pub fn reduce_op() -> impl Strategy<Value = ReduceOp> {
-    select(&ReduceOp::ALL[..])
+/// Any operation that applies to this type, with any factor if it has one.
+pub fn reduce_op(data_type: DataType) -> impl Strategy<Value = ReduceOp> {
+    let all: Vec<ReduceOp> = ReduceOp::ALL.into_iter().filter(|op| op.applies_to(data_type)).collect();
+    let factor = any::<i64>().prop_map(move |value| match data_type.is_float() {
+        true => Factor::from(value as f64 / 2_f64.powi(60)),
+        false => Factor::from(value),
+    });
+    prop_oneof![8 => select(all), 1 => factor.prop_map(ReduceOp::PreMulSum)]
 }
 
 /// A number of ranks, from 1 to `largest` (at least 1).
@@ -115,7 +120,7 @@ mod tests {
 
         #[test]
         fn any_order_is_complete_and_any_length_is_legal(
-            op in reduce_op(),
+            op in reduce_op(DataType::F16),
             (order, inputs) in world(9).prop_flat_map(|n| {
                 (fold_order(n), length(n).prop_flat_map(move |len| inputs::<crate::f16>(vec![len; n])))
             }),
@@ -126,7 +131,7 @@ mod tests {
 
         #[test]
         fn any_order_is_the_same_on_exact_inputs(
-            (op, order, inputs) in (reduce_op(), world(9)).prop_flat_map(|(op, n)| {
+            (op, order, inputs) in (reduce_op(DataType::Bf16), world(9)).prop_flat_map(|(op, n)| {
                 (Just(op), fold_order(n), exact_inputs::<crate::bf16>(op, vec![20; n]))
             }),
         ) {

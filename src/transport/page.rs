@@ -44,7 +44,7 @@ pub(crate) const FLAGS: usize = if cfg!(annulus_loom) { 1 } else { 8 };
 /// Bytes of a contribution that ride in the entry record.
 pub(crate) const INLINE: usize = if cfg!(annulus_loom) { 1 } else { 2048 };
 /// Words of a descriptor.
-pub(crate) const DESCRIPTOR: usize = if cfg!(annulus_loom) { 1 } else { 6 };
+pub(crate) const DESCRIPTOR: usize = if cfg!(annulus_loom) { 1 } else { 9 };
 /// Bytes of a failure's sentence; longer ones are cut.
 const SENTENCE: usize = if cfg!(annulus_loom) { 8 } else { 1024 };
 

@@ -9,6 +9,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -68,6 +69,9 @@ pub fn once(name: &str, arguments: &[&str], files: &[PathBuf], make: impl FnOnce
         std::fs::read(file).expect("a source can be read").hash(&mut hasher);
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{:016x}", hasher.finish()));
+    // Of this process's tests, one fills it and the others wait for that.
+    static FILLING: Mutex<()> = Mutex::new(());
+    let _filling = FILLING.lock().unwrap_or_else(PoisonError::into_inner);
     if !folder.exists() {
         let temporary = folder.with_extension(std::process::id().to_string());
         std::fs::create_dir_all(&temporary).expect("the folder for tests' files can be written");

@@ -32,10 +32,10 @@ pub struct Args {
     /// allocated: peers map it; plain: any slice
     #[arg(long, value_name = "KIND", default_value = "plain", value_parser = memory)]
     memory: Memory,
-    /// f64, f32, f16, bf16, i8, u8, i32, u32, i64 or u64
+    /// f64, f32, f16, bf16, i8, u8, i16, u16, i32, u32, i64 or u64
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = data_type)]
     dtype: DataType,
-    /// sum, prod, min, max or avg
+    /// sum, prod, min, max or avg; of integers also band, bor or bxor
     #[arg(long, default_value = "sum", value_parser = op)]
     op: ReduceOp,
     /// auto, one_shot, direct, staged or ring
@@ -234,6 +234,6 @@ mod tests {
     #[test]
     fn names_that_are_not_there_are_answered_with_those_that_are() {
         assert_eq!(collective("all_gather"), Ok(Collective::AllGather));
-        assert_eq!(op("xor"), Err("give one of sum, prod, min, max, avg".to_owned()));
+        assert_eq!(op("xor"), Err("give one of sum, prod, min, max, avg, band, bor, bxor".to_owned()));
     }
 }

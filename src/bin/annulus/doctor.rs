@@ -16,7 +16,7 @@ use crate::output;
 ///
 /// With --gpu: which facts about GPUs that Annulus rests on hold on the first NVIDIA card, with figures. Needs nothing
 /// but the driver, and ends within five minutes whatever the card does. Every question is asked in a process of its own,
-/// which is killed at its deadline.
+/// which is killed at its deadline; the status is 1 if one was not answered to its end, and 2 if there is no card.
 #[derive(clap::Args)]
 pub struct Args {
     /// Ask an NVIDIA card
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let mut answers = Vec::new();
     let mut listening = Ok(ControlFlow::Continue(()));
-    survey.run(
+    let short = survey.run(
         |question| again(&["--ask", question]),
         |answer| {
             if args.json && matches!(listening, Ok(ControlFlow::Continue(()))) {
@@ -73,7 +73,10 @@ pub fn run(args: &Args) -> Result<u8> {
     if !args.json {
         let _ = output::print(&table(&answers))?;
     }
-    Ok(0)
+    if !short.is_empty() {
+        output::complain(&format!("not answered to their end: {}", short.join(", ")));
+    }
+    Ok((!short.is_empty()).into())
 }
 
 fn object(answer: &Answer) -> serde_json::Value {

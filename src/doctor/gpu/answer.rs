@@ -133,6 +133,7 @@ impl<'a> Answers<'a> {
 /// Nanoseconds in the unit in which they are read most easily.
 pub(super) fn time(nanoseconds: f64) -> String {
     match nanoseconds {
+        t if t < 100.0 => format!("{t:.1} ns"),
         t if t < 1e3 => format!("{t:.0} ns"),
         t if t < 1e6 => format!("{:.2} us", t / 1e3),
         t if t < 1e9 => format!("{:.2} ms", t / 1e6),
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn times_have_the_unit_they_are_read_in() {
         let times = [0.4, 999.0, 1500.0, 2.5e6, 3e9].map(time);
-        assert_eq!(times, ["0 ns", "999 ns", "1.50 us", "2.50 ms", "3.00 s"]);
+        assert_eq!(times, ["0.4 ns", "999 ns", "1.50 us", "2.50 ms", "3.00 s"]);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(Vec::new()), 0.0);
     }

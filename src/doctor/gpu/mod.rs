@@ -27,6 +27,7 @@ use std::process::Command;
 
 use answer::{Answers, Line};
 
+use crate::driver::cuda::Driver;
 use crate::error::{Error, Result};
 
 /// Asks one question, in this process, and writes the answers to standard output as [`Survey`] reads them: what
@@ -42,15 +43,8 @@ pub fn ask(name: &str, peer: impl Fn() -> Command) -> Result<()> {
         let names: Vec<&str> = all().iter().map(|question| question.name).collect();
         return Err(Error::invalid(format!("there is no question {name}; there are {}", names.join(", "))));
     };
-    let there_is_a_card = || match card::Card::count()? {
-        0 => Err(Error::unsupported(
-            "the NVIDIA driver shows no device: looked for one by cuDeviceGetCount; see whether CUDA_VISIBLE_DEVICES \
-             hides it",
-        )),
-        _ => Ok(()),
-    };
-    if let Err(error) = there_is_a_card() {
-        return Line::Absent(error.to_string()).say();
+    if let Err(absent) = Driver::get() {
+        return Line::Absent(absent.to_string()).say();
     }
     match question.ask(&Answers::of(question.name, &peer)) {
         Ok(()) => Ok(()),

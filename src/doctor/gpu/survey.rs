@@ -65,45 +65,39 @@ impl Survey {
     }
 
     /// Asks. `process` makes the command that asks the question of that name (see [`ask`](super::ask)); each answer is
-    /// passed on as soon as it is there, and a question that was not answered to its end has an answer that says so.
+    /// passed on as soon as it is there. Returns the names of the questions that were not answered to their end, each of
+    /// which has an answer that says why.
     ///
     /// # Errors
     ///
     /// `Unsupported` if there is no GPU, with what was looked for; `System` if processes cannot be started.
-    pub fn run(&self, process: impl Fn(&str) -> Command, mut answered: impl FnMut(Answer)) -> Result<()> {
+    pub fn run(
+        &self,
+        process: impl Fn(&str) -> Command,
+        mut answered: impl FnMut(Answer),
+    ) -> Result<Vec<&'static str>> {
         let until = Instant::now() + LONGEST - 2 * GRACE;
-        for question in questions::all() {
-            if !self.only.is_empty() && !self.only.iter().any(|name| name == question.name) {
-                continue;
-            }
+        let is_wanted =
+            |question: &&Question| self.only.is_empty() || self.only.iter().any(|name| name == question.name);
+        let mut short = Vec::new();
+        for question in questions::all().iter().filter(is_wanted) {
             let left = until.saturating_duration_since(Instant::now());
             let deadline = self.deadline.unwrap_or(question.deadline).min(left);
-            let mut note = |answer: String| {
-                answered(Answer {
-                    question: question.name.into(),
-                    asked: question.asks.into(),
-                    answer,
-                    recalled: None,
-                });
+            let ended = match deadline.is_zero() {
+                true => Ended::Short("not asked: the time for all questions is up".into()),
+                false => one(question, process(question.name), deadline, &mut answered)?,
             };
-            if deadline.is_zero() {
-                note("not asked: the time for all questions is up".into());
-                continue;
-            }
-            match one(question, process(question.name), deadline, &mut answered)? {
+            match ended {
                 Ended::Answered => {}
                 Ended::Absent(why) => return Err(Error::unsupported(why)),
-                Ended::Short(why) => {
-                    answered(Answer {
-                        question: question.name.into(),
-                        asked: question.asks.into(),
-                        answer: why,
-                        recalled: None,
-                    });
+                Ended::Short(answer) => {
+                    short.push(question.name);
+                    let (question, asked) = (question.name.to_string(), question.asks.to_string());
+                    answered(Answer { question, asked, answer, recalled: None });
                 }
             }
         }
-        Ok(())
+        Ok(short)
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) enum Absent {
     Symbol(&'static str),
     /// The driver is for this older version of CUDA.
     Version(i32),
+    /// The driver shows no device.
+    Device,
     /// The driver did not start.
     Start(Fault),
 }
@@ -59,6 +61,11 @@ impl fmt::Display for Absent {
                 "the driver is for CUDA {}; Annulus needs one for CUDA {} or later",
                 version(*found),
                 version(MINIMUM)
+            ),
+            Absent::Device => write!(
+                f,
+                "the NVIDIA driver shows no device: looked for one by cuInit and cuDeviceGetCount; see whether there is a \
+                 card, and whether CUDA_VISIBLE_DEVICES hides it"
             ),
             Absent::Start(fault) => write!(f, "the NVIDIA driver does not start: {fault}"),
         }
@@ -212,7 +219,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// The driver, loaded and started once in a process.
+    /// The driver, loaded and started once in a process. It shows at least one device.
     pub fn get() -> Result<&'static Driver, Absent> {
         static DRIVER: OnceLock<Result<Driver, Absent>> = OnceLock::new();
         DRIVER.get_or_init(Driver::load).as_ref().map_err(Clone::clone)
@@ -241,8 +248,16 @@ impl Driver {
         if found < MINIMUM {
             return Err(Absent::Version(found));
         }
+        const NO_DEVICE: u32 = 100;
+        let started = |fault: Fault| if fault.code == NO_DEVICE { Absent::Device } else { Absent::Start(fault) };
         // SAFETY: the one value that the flags may have.
-        unsafe { driver.cuInit(0) }.map_err(Absent::Start)?;
+        unsafe { driver.cuInit(0) }.map_err(started)?;
+        let mut devices = 0;
+        // SAFETY: the pointer is to an integer of ours.
+        unsafe { driver.cuDeviceGetCount(&mut devices) }.map_err(started)?;
+        if devices < 1 {
+            return Err(Absent::Device);
+        }
         Ok(driver)
     }
 

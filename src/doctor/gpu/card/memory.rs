@@ -23,10 +23,15 @@ pub(in super::super) trait Memory {
 impl Card {
     /// Zeroed device memory of its own allocation.
     pub fn allocate(&self, bytes: usize) -> Result<DeviceMemory<'_>, Fault> {
+        self.zeroed(self.allocate_as_it_is(bytes)?)
+    }
+
+    /// Device memory of its own allocation, with whatever is in it.
+    pub fn allocate_as_it_is(&self, bytes: usize) -> Result<DeviceMemory<'_>, Fault> {
         let mut address = 0;
         // SAFETY: the pointer is to a variable of ours.
         unsafe { self.driver.cuMemAlloc_v2(&mut address, bytes) }?;
-        self.zeroed(DeviceMemory { card: self, address, bytes })
+        Ok(DeviceMemory { card: self, address, bytes })
     }
 
     /// Zeroed device memory from the device's memory pool.
@@ -85,20 +90,16 @@ impl Card {
         unsafe { self.driver.cuMemFree_v2(memory.address) }
     }
 
-    /// Opens memory that another process exported.
-    pub fn open_handle(&self, handle: &Handle) -> Result<PeerMemory<'_>, Fault> {
+    /// Opens memory that another process exported, `bytes` of it.
+    pub fn open_handle(&self, handle: &Handle, bytes: usize) -> Result<PeerMemory<'_>, Fault> {
         const LAZY_PEER_ACCESS: u32 = 1;
         let mut handle_of_driver = CUipcMemHandle { reserved: [0; 64] };
         for (to, from) in handle_of_driver.reserved.iter_mut().zip(handle.0) {
             *to = from as _;
         }
         let mut address = 0;
-        let (mut base, mut bytes) = (0, 0);
-        // SAFETY: the pointers are to variables of ours; the driver looks at what is in a handle itself.
-        unsafe {
-            self.driver.cuIpcOpenMemHandle_v2(&mut address, handle_of_driver, LAZY_PEER_ACCESS)?;
-            self.driver.cuMemGetAddressRange_v2(&mut base, &mut bytes, address)?;
-        }
+        // SAFETY: the pointer is to a variable of ours; the driver looks at what is in a handle itself.
+        unsafe { self.driver.cuIpcOpenMemHandle_v2(&mut address, handle_of_driver, LAZY_PEER_ACCESS) }?;
         Ok(PeerMemory { card: self, address, bytes })
     }
 }

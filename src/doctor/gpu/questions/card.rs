@@ -22,7 +22,9 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let kernel_module = kernel_module.map(|version| format!(", {version}")).unwrap_or_default();
     answers.say("driver", format!("for CUDA {}{kernel_module}", version(card.driver_version()?)))?;
     let capability = card.capability()?;
-    let get = |attribute| card.attribute(attribute);
+    // A driver need not know every attribute: what it does not say is left open.
+    let get = |attribute| card.attribute(attribute).ok();
+    let said = |attribute, divisor: u32| get(attribute).map_or("?".into(), |value| (value / divisor).to_string());
     answers.say(
         "shape",
         format!(
@@ -31,11 +33,11 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             capability / 10,
             capability % 10,
             card.multiprocessors()?,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR)?,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)?,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)? >> 10,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? >> 10,
+            said(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 1),
+            said(Attribute::CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR, 1),
+            said(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR, 1),
+            said(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, 1 << 10),
+            said(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 1 << 10),
         ),
     )?;
     let (total, free) = card.memory()?;
@@ -45,9 +47,9 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             "{} MiB, {} MiB free; {} bit at {} MHz; L2 cache {} KiB",
             total >> 20,
             free >> 20,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)? / 1000,
-            get(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? >> 10,
+            said(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, 1),
+            said(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, 1000),
+            said(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, 1 << 10),
         ),
     )?;
     let able = [
@@ -59,26 +61,18 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         ("multicast", Attribute::CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED),
         ("time limit on kernels", Attribute::CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT),
     ];
-    let mut said = Vec::new();
-    for (name, attribute) in able {
-        // An older driver does not know newer attributes.
-        said.push(match get(attribute) {
-            Ok(0) => format!("{name}: no"),
-            Ok(_) => format!("{name}: yes"),
-            Err(fault) => format!("{name}: {}", fault.name),
-        });
-    }
-    answers.say("abilities", said.join(", "))?;
+    let able = able.map(|(name, attribute)| {
+        let is_able = get(attribute).map_or("?", |value| if value == 0 { "no" } else { "yes" });
+        format!("{name}: {is_able}")
+    });
+    answers.say("abilities", able.join(", "))?;
     let modes = ["several processes", "one process", "none", "one process"];
-    let mode = get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)? as usize;
+    let mode = get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE).and_then(|mode| modes.get(mode as usize));
     let mps = std::env::var("CUDA_MPS_PIPE_DIRECTORY").unwrap_or_else(|_| "/tmp/nvidia-mps".into());
     let mps = if std::path::Path::new(&mps).exists() { "there" } else { "not there" };
     answers.say(
         "sharing",
-        format!(
-            "the card admits {}; the pipes of its multi-process service are {mps}",
-            modes.get(mode).unwrap_or(&"?")
-        ),
+        format!("the card admits {}; the pipes of its multi-process service are {mps}", mode.unwrap_or(&"?")),
     )?;
     let variables: Vec<String> = std::env::vars()
         .filter(|(name, _)| name.starts_with("CUDA_") || name.starts_with("NVIDIA_"))

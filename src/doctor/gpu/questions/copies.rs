@@ -73,7 +73,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
 
 /// Gigabytes a second, by the median of several runs of several times each.
 fn bandwidth(card: &Card, stream: &Stream, bytes: usize, run: impl Fn() -> Result<()>) -> Result<f64> {
-    const TIMES: usize = 5;
+    const TIMES: usize = 3;
     let (first, last) = (card.event(true)?, card.event(true)?);
     run()?;
     let mut measured = Vec::new();

@@ -18,7 +18,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let memory = card.allocate(BYTES)?;
     memory.write(&numbers)?;
     let handle = memory.handle(0)?;
-    let place = match peer.open(&handle)? {
+    let place = match peer.open(&handle, BYTES)? {
         Ok(place) => place,
         Err(why) => return answers.say("a plain allocation, opened by another process", format!("fails: {why}")),
     };
@@ -33,7 +33,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let offset = BYTES / 2;
     let inside = match memory.handle(offset) {
         Err(fault) => format!("has no handle: {fault}"),
-        Ok(inner) => match peer.open(&inner)? {
+        Ok(inner) => match peer.open(&inner, BYTES / 2)? {
             Err(why) => format!("has a handle, which does not open: {why}"),
             Ok(place) => {
                 let first = said(peer.ask(&format!("read {place}"))?);
@@ -57,7 +57,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     one.write(&[111_u32])?;
     two.write(&[222_u32])?;
     let (_, length) = two.allocation()?;
-    let answer = match peer.open(&two.handle(0)?)? {
+    let answer = match peer.open(&two.handle(0)?, 256)? {
         Err(why) => format!("does not open: {why}"),
         Ok(place) => format!(
             "opens, and its first word is {} (it was written 222, its neighbour 111)",
@@ -77,7 +77,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         pooled.is_err(),
     )?;
 
-    let own = card.open_handle(&handle).map(drop);
+    let own = card.open_handle(&handle, BYTES).map(drop);
     answers.settle(
         "opening it in the process that exported it",
         own.as_ref().map_or_else(|fault| format!("is refused: {fault}"), |()| "works".into()),
@@ -85,7 +85,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         own.is_err(),
     )?;
 
-    let again = match peer.open(&handle)? {
+    let again = match peer.open(&handle, BYTES)? {
         Err(why) => format!("is refused: {why}"),
         Ok(second) => {
             let closed = said(peer.ask(&format!("close {second}"))?);
@@ -107,14 +107,14 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             said(peer.ask(&format!("close {place}"))?)
         ),
     )?;
-    let late = peer.open(&handle)?;
+    let late = peer.open(&handle, BYTES)?;
     answers.say(
         "opening it when it was freed",
         late.map_or_else(|why| format!("is refused: {why}"), |_| "works".into()),
     )?;
 
     let memory = card.allocate(BYTES)?;
-    let opened = peer.open(&memory.handle(0)?)?;
+    let opened = peer.open(&memory.handle(0)?, BYTES)?;
     let closed = opened.map(|place| peer.ask(&format!("close {place}")));
     let closed = matches!(closed, Ok(Ok(Ok(_))));
     let freed = card.free(memory).is_ok();
@@ -124,7 +124,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     )?;
 
     let memory = card.allocate(BYTES)?;
-    let opened = peer.open(&memory.handle(0)?)?.is_ok();
+    let opened = peer.open(&memory.handle(0)?, BYTES)?.is_ok();
     peer.kill()?;
     let freed = card.free(memory).is_ok();
     answers.say(

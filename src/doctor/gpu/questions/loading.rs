@@ -65,10 +65,16 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     during("creating a stream", &mut || Ok(card.stream().map(drop)?))?;
     during("creating an event", &mut || Ok(card.event(true).map(drop)?))?;
     let mut memory = None;
-    during("allocating device memory, zeroing it, and waiting for that", &mut || {
-        memory = Some(card.allocate(1 << 20)?);
+    during("allocating device memory", &mut || {
+        memory = Some(card.allocate_as_it_is(1 << 20)?);
         Ok(())
     })?;
+    if let Some(memory) = &memory {
+        during("filling device memory, and waiting for that", &mut || {
+            memory.fill(0, &other)?;
+            Ok(other.synchronize()?)
+        })?;
+    }
     if let Some(memory) = &memory {
         during("reading device memory", &mut || Ok(memory.read::<u32>(1).map(drop)?))?;
         during("exporting device memory", &mut || Ok(memory.handle(0).map(drop)?))?;

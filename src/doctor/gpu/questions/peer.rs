@@ -3,7 +3,7 @@
 //!
 //! | it is told | it answers |
 //! |---|---|
-//! | `open HANDLE` | `done PLACE`, by which the memory is named from then on |
+//! | `open HANDLE BYTES` | `done PLACE`, by which the memory is named from then on |
 //! | `read PLACE` | `done WORD`, the first |
 //! | `close PLACE` | `done` |
 //! | `ping SERVES RETURNS ROUNDS MILLISECONDS` | `done ENDED NANOSECONDS`, having returned each round |
@@ -61,12 +61,13 @@ impl Peer {
         self.answer()
     }
 
-    /// Opens memory; its place.
-    pub fn open(&mut self, handle: &Handle) -> Result<Result<usize, String>> {
+    /// Opens memory of that many bytes; its place.
+    pub fn open(&mut self, handle: &Handle, bytes: usize) -> Result<Result<usize, String>> {
         let mut what = String::from("open ");
         for byte in handle.0 {
             what.push_str(&format!("{byte:02x}"));
         }
+        what.push_str(&format!(" {bytes}"));
         let answer = self.ask(&what)?;
         Ok(answer.map(|words| words.first().and_then(|word| word.parse().ok()).unwrap_or(usize::MAX)))
     }
@@ -112,13 +113,13 @@ fn follow<'a>(
         _ => Err(unknown()),
     };
     match *words {
-        ["open", handle] => {
-            let mut bytes = [0; 64];
-            for (place, byte) in bytes.iter_mut().enumerate() {
+        ["open", handle, bytes] => {
+            let mut name = [0; 64];
+            for (place, byte) in name.iter_mut().enumerate() {
                 let digits = handle.get(2 * place..2 * place + 2).ok_or_else(unknown)?;
                 *byte = u8::from_str_radix(digits, 16).map_err(|_| unknown())?;
             }
-            memory.push(Some(card.open_handle(&Handle(bytes))?));
+            memory.push(Some(card.open_handle(&Handle(name), number(bytes)?)?));
             Ok((memory.len() - 1).to_string())
         }
         ["read", place] => {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::super::answer::{Answers, time};
-use super::super::card::Card;
+use super::super::card::{Card, Memory};
 use super::super::kernels::{Ended, Kernels, Rally, Scope, Sides};
 use super::peer::Peer;
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let mut peer = Peer::start(answers.peer())?;
     let mut places = Vec::new();
     for memory in [&serves, &returns] {
-        match peer.open(&memory.handle(0)?)? {
+        match peer.open(&memory.handle(0)?, memory.bytes())? {
             Ok(place) => places.push(place),
             Err(why) => return answers.say("memory of one process, opened by the other", format!("fails: {why}")),
         }
