@@ -300,7 +300,7 @@ fn the_device_is_what_its_model_says() {
     assert_eq!((driver.cuDeviceGetCount(&mut count), count), (0, 1));
     assert_eq!((driver.cuDeviceGet(&mut device, 0), device), (0, 0));
     assert_eq!(driver.cuDeviceGet(&mut device, 1), 101);
-    assert_eq!((driver.cuDeviceTotalMem_v2(&mut bytes, 0), bytes), (0, 1 << 30));
+    assert_eq!((driver.cuDeviceTotalMem_v2(&mut bytes, 0), bytes), (0, 128 << 20));
     assert_eq!((driver.cuModuleGetLoadingMode(&mut mode), mode), (0, 2));
     for (which, expected) in [(16, 4), (39, 2048), (75, 9), (76, 0), (95, 1), (106, 32)] {
         let mut value = -1;

@@ -4,6 +4,7 @@
 #include "device.h"
 
 #include <algorithm>
+#include <cfenv>
 #include <system_error>
 #include <thread>
 
@@ -108,6 +109,8 @@ void Device::run_block(Runner& runner, Block& block, std::unique_lock<std::mutex
 
 // A thread of ours, for ever.
 void Device::serve(Runner& runner) {
+    // A new thread has the environment of the one that made it.
+    std::fesetenv(FE_DFL_ENV);
     Block block;
     std::unique_lock<std::mutex> lock(lock_);
     for (;;) {
@@ -122,6 +125,9 @@ Outcome Device::run(const Launch& launch) {
     Block block;
     Grid grid{launch, {}};
     if (launch.blocks == 0) return grid.outcome;
+    std::fenv_t callers;
+    std::fegetenv(&callers);
+    std::fesetenv(FE_DFL_ENV);
     std::unique_lock<std::mutex> lock(lock_);
     grids_.push_back(&grid);
     deal();
@@ -129,6 +135,7 @@ Outcome Device::run(const Launch& launch) {
         if (grid.caller.grid != nullptr) run_block(grid.caller, block, lock);
         else grid.caller.wake.wait(lock, [&] { return grid.caller.grid != nullptr || grid.ended == launch.blocks; });
     }
+    std::fesetenv(&callers);
     return grid.outcome;
 }
 

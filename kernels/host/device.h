@@ -8,8 +8,10 @@
 // not fit waits, and with it all behind it.
 //
 // The thread that launches waits for the end, and runs blocks of its launch meanwhile, so that a launch of one block
-// costs no switch to another thread. Other threads are kept and used again; they are never joined, so a library that
-// holds this code must not be unloaded.
+// costs no switch to another thread. Other threads are kept and used again; they are never joined, so a device must not
+// be destroyed, and a library that holds this code must not be unloaded.
+//
+// Kernels run in the default floating-point environment, whatever that of the launching thread is.
 #pragma once
 
 #include <condition_variable>

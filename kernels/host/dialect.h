@@ -6,7 +6,7 @@
 // list that kernel.h searches by name. Where a thread is, it reads in thread-local words that block.cpp keeps; a block
 // never leaves the thread of the operating system that it began on, so SHARED memory is thread-local too.
 //
-// The host has one scope, so `system` and `device` are the same accesses here: it cannot show that a scope is too small.
+// The host has one scope: `system` and `device` are the same accesses here, and a scope too small goes unnoticed.
 // Compile with -ffp-contract=off. Objects that only define kernels must be linked whole, since nothing refers to them.
 #pragma once
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Builds C++ for tests with the machine's compiler (`$CXX`, else `c++`), once for each content of its sources.
 //!
-//! What is built lies in cargo's folder for tests' files, in a folder named after everything that went into it. It is made
-//! under another name and renamed when complete, so that test processes may build at the same time.
+//! What is built lies in cargo's folder for tests' files, in a folder named after everything that went into it. It is
+//! made under another name and renamed when complete, so that test processes may build at the same time.
 
 #![allow(dead_code)] // each test uses its part
 

@@ -80,5 +80,25 @@ static void fold(const char* kernel, u32 (*round)(float)) {
     }
 }
 
+#if defined(__SSE__)
+// A caller that flushes subnormal values to zero changes nothing, on its own thread and on others, and keeps its way.
+CASE(subnormal_values_are_kept) {
+    const u32 flushing = __builtin_ia32_stmxcsr() | 0x8040u;
+    std::vector<u32> one(1000, 1), sum(1000);
+    Fold args{};
+    args.from[0] = args.from[1] = one.data();
+    args.to = sum.data();
+    args.elements = 1000;
+    args.sources = 2;
+    const u32 before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(flushing);
+    run({"fold_sum_f32", &args, RESIDENT_64, 8, 0});
+    const u32 after = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before);
+    EXPECT((after & 0x8040u) == 0x8040u);
+    for (const u32 bits : sum) EXPECT(bits == 2);
+}
+#endif
+
 CASE(fold_f32) { fold<float>("fold_sum_f32", f32_bits); }
 CASE(fold_bf16) { fold<bf16>("fold_sum_bf16", bf16_bits); }

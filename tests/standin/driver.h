@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
 // A stand-in for the CUDA driver: the same functions under the same names, served on the host. It is test code:
-// whatever calls a driver can be executed with it where there is no GPU, and nothing that it shows is a result of a GPU.
+// whatever calls a driver can be executed with it where there is no GPU, and nothing it shows is a result of a GPU.
 //
 // One lock guards all state; work runs without it. Handles are addresses of the objects below, looked up before use.
 #pragma once
@@ -171,7 +171,8 @@ extern thread_local Context* current;
 
 using Lock = std::unique_lock<std::mutex>;
 
-constexpr size_t TOTAL_MEMORY = size_t{1} << 27; // of a device, in bytes
+// Of a device, in bytes. Little, so that programs which measure with a share of it are quick.
+constexpr size_t TOTAL_MEMORY = size_t{128} << 20;
 
 // switches.cpp
 int devices();                         // STANDIN_DEVICES

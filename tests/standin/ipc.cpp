@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //
 // Device memory between processes. A handle names the exporter's process and the memfd behind a whole allocation, and
-// the file's number, so that a descriptor that was closed and used again is not taken for it. The memory itself lives as
-// long as any process maps it.
+// the file's number, so that a descriptor that was closed and used again is not taken for it. The memory itself lives
+// as long as any process maps it.
 #include "driver.h"
 
 #include <cstdio>

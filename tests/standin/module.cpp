@@ -183,7 +183,8 @@ static Result launch(Context& context, void* handle, Dimensions grid, Dimensions
 }
 
 DRIVER cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                      unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** parameters, void** extra) {
+                      unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** parameters,
+                      void** extra) {
     ENTER_CONTEXT;
     if (extra != nullptr) return NOT_SUPPORTED;
     return launch(context, function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters,
