@@ -3,7 +3,7 @@
 //!
 //! Among threads, every type, operation and count meets every other; place (in or out of place), algorithm, memory, offset
 //! and kind of input are drawn for each. Among processes, cases are chosen so that every pair of values of any two of
-//! these occurs. With `ANNULUS_TEST=full`, threads and processes alike do everything. Inputs differ from rank to
+//! these occurs. With `ANNULUS_TEST=full`, threads and processes alike do everything; only the kind of input is drawn. Inputs differ from rank to
 //! rank and from call to call; around every buffer lie elements that nobody may touch.
 #![cfg(target_os = "linux")]
 
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 
 use annulus::reference::check::{Request, compare};
 use annulus::reference::{bits, inputs};
-use annulus::schedule::{Collective, Layout, Schedule, verify};
+use annulus::schedule::{Access, Collective, Layout, Schedule, named, names, verify};
 use annulus::{Communicator, DataType, Element, Error, FoldOrder, ReduceOp, Shared, bf16, f16};
 
 use butterfly::Butterfly;
@@ -35,35 +35,30 @@ const INLINE: usize = 2048;
 
 /// What is called, apart from the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    AllReduce(ReduceOp),
-    ReduceScatter(ReduceOp),
-    AllGather,
-    Broadcast,
-    Barrier,
+struct What {
+    collective: Collective,
+    /// The operation of those that fold; `Sum` of others.
+    op: ReduceOp,
 }
 
 impl What {
+    const fn moves(collective: Collective) -> Self {
+        What { collective, op: ReduceOp::Sum }
+    }
+
     fn all() -> Vec<What> {
-        let folds = all_operations().into_iter().flat_map(|op| [What::AllReduce(op), What::ReduceScatter(op)]);
-        folds.chain([What::AllGather, What::Broadcast, What::Barrier]).collect()
+        let (folds, moves): (Vec<_>, Vec<_>) = Collective::ALL.into_iter().partition(|collective| collective.folds());
+        let folds = folds.into_iter().flat_map(|collective| {
+            // Prefixes have different numbers of contributions, and hence no average.
+            let averages = move |op: &ReduceOp| *op == ReduceOp::Avg && collective.is_scan();
+            all_operations().into_iter().filter(move |op| !averages(op)).map(move |op| What { collective, op })
+        });
+        folds.chain(moves.into_iter().map(What::moves)).collect()
     }
 
-    fn collective(self) -> Collective {
-        match self {
-            What::AllReduce(_) => Collective::AllReduce,
-            What::ReduceScatter(_) => Collective::ReduceScatter,
-            What::AllGather => Collective::AllGather,
-            What::Broadcast => Collective::Broadcast,
-            What::Barrier => Collective::Barrier,
-        }
-    }
-
-    fn op(self) -> ReduceOp {
-        match self {
-            What::AllReduce(op) | What::ReduceScatter(op) => op,
-            _ => ReduceOp::Sum,
-        }
+    /// Whether a rank's input has a part for each rank.
+    fn gives_parts(self) -> bool {
+        matches!(self.collective, Collective::ReduceScatter | Collective::Scatter | Collective::AllToAll)
     }
 }
 
@@ -87,7 +82,17 @@ enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Random, Kind::Cancelling, Kind::Special, Kind::Exact];
 
-const ALGORITHMS: [Option<&str>; 5] = [None, Some("ring"), Some("direct"), Some("staged"), Some("one_shot")];
+const ALGORITHMS: [Option<&str>; 9] = [
+    None,
+    Some("ring"),
+    Some("direct"),
+    Some("staged"),
+    Some("one_shot"),
+    Some("tree"),
+    Some("recursive_doubling"),
+    Some("recursive_halving"),
+    Some("bruck"),
+];
 
 /// Elements by which a buffer is off the alignment of its memory.
 const OFFSETS: [usize; 3] = [0, 1, 3];
@@ -201,89 +206,121 @@ impl Latest {
 fn call<T: Element>(comm: &Communicator, case: &Case, number: u64, latest: &Latest) {
     let (world, rank, Case { what, count, in_place, .. }) = (comm.world_size(), comm.rank(), *case);
     let root = number as usize % world;
-    let collective = what.collective();
+    let What { collective, op } = what;
+    if collective == Collective::Barrier {
+        comm.barrier().unwrap();
+        let last = comm.last_call().unwrap();
+        assert_eq!((last.collective, last.bytes, last.algorithm.as_str()), (Collective::Barrier, 0, "barrier"));
+        return;
+    }
     let layout = Layout::uniform(world, count).with_root(root).in_place(in_place);
-    let input_len = if what == What::Broadcast { count } else { layout.input_len(collective, rank) };
-    let lengths = vec![input_len; world];
-    let (seed, op) = (0x616e_6e75, what.op());
-    let order = if case.algorithm == Some("ring") { FoldOrder::Ring } else { FoldOrder::Rank };
-    let counts = vec![count; world];
-    let request = match what {
-        What::AllReduce(op) => Request::AllReduce { order: &order, op },
-        What::ReduceScatter(op) => Request::ReduceScatter { order: &order, op, counts: &counts },
-        What::AllGather => Request::AllGather,
-        What::Broadcast => Request::Broadcast { root },
-        What::Barrier => {
-            comm.barrier().unwrap();
-            let last = comm.last_call().unwrap();
-            assert_eq!((last.collective, last.bytes, last.algorithm.as_str()), (Collective::Barrier, 0, "barrier"));
-            return;
-        }
-    };
     let data = latest.data::<T>(number, || {
+        // Every rank's as long as the root's, where only that is used.
+        let lengths = vec![layout.input_len(collective, root); world];
+        let seed = 0x616e_6e75;
         let inputs = match case.kind {
             Kind::Random => inputs::random(seed, number, &lengths),
             Kind::Cancelling => inputs::cancelling(seed, number, &lengths),
             Kind::Special => inputs::special(seed, number, &lengths),
             Kind::Exact => inputs::exact(op, seed, number, &lengths),
         };
-        let expected = request.outputs(&inputs).unwrap();
+        let expected = request(case, world, root, &inputs);
         Data { inputs, expected }
     });
-    let own = &data.inputs[rank];
-    let part = rank * count..(rank + 1) * count;
+    let (input_len, output_len) = (layout.input_len(collective, rank), layout.output_len(collective, rank));
+    let own = &data.inputs[rank][..input_len];
     comm.set_algorithm(case.algorithm).unwrap();
     let output: Vec<T> = if in_place {
-        let mut buffer = match what {
-            What::AllGather => Guarded::new(comm, case, world * count),
-            What::Broadcast if rank != root => Guarded::new(comm, case, count),
-            _ => Guarded::with(comm, case, own),
-        };
-        if what == What::AllGather {
-            buffer[part.clone()].copy_from_slice(own);
-        }
-        match what {
-            What::AllReduce(op) => comm.all_reduce_in_place(&mut buffer, op),
-            What::ReduceScatter(op) => comm.reduce_scatter_in_place(&mut buffer, op),
-            What::AllGather => comm.all_gather_in_place(&mut buffer),
-            What::Broadcast | What::Barrier => comm.broadcast_in_place(&mut buffer, root),
-        }
-        .unwrap();
+        let mut buffer = Guarded::new(comm, case, input_len.max(output_len));
+        let alias = layout.alias(collective, rank);
+        let (input_at, output_at) = (alias.max(0) as usize, (-alias).max(0) as usize);
+        buffer[input_at..input_at + input_len].copy_from_slice(own);
+        let before = buffer.to_vec();
+        blocking_in_place(comm, what, &mut buffer, root);
         buffer.check_guards();
-        if let What::ReduceScatter(_) = what {
-            let rest = (0..world * count).filter(|element| !part.contains(element));
-            for element in rest {
-                assert_eq!(bits::of(buffer[element]), bits::of(own[element]), "another part was touched");
-            }
-            buffer[part].to_vec()
-        } else {
-            buffer.to_vec()
+        let output = output_at..output_at + output_len;
+        for element in (0..before.len()).filter(|element| !output.contains(element)) {
+            assert_eq!(bits::of(buffer[element]), bits::of(before[element]), "{case:?}: element {element} was touched");
         }
+        buffer[output].to_vec()
     } else {
         let mut send = Guarded::with(comm, case, own);
-        let mut recv = Guarded::new(comm, case, layout.output_len(collective, rank));
-        match what {
-            What::AllReduce(op) => comm.all_reduce(&send, &mut recv, op),
-            What::ReduceScatter(op) => comm.reduce_scatter(&send, &mut recv, op),
-            What::AllGather => comm.all_gather(&send, &mut recv),
-            What::Broadcast | What::Barrier => {
-                let send = (rank == root).then_some(&*send);
-                comm.broadcast(send, &mut recv, root)
-            }
-        }
-        .unwrap();
+        // Rank 0 passes one in an exclusive scan too, which is left alone.
+        let is_left = collective == Collective::ExclusiveScan && rank == 0;
+        let mut recv = Guarded::new(comm, case, if is_left { count } else { output_len });
+        blocking(comm, what, &send, &mut recv, root);
         send.check_guards();
         recv.check_guards();
         compare(&send, own, rank).unwrap();
-        recv.to_vec()
+        if is_left {
+            assert!(recv.iter().all(|element| bits::of(*element) == bits::of(guard::<T>())), "{case:?}");
+        }
+        recv[..output_len].to_vec()
     };
     compare(&output, &data.expected[rank], rank).unwrap_or_else(|difference| panic!("{case:?}: {difference}"));
     check_record::<T>(comm, case, &layout);
 }
 
+/// The reference's outputs.
+fn request<T: Element>(case: &Case, world: usize, root: usize, inputs: &[Vec<T>]) -> Vec<Vec<T>> {
+    let (What { collective, op }, count) = (case.what, case.count);
+    let schedule = case.algorithm.and_then(|name| named(collective, name, Access::Direct, None));
+    let order = &schedule.map_or(FoldOrder::Rank, |schedule| schedule.fold_order());
+    let counts = &vec![count; world];
+    let request = match collective {
+        Collective::AllReduce => Request::AllReduce { order, op },
+        Collective::ReduceScatter => Request::ReduceScatter { order, op, counts },
+        Collective::AllGather => Request::AllGather,
+        Collective::Broadcast => Request::Broadcast { root },
+        Collective::Reduce => Request::Reduce { order, op, root },
+        Collective::Scatter => Request::Scatter { root, counts },
+        Collective::Gather => Request::Gather { root },
+        Collective::AllToAll => Request::AllToAll { counts: &vec![counts.clone(); world] },
+        Collective::Scan => Request::Scan { op },
+        Collective::ExclusiveScan => Request::ExclusiveScan { op },
+        Collective::Barrier => return vec![Vec::new(); world],
+    };
+    request.outputs(inputs).unwrap()
+}
+
+fn blocking<T: Element>(comm: &Communicator, What { collective, op }: What, send: &[T], recv: &mut [T], root: usize) {
+    let is_root = comm.rank() == root;
+    match collective {
+        Collective::AllReduce => comm.all_reduce(send, recv, op),
+        Collective::ReduceScatter => comm.reduce_scatter(send, recv, op),
+        Collective::AllGather => comm.all_gather(send, recv),
+        Collective::Broadcast => comm.broadcast(is_root.then_some(send), recv, root),
+        Collective::Reduce => comm.reduce(send, is_root.then_some(recv), op, root),
+        Collective::Scatter => comm.scatter(is_root.then_some(send), recv, root),
+        Collective::Gather => comm.gather(send, is_root.then_some(recv), root),
+        Collective::AllToAll => comm.all_to_all(send, recv),
+        Collective::Scan => comm.scan(send, recv, op),
+        Collective::ExclusiveScan => comm.exclusive_scan(send, recv, op),
+        Collective::Barrier => comm.barrier(),
+    }
+    .unwrap();
+}
+
+fn blocking_in_place<T: Element>(comm: &Communicator, What { collective, op }: What, buffer: &mut [T], root: usize) {
+    match collective {
+        Collective::AllReduce => comm.all_reduce_in_place(buffer, op),
+        Collective::ReduceScatter => comm.reduce_scatter_in_place(buffer, op),
+        Collective::AllGather => comm.all_gather_in_place(buffer),
+        Collective::Broadcast => comm.broadcast_in_place(buffer, root),
+        Collective::Reduce => comm.reduce_in_place(buffer, op, root),
+        Collective::Scatter => comm.scatter_in_place(buffer, root),
+        Collective::Gather => comm.gather_in_place(buffer, root),
+        Collective::AllToAll => comm.all_to_all_in_place(buffer),
+        Collective::Scan => comm.scan_in_place(buffer, op),
+        Collective::ExclusiveScan => comm.exclusive_scan_in_place(buffer, op),
+        Collective::Barrier => comm.barrier(),
+    }
+    .unwrap();
+}
+
 /// What ran is what should have, by its record.
 fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
-    let (size, collective) = (size_of::<T>(), case.what.collective());
+    let (size, collective) = (size_of::<T>(), case.what.collective);
     let elements = if collective.has_parts() { layout.total() } else { case.count };
     let within_reach = comm.transport_kind() == "threads"
         || comm.world_size() == 1
@@ -298,27 +335,29 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
     let last = comm.last_call().unwrap();
     assert_eq!(last.algorithm, algorithm, "{case:?}");
     assert_eq!((last.path, last.collective, last.data_type), ("schedule", collective, T::DATA_TYPE));
-    assert_eq!(last.op, collective.folds().then_some(case.what.op()));
+    assert_eq!(last.op, collective.folds().then_some(case.what.op));
     assert_eq!(last.bytes, elements * size);
 }
 
 /// Whether the contribution rides in the entry record.
 fn is_small(what: What, world: usize, count: usize, size: usize) -> bool {
-    let parts = if let What::ReduceScatter(_) = what { world } else { 1 };
+    let parts = if what.gives_parts() { world } else { 1 };
     parts * count * size <= INLINE
 }
 
 /// Counts at which something changes: none, fewer than ranks, around vectors, around the inline limit, and one prime
 /// beyond it.
 fn counts(what: What, world: usize, size: usize) -> Vec<usize> {
-    let parts = if let What::ReduceScatter(_) = what { world } else { 1 };
+    let parts = if what.gives_parts() { world } else { 1 };
     let limit = INLINE / size / parts;
     let mut counts = vec![0, 1, 2, 3, 7, 8, 15, 16, 17, limit - 1, limit, limit + 1];
-    match what {
-        What::AllReduce(_) | What::Broadcast => counts.extend([255, 256, 257, 1031]),
+    match what.collective.has_parts() {
         // All parts together are as many times as long.
-        What::ReduceScatter(_) | What::AllGather => counts.extend([255 / world, 256 / world, 257 / world, 101]),
-        What::Barrier => counts = vec![0],
+        true => counts.extend([255 / world, 256 / world, 257 / world, 101]),
+        false => counts.extend([255, 256, 257, 1031]),
+    }
+    if what.collective == Collective::Barrier {
+        counts = vec![0];
     }
     counts.sort_unstable();
     counts.dedup();
@@ -330,14 +369,13 @@ const COUNTS: usize = 16;
 
 /// Whether there is such a call.
 fn exists(case: &Case, world: usize, data_type: DataType) -> bool {
-    let size = data_type.size();
-    if !case.what.op().applies_to(data_type) {
+    let (size, collective) = (data_type.size(), case.what.collective);
+    if !case.what.op.applies_to(data_type) {
         return false;
     }
     match case.algorithm {
-        Some("one_shot") => is_small(case.what, world, case.count, size),
-        Some("ring") => matches!(case.what, What::AllReduce(_) | What::ReduceScatter(_) | What::AllGather),
-        Some(_) => case.what != What::Barrier,
+        Some("one_shot") => collective != Collective::Barrier && is_small(case.what, world, case.count, size),
+        Some(name) => collective != Collective::Barrier && names(collective).contains(&name),
         None => true,
     }
 }
@@ -346,17 +384,18 @@ fn exists(case: &Case, world: usize, data_type: DataType) -> bool {
 fn product<T: Element>(comm: &Communicator, number: &mut u64, latest: &Latest) {
     let (world, size) = (comm.world_size(), size_of::<T>());
     let mut drawn = inputs::SplitMix64::new(T::DATA_TYPE as u64);
-    for what in What::all().into_iter().filter(|what| what.op().applies_to(T::DATA_TYPE)) {
+    for what in What::all().into_iter().filter(|what| what.op.applies_to(T::DATA_TYPE)) {
         for count in counts(what, world, size) {
-            let everything = 5 * 3 * 3 * 4 * 2;
-            let case = |i: usize| Case {
+            let everything = 9 * 3 * 3 * 2;
+            let mut kinds = inputs::SplitMix64::new(count as u64);
+            let mut case = |i: usize| Case {
                 what,
                 count,
-                in_place: i / 180 == 1,
-                algorithm: ALGORITHMS[i % 5],
-                memory: MEMORIES[i / 5 % 3],
-                offset: OFFSETS[i / 15 % 3],
-                kind: KINDS[i / 45 % 4],
+                in_place: i / 81 == 1,
+                algorithm: ALGORITHMS[i % 9],
+                memory: MEMORIES[i / 9 % 3],
+                offset: OFFSETS[i / 27 % 3],
+                kind: KINDS[kinds.between(0, 3) as usize],
             };
             let some = std::iter::repeat_with(|| drawn.between(0, everything - 1) as usize);
             let exists = |case: &Case| exists(case, world, T::DATA_TYPE);
@@ -365,7 +404,7 @@ fn product<T: Element>(comm: &Communicator, number: &mut u64, latest: &Latest) {
                 call::<T>(comm, &case, *number, latest);
             };
             match full() {
-                true => (0..everything as usize).map(case).filter(exists).for_each(call),
+                true => (0..everything as usize).map(&mut case).filter(exists).for_each(call),
                 false => call(some.map(case).find(exists).unwrap()),
             }
         }
@@ -431,7 +470,7 @@ fn on_processes_every_pair_meets() {
 #[test]
 fn long_messages() {
     let case = |count, in_place, algorithm, memory| Case {
-        what: What::AllReduce(ReduceOp::Sum),
+        what: What { collective: Collective::AllReduce, op: ReduceOp::Sum },
         count,
         in_place,
         algorithm,
@@ -450,7 +489,9 @@ fn long_messages() {
             for in_place in [false, true] {
                 for algorithm in [None, Some("ring"), Some("staged")] {
                     call::<f32>(&comm, &case(30_011, in_place, algorithm, memory), next(), &latest);
-                    for what in [What::ReduceScatter(ReduceOp::Avg), What::AllGather, What::Broadcast] {
+                    for collective in Collective::ALL.into_iter().filter(|c| *c != Collective::AllReduce) {
+                        let op = if collective.is_scan() { ReduceOp::Min } else { ReduceOp::Avg };
+                        let what = if collective.folds() { What { collective, op } } else { What::moves(collective) };
                         let case = Case { what, ..case(9_001, in_place, algorithm, memory) };
                         if exists(&case, 2, DataType::Bf16) {
                             call::<bf16>(&comm, &case, next(), &latest);

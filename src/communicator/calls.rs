@@ -20,7 +20,7 @@ use super::plan::Plans;
 use crate::error::{Error, Result};
 use crate::record::{Clock, Stamps};
 use crate::reduce::Stores;
-use crate::schedule::{Access, Verified};
+use crate::schedule::{Access, Layout, Verified};
 use crate::transport::page::CHANNELS;
 use crate::transport::waiting::{LONGEST_SLEEP, Next, Patience};
 use crate::transport::{Arrival, Transport};
@@ -30,6 +30,8 @@ pub(crate) struct Call<'a> {
     /// Which of the engine's lanes it is numbered in.
     pub lane: usize,
     pub descriptor: Descriptor,
+    /// Where ranks' counts differ; where they do not, the descriptor says everything.
+    pub layout: Option<Layout>,
     pub verified: Option<&'a Verified>,
     /// The function of an operation of one's own.
     pub operator: Option<Combine>,
@@ -175,7 +177,7 @@ impl Calls {
         let idle = self.in_flight == 0;
         let plan = match call.verified {
             Some(verified) => self.plans.find_verified(&call.descriptor, verified, &*self.transport, idle)?,
-            None => self.plans.find(&call.descriptor, &*self.transport, idle)?,
+            None => self.plans.find(&call.descriptor, call.layout.as_ref(), &*self.transport, idle)?,
         };
         let (transport, rank) = (&*self.transport, self.transport.rank());
         let state = &mut self.channels[channel];

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::operator::Signature;
 use crate::element::{DataType, Factor, ReduceOp};
 use crate::error::Error;
-use crate::schedule::{Collective, NAMES};
+use crate::schedule::{Collective, Layout, NAMES};
 use crate::transport::page::DESCRIPTOR;
 
 /// What stands for an operation of one's own, where others have their number.
@@ -20,14 +20,16 @@ pub(crate) struct Descriptor {
     pub op: Option<ReduceOp>,
     /// The operation of one's own, of calls that fold with one.
     pub operator: Option<Signature>,
-    /// Elements, as NCCL counts them.
+    /// Elements, as NCCL counts them; all of them, where ranks' counts differ.
     pub count: usize,
     pub root: usize,
     pub in_place: bool,
     /// The algorithm that was asked for by name: 0 for none, else its place in the catalogue plus 1.
     pub algorithm: u32,
-    /// The hash of a user's own verified schedule; 0 for a built-in.
+    /// The hash of a user's own verified schedule, or of ranks' counts that differ; else 0.
     pub program: u64,
+    /// Whether `program` is of counts.
+    pub is_varying: bool,
 }
 
 impl Descriptor {
@@ -39,7 +41,7 @@ impl Descriptor {
         };
         let mut kind = self.collective as u64 | (self.data_type as u64) << 8 | op << 16;
         kind |= u64::from(self.in_place) << 24 | u64::from(self.operator.is_some_and(|own| own.is_ordered)) << 25;
-        kind |= u64::from(self.algorithm) << 32;
+        kind |= u64::from(self.is_varying) << 26 | u64::from(self.algorithm) << 32;
         let parameter = match (self.operator, self.op) {
             (Some(operator), _) => operator.words,
             (None, Some(ReduceOp::PreMulSum(factor))) => [factor.bits(), 0, 0, 0, 0],
@@ -80,8 +82,9 @@ impl Descriptor {
             return "barrier()".into();
         }
         let in_place = if kind >> 24 & 1 == 1 { "_in_place" } else { "" };
+        let varying = if kind >> 26 & 1 == 1 { "_v" } else { "" };
         let with = if kind >> 16 & 0xff == OWN { "_with" } else { "" };
-        let mut text = format!("{collective}{in_place}{with}({data_type}, {}", words[1]);
+        let mut text = format!("{collective}{varying}{in_place}{with}({data_type}, {}", words[1]);
         if let Some(operation) = Self::operation(words, data_type) {
             let _ = write!(text, ", {operation}");
         }
@@ -92,10 +95,21 @@ impl Descriptor {
         if let Some(name) = ((kind >> 32) as usize).checked_sub(1).and_then(|place| NAMES.get(place)) {
             let _ = write!(text, " by algorithm {name}");
         }
-        if words[3] != 0 {
+        if !varying.is_empty() {
+            let _ = write!(text, " with the counts {:016x}", words[3]);
+        } else if words[3] != 0 {
             let _ = write!(text, " by the verified program {:016x}", words[3]);
         }
         text
+    }
+}
+
+/// The hash of counts that differ between ranks.
+pub(crate) fn counts(layout: &Layout) -> u64 {
+    let ranks = 0..layout.world();
+    match layout.is_matrix() {
+        true => hash(ranks.clone().flat_map(|from| ranks.clone().map(move |to| layout.pair(from, to) as u64))),
+        false => hash(ranks.map(|rank| layout.count(rank) as u64)),
     }
 }
 

@@ -276,6 +276,14 @@ impl Execution<'_> {
         base.wrapping_add(bytes)
     }
 
+    /// How results are stored there: past the caches only where nobody reads them again before the call's end.
+    fn stores_to(&self, to: &[Place]) -> Stores {
+        match to.iter().all(|place| place.buffer == Buffer::Output) {
+            true => self.stores,
+            false => Stores::Cached,
+        }
+    }
+
     fn copy(&mut self, from: &Place, to: &[Place], segment: usize, done: usize, elements: usize) {
         if elements == 0 {
             return;
@@ -287,7 +295,7 @@ impl Execution<'_> {
         // address begins a buffer of that length. Nobody else writes the source or touches the destinations now: for
         // built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their `Verified`; buffers
         // of peers stay valid while this rank's window is open, regions and payloads as long as the transport.
-        unsafe { reduce::copy(source, &copies, elements * self.loaded.element, self.stores) };
+        unsafe { reduce::copy(source, &copies, elements * self.loaded.element, self.stores_to(to)) };
         copies.clear();
         self.lists.copies = copies;
     }
@@ -303,7 +311,7 @@ impl Execution<'_> {
         lists.from.extend(from.iter().map(|place| Source { data: address(place), kind: kind(place) }));
         lists.to.extend(to.iter().map(|place| Destination { data: address(place), kind: kind(place) }));
         // SAFETY: as in `copy`; `Partial` places hold accumulators because only folds write them.
-        unsafe { fold.run(&lists.from, &lists.to, elements, self.stores) };
+        unsafe { fold.run(&lists.from, &lists.to, elements, self.stores_to(to)) };
         lists.from.clear();
         lists.to.clear();
         *self.lists = lists;
@@ -349,7 +357,7 @@ impl Execution<'_> {
         copies.extend(to.iter().map(|place| self.address(place, segment, done)));
         let foreign = to.iter().any(|place| self.is_foreign(place));
         // SAFETY: as in `copy`; destinations do not overlap the private copy.
-        let write = |this: &mut Self| unsafe { reduce::copy(folded.as_ptr(), &copies, bytes, this.stores) };
+        let write = |this: &mut Self| unsafe { reduce::copy(folded.as_ptr(), &copies, bytes, this.stores_to(to)) };
         let wrote = self.inside_window(foreign, write);
         copies.clear();
         (self.lists.copies, self.lists.private) = (copies, private);

@@ -63,8 +63,9 @@ fn message(lane: usize, data_type: DataType, run: Run) -> Call<'static> {
         in_place: true,
         algorithm: 0,
         program: 0,
+        is_varying: false,
     };
-    Call { lane, descriptor, verified: None, operator: None, input: run, output: run }
+    Call { lane, descriptor, layout: None, verified: None, operator: None, input: run, output: run }
 }
 
 impl Communicator {

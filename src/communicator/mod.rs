@@ -3,10 +3,10 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `collectives` | the calls, typed and checked |
+//! | `collectives/` | the calls, typed and checked |
 //! | `operator` | operations of one's own, and the calls that fold with them |
 //! | `messages` | from one rank to another, by themselves and in batches |
-//! | `pending` `scope` | started calls: handles that own their buffers, or borrow them within a scope |
+//! | `pending` `scope` `started` | started calls: handles that own their buffers, or borrow them within a scope |
 //! | `memory` | buffers that calls can own |
 //! | `further` | further communicators, of the same ranks or of some |
 //! | `calls` `completion` | calls in flight, from entry to end; where outcomes wait |
@@ -36,6 +36,7 @@ mod pending;
 mod plan;
 mod run;
 mod scope;
+mod started;
 
 use std::cell::Cell;
 use std::marker::PhantomData;

@@ -162,7 +162,7 @@ impl Communicator {
 
     /// The same with `buffer` as both.
     pub fn all_reduce_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.all_reduce_in_place_call(buffer, None).folded_by(operator))
+        self.engine.block(self.all_reduce_in_place_call(buffer, None)?.folded_by(operator))
     }
 
     /// [`Communicator::reduce_scatter`] with an operation of one's own.
@@ -213,7 +213,7 @@ impl Communicator {
         T: Element,
         B: Buffer<T>,
     {
-        let call = self.all_reduce_in_place_call(buffer.elements_mut(), None).folded_by(operator);
+        let call = self.all_reduce_in_place_call(buffer.elements_mut(), None)?.folded_by(operator);
         self.start(call, buffer)
     }
 

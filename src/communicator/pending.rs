@@ -111,7 +111,7 @@ impl Communicator {
         T: Element,
         B: Buffer<T>,
     {
-        let call = self.all_reduce_in_place_call(buffer.elements_mut(), Some(op));
+        let call = self.all_reduce_in_place_call(buffer.elements_mut(), Some(op))?;
         self.start(call, buffer)
     }
 

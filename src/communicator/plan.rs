@@ -151,12 +151,21 @@ pub(crate) struct Plans {
 
 impl Plans {
     /// The plan for a built-in collective.
-    pub fn find(&mut self, descriptor: &Descriptor, transport: &dyn Transport, idle: bool) -> Result<usize> {
-        if let Some(place) = self.known(descriptor) {
+    pub fn find(
+        &mut self,
+        descriptor: &Descriptor,
+        varying: Option<&Layout>,
+        transport: &dyn Transport,
+        idle: bool,
+    ) -> Result<usize> {
+        // A descriptor has only the hash of counts that vary.
+        let is_it = |plan: &Plan| varying.is_none_or(|layout| plan.layout == *layout);
+        if let Some(place) = self.known(descriptor).filter(|place| is_it(&self.plans[*place])) {
             return Ok(place);
         }
         let Descriptor { count, root, in_place, .. } = *descriptor;
-        let layout = Layout::uniform(transport.world(), count).with_root(root).in_place(in_place);
+        let uniform = || Layout::uniform(transport.world(), count).with_root(root).in_place(in_place);
+        let layout = varying.cloned().unwrap_or_else(uniform);
         // The programs that a call may need after its entry are tried before it, so that what cannot be loaded is this
         // rank's error alone and posts nothing.
         let mut plan = Plan::new(*descriptor, layout, transport)?;

@@ -17,7 +17,7 @@ use crate::error::Result;
 
 /// Where calls on borrowed buffers are started. `'scope` is how long they may take, `'env` what they may borrow.
 pub struct Scope<'scope, 'env: 'scope> {
-    communicator: &'env Communicator,
+    pub(super) communicator: &'env Communicator,
     started: RefCell<Vec<Arc<Completion>>>,
     scope: PhantomData<&'scope mut &'scope ()>,
 }
@@ -68,11 +68,11 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         buffer: &'scope mut [T],
         op: ReduceOp,
     ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
-        let call = self.communicator.all_reduce_in_place_call(buffer, Some(op));
+        let call = self.communicator.all_reduce_in_place_call(buffer, Some(op))?;
         self.start(call, buffer)
     }
 
-    fn start<B>(&'scope self, call: Call<'_>, buffers: B) -> Result<ScopedPending<'scope, B>> {
+    pub(super) fn start<B>(&'scope self, call: Call<'_>, buffers: B) -> Result<ScopedPending<'scope, B>> {
         let (completion, _) = self.communicator.engine.start(call, Box::new(()))?;
         self.started.borrow_mut().push(completion.clone());
         Ok(ScopedPending { communicator: self.communicator, completion, buffers })

@@ -207,6 +207,11 @@ impl Layout {
         self.in_place
     }
 
+    /// Whether all ranks have the same count.
+    pub fn is_uniform(&self) -> bool {
+        matches!(self.counts, Counts::Uniform(_))
+    }
+
     /// Whether each pair of ranks has a count of its own.
     pub fn is_matrix(&self) -> bool {
         matches!(self.counts, Counts::Matrix { .. })
