@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 root=$PWD peers=$PWD/target/peers source=$PWD/benches/peers
 rounds=${ROUNDS:-3}
 sizes=${SIZES:-8 512 4K 64K 256K 1M 4M 16M 64M}
-collectives=${COLLECTIVES:-all_reduce reduce_scatter all_gather broadcast barrier}
+collectives=${COLLECTIVES:-all_reduce reduce_scatter all_gather broadcast reduce gather scatter all_to_all barrier}
 results=${RESULTS:-$root/benches/results/cpu.md}
 
 say() { echo "peers.sh: $*" >&2; }

@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 use annulus::DataType;
-use annulus::bench::Sweep;
 use annulus::schedule::Collective;
 use serde_json::Value;
 
@@ -145,7 +144,7 @@ fn measurements(arguments: &str) -> Vec<Value> {
 
 #[test]
 fn every_collective_is_measured_and_right_on_threads_and_processes() {
-    for collective in Sweep::MEASURED {
+    for collective in Collective::ALL {
         for transport in ["threads", "processes"] {
             let processes = if transport == "processes" { "--processes" } else { "" };
             let lines = measurements(&format!("{collective} --end 1K --factor 4 --iterations 3 {processes}"));

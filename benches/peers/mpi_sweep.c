@@ -12,7 +12,8 @@
 
 enum { SETS = 4, MOST_CALLS = 2000 };
 
-static const char *collectives[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier"};
+static const char *collectives[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier",
+                                    "reduce",     "gather",         "scatter",    "all_to_all"};
 
 static void call(int collective, int in_place, float *input, float *output, int count, int ranks, int rank) {
     MPI_Comm world = MPI_COMM_WORLD;
@@ -24,6 +25,10 @@ static void call(int collective, int in_place, float *input, float *output, int 
     // MPI's broadcast has one buffer.
     case 3: MPI_Bcast(in_place || rank == 0 ? input : output, count, MPI_FLOAT, 0, world); break;
     case 4: MPI_Barrier(world); break;
+    case 5: MPI_Reduce(in_place && rank == 0 ? MPI_IN_PLACE : in_place ? output : input, output, count, MPI_FLOAT, MPI_SUM, 0, world); break;
+    case 6: MPI_Gather(in_place && rank == 0 ? MPI_IN_PLACE : in_place ? output : input, part, MPI_FLOAT, output, part, MPI_FLOAT, 0, world); break;
+    case 7: MPI_Scatter(in_place ? output : input, part, MPI_FLOAT, in_place && rank == 0 ? MPI_IN_PLACE : (void *)output, part, MPI_FLOAT, 0, world); break;
+    case 8: MPI_Alltoall(in_place ? MPI_IN_PLACE : input, part, MPI_FLOAT, output, part, MPI_FLOAT, world); break;
     }
 }
 

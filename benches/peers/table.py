@@ -88,7 +88,7 @@ def main():
         "`allocated` is memory from `comm.allocate`, `plain` any slice.\nThe floor is two threads that do it by hand, "
         "without a library. A ratio above 1: Annulus is faster.\nMade by `benches/peers.sh`."
     )
-    order = ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier"]
+    order = ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "reduce", "gather", "scatter", "all_to_all", "barrier"]
     for collective in order:
         for in_place in (False, True):
             table(collective, in_place, times, peers)

@@ -15,7 +15,7 @@ use super::sweep::rotation;
 use super::{Measurement, Sweep};
 use crate::communicator::Communicator;
 use crate::element::{Element, ReduceOp};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schedule::{Collective, Layout};
 
 /// The root of collectives that have one.
@@ -129,21 +129,40 @@ fn one_call<T: Element>(
     layout: &Layout,
     set: &mut Set<T>,
 ) -> Result<()> {
-    let rank = comm.rank();
-    let (input, output) = (layout.input_len(collective, rank), layout.output_len(collective, rank));
-    match (collective, layout.is_in_place()) {
-        (Collective::AllReduce, false) => comm.all_reduce(&set.input[..input], &mut set.output[..output], op),
-        (Collective::AllReduce, true) => comm.all_reduce_in_place(&mut set.output[..output], op),
-        (Collective::ReduceScatter, false) => comm.reduce_scatter(&set.input[..input], &mut set.output[..output], op),
-        (Collective::ReduceScatter, true) => comm.reduce_scatter_in_place(&mut set.output[..input], op),
-        (Collective::AllGather, false) => comm.all_gather(&set.input[..input], &mut set.output[..output]),
-        (Collective::AllGather, true) => comm.all_gather_in_place(&mut set.output[..output]),
-        (Collective::Broadcast, false) => {
-            comm.broadcast((rank == ROOT).then_some(&set.input[..input]), &mut set.output[..output], ROOT)
-        }
-        (Collective::Broadcast, true) => comm.broadcast_in_place(&mut set.output[..output], ROOT),
-        (Collective::Barrier, _) => comm.barrier(),
-        (other, _) => Err(Error::invalid(format!("{other} is not measured"))),
+    let is_root = comm.rank() == ROOT;
+    let (input, output) = (layout.input_len(collective, comm.rank()), layout.output_len(collective, comm.rank()));
+    let Set { input: send, output: recv } = set;
+    if layout.is_in_place() {
+        let buffer = &mut recv[..input.max(output)];
+        return match collective {
+            Collective::AllReduce => comm.all_reduce_in_place(buffer, op),
+            Collective::ReduceScatter => comm.reduce_scatter_in_place(buffer, op),
+            Collective::AllGather => comm.all_gather_in_place(buffer),
+            Collective::Broadcast => comm.broadcast_in_place(buffer, ROOT),
+            Collective::Barrier => comm.barrier(),
+            Collective::Reduce => comm.reduce_in_place(buffer, op, ROOT),
+            Collective::Scatter => comm.scatter_in_place(buffer, ROOT),
+            Collective::Gather => comm.gather_in_place(buffer, ROOT),
+            Collective::AllToAll => comm.all_to_all_in_place(buffer),
+            Collective::Scan => comm.scan_in_place(buffer, op),
+            Collective::ExclusiveScan => comm.exclusive_scan_in_place(buffer, op),
+        };
+    }
+    // Rank 0, to which nothing comes in an exclusive scan, passes a buffer all the same.
+    let len = if collective == Collective::ExclusiveScan { input } else { output };
+    let (send, recv) = (&send[..input], &mut recv[..len]);
+    match collective {
+        Collective::AllReduce => comm.all_reduce(send, recv, op),
+        Collective::ReduceScatter => comm.reduce_scatter(send, recv, op),
+        Collective::AllGather => comm.all_gather(send, recv),
+        Collective::Broadcast => comm.broadcast(is_root.then_some(send), recv, ROOT),
+        Collective::Barrier => comm.barrier(),
+        Collective::Reduce => comm.reduce(send, is_root.then_some(recv), op, ROOT),
+        Collective::Scatter => comm.scatter(is_root.then_some(send), recv, ROOT),
+        Collective::Gather => comm.gather(send, is_root.then_some(recv), ROOT),
+        Collective::AllToAll => comm.all_to_all(send, recv),
+        Collective::Scan => comm.scan(send, recv, op),
+        Collective::ExclusiveScan => comm.exclusive_scan(send, recv, op),
     }
 }
 

@@ -26,8 +26,8 @@ const SEED: u64 = 0xa22;
 pub(super) struct Payload<T> {
     collective: Collective,
     sent: Vec<Vec<T>>,
-    /// Their fold, of collectives that fold.
-    folded: Vec<T>,
+    /// Their folds, of collectives that fold: of ranks 0 to r for each rank r, hence last that of all.
+    folded: Vec<Vec<T>>,
 }
 
 impl<T: Element> Payload<T> {
@@ -37,7 +37,10 @@ impl<T: Element> Payload<T> {
             return Ok(Payload { collective, sent: inputs::random(SEED, 0, &lengths), folded: Vec::new() });
         }
         let sent = inputs::exact(op, SEED, 0, &lengths);
-        let folded = reference::fold(&FoldOrder::Rank, op, &sent)?;
+        let folded = match collective.is_scan() {
+            true => reference::scan(op, &sent)?,
+            false => vec![reference::fold(&FoldOrder::Rank, op, &sent)?],
+        };
         Ok(Payload { collective, sent, folded })
     }
 
@@ -55,17 +58,26 @@ impl<T: Element> Payload<T> {
 
     /// The number of elements of rank `rank`'s output of call `call` that are not what they should be.
     pub fn wrong(&self, rank: usize, call: usize, layout: &Layout, output: &[T]) -> u64 {
+        let (all, root) = (0..layout.world(), layout.root());
+        let part = |of: usize| -> Range<usize> { layout.offset(of)..layout.offset(of) + layout.count(of) };
+        let fold = |of: usize, first: usize| differing(&self.folded[of], begin(call, first), output);
         match self.collective {
-            Collective::AllReduce => differing(&self.folded, begin(call, 0), output),
-            Collective::ReduceScatter => differing(&self.folded, begin(call, layout.offset(rank)), output),
-            Collective::Broadcast => differing(&self.sent[layout.root()], begin(call, 0), output),
-            Collective::AllGather => {
-                let part = |of: usize| -> Range<usize> { layout.offset(of)..layout.offset(of) + layout.count(of) };
-                (0..layout.world()).map(|of| differing(&self.sent[of], begin(call, 0), &output[part(of)])).sum()
+            // A rank without an output has none that is wrong.
+            _ if output.is_empty() => 0,
+            Collective::AllReduce | Collective::Reduce => fold(0, 0),
+            Collective::ReduceScatter => fold(0, layout.offset(rank)),
+            Collective::Scan => fold(rank, 0),
+            Collective::ExclusiveScan => fold(rank - 1, 0),
+            Collective::Broadcast => differing(&self.sent[root], begin(call, 0), output),
+            Collective::Scatter => differing(&self.sent[root], begin(call, layout.offset(rank)), output),
+            Collective::AllGather | Collective::Gather => {
+                all.map(|of| differing(&self.sent[of], begin(call, 0), &output[part(of)])).sum()
+            }
+            Collective::AllToAll => {
+                let first = begin(call, layout.offset(rank));
+                all.map(|of| differing(&self.sent[of], first, &output[part(of)])).sum()
             }
             Collective::Barrier => 0,
-            // Not measured, so nothing is known to be right.
-            _ => output.len() as u64,
         }
     }
 }
@@ -123,13 +135,19 @@ mod tests {
             ),
             (Collective::AllGather, LEN, Request::AllGather),
             (Collective::Broadcast, LEN, Request::Broadcast { root: 0 }),
+            (Collective::Reduce, LEN, Request::Reduce { order, op, root: 0 }),
+            (Collective::Scatter, LEN, Request::Scatter { root: 0, counts: &[LEN; RANKS] }),
+            (Collective::Gather, LEN, Request::Gather { root: 0 }),
+            (Collective::AllToAll, LEN, Request::AllToAll { counts: &vec![vec![LEN; RANKS]; RANKS] }),
+            (Collective::Scan, LEN, Request::Scan { op }),
+            (Collective::ExclusiveScan, LEN, Request::ExclusiveScan { op }),
         ] {
             let payload = Payload::<f32>::new(collective, op, RANKS).unwrap();
             let layout = Layout::uniform(RANKS, count);
             for call in [0, 1, 5000] {
                 let right = outputs(&payload, call, &layout, &request);
                 let stale = outputs(&payload, call + 1, &layout, &request);
-                for rank in 0..RANKS {
+                for rank in (0..RANKS).filter(|rank| !right[*rank].is_empty()) {
                     assert_eq!(payload.wrong(rank, call, &layout, &right[rank]), 0, "{collective} {call} {rank}");
                     let wrong = payload.wrong(rank, call, &layout, &stale[rank]) as usize;
                     assert!(wrong > right[rank].len() * 9 / 10, "{collective}: an earlier call's output: {wrong}");

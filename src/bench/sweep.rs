@@ -71,8 +71,8 @@ pub struct Sweep {
     pub op: ReduceOp,
     /// The algorithm by name; `None`: automatic.
     pub algorithm: Option<String>,
-    /// The first size in bytes, as nccl-tests defines it: the whole buffer of an all-reduce or broadcast, all parts
-    /// together of a reduce-scatter or all-gather. A size is rounded down to whole elements a rank.
+    /// The first size in bytes, as nccl-tests defines it: the whole buffer of an all-reduce, reduce, broadcast or scan,
+    /// all parts together of the others. A size is rounded down to whole elements a rank.
     pub begin: usize,
     /// The last size.
     pub end: usize,
@@ -90,15 +90,6 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// The collectives that can be measured.
-    pub const MEASURED: [Collective; 5] = [
-        Collective::AllReduce,
-        Collective::ReduceScatter,
-        Collective::AllGather,
-        Collective::Broadcast,
-        Collective::Barrier,
-    ];
-
     /// Two ranks' everyday: f32, sum, plain memory, 8 bytes to 64 MiB by doubling, both modes, everything checked.
     pub fn new(collective: Collective) -> Self {
         Sweep {
@@ -124,10 +115,6 @@ impl Sweep {
     /// `InvalidArgument`, one sentence.
     pub fn check(&self, ranks: usize) -> Result<()> {
         let Sweep { collective, begin, end, factor, .. } = *self;
-        if !Self::MEASURED.contains(&collective) {
-            let those = Self::MEASURED.map(Collective::name).join(", ");
-            return Err(Error::invalid(format!("{collective} is not measured: give one of {those}")));
-        }
         let names = schedule::names(collective);
         if let Some(name) = self.algorithm.as_deref().filter(|name| !names.contains(name)) {
             let those = if names.is_empty() { "auto alone".into() } else { format!("auto, {}", names.join(", ")) };
@@ -135,6 +122,9 @@ impl Sweep {
         }
         if collective.folds() {
             self.op.check(self.data_type)?;
+        }
+        if collective.is_scan() && self.op == ReduceOp::Avg {
+            return Err(Error::invalid(format!("{collective} has no average: ask for another operation")));
         }
         if begin == 0 || begin > end {
             return Err(Error::invalid(format!(
@@ -284,7 +274,7 @@ mod tests {
             (|sweep| sweep.end = 4, "begin at 8 bytes and end at 4"),
             (|sweep| sweep.factor = 1, "factor of 1"),
             (|sweep| sweep.iterations = Some(0), "0 iterations"),
-            (|sweep| sweep.algorithm = Some("tree".into()), "auto, one_shot, direct, staged, ring"),
+            (|sweep| sweep.algorithm = Some("bruck".into()), "auto, one_shot, direct, staged, ring"),
             (|sweep| sweep.algorithm = Some("one_shot".into()), "at most 2048 bytes a rank"),
             (|sweep| sweep.op = ReduceOp::BitXor, "bxor does not apply to f32"),
             (|sweep| sweep.end = 1 << 60, "this machine has"),

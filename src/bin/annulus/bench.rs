@@ -183,7 +183,7 @@ impl Args {
 }
 
 fn collective(name: &str) -> Result<Collective, String> {
-    one_of(name, Sweep::MEASURED.map(|collective| (collective.name(), collective)))
+    one_of(name, Collective::ALL.map(|collective| (collective.name(), collective)))
 }
 
 fn memory(name: &str) -> Result<Memory, String> {
