@@ -30,8 +30,9 @@ use ranks::{everywhere, full, processes, threads};
 use types::all_operations;
 use zero_two_one::ZeroTwoOne;
 
-/// Bytes of a contribution that ride in the entry record.
-const INLINE: usize = 2048;
+/// Bytes of a contribution that the entry record holds, and up to which one always rides along.
+const INLINE: usize = 8192;
+const ALWAYS: usize = 512;
 
 /// What is called, apart from the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -326,8 +327,12 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
         || comm.world_size() == 1
         || case.memory == Memory::Allocated
         || elements == 0;
+    let world = comm.world_size();
+    let all_private = comm.transport_kind() == "processes"
+        && (case.memory == Memory::Plain || case.memory == Memory::Mixed && world == 1);
     let algorithm = match case.algorithm {
-        None if is_small(case.what, comm.world_size(), case.count, size) => "one_shot",
+        None if contribution(case.what, world, case.count, size) <= ALWAYS => "one_shot",
+        None if all_private && is_small(case.what, world, case.count, size) => "one_shot",
         None | Some("direct") if within_reach => "direct",
         None | Some("direct") => "staged",
         Some(name) => name,
@@ -339,22 +344,34 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
     assert_eq!(last.bytes, elements * size);
 }
 
-/// Whether the contribution rides in the entry record.
-fn is_small(what: What, world: usize, count: usize, size: usize) -> bool {
-    let parts = if what.gives_parts() { world } else { 1 };
-    parts * count * size <= INLINE
+/// Bytes of a rank's contribution.
+fn contribution(what: What, world: usize, count: usize, size: usize) -> usize {
+    count * size * if what.gives_parts() { world } else { 1 }
 }
 
-/// Counts at which something changes: none, fewer than ranks, around vectors, around the inline limit, and one prime
-/// beyond it.
+/// Bytes of a contribution that rides in the entry record where buffers are out of reach.
+fn limit(what: What, world: usize) -> usize {
+    match what.collective.folds() && !what.collective.has_parts() {
+        true => (2 * INLINE / world).clamp(INLINE / 4, INLINE),
+        false => INLINE,
+    }
+}
+
+/// Whether the contribution fits the entry record.
+fn is_small(what: What, world: usize, count: usize, size: usize) -> bool {
+    contribution(what, world, count, size) <= limit(what, world)
+}
+
+/// Counts at which something changes: none, fewer than ranks, around vectors, around what always rides along, around what
+/// the record holds, and one prime beyond it.
 fn counts(what: What, world: usize, size: usize) -> Vec<usize> {
     let parts = if what.gives_parts() { world } else { 1 };
-    let limit = INLINE / size / parts;
-    let mut counts = vec![0, 1, 2, 3, 7, 8, 15, 16, 17, limit - 1, limit, limit + 1];
+    let (always, limit) = (ALWAYS / size / parts, limit(what, world) / size / parts);
+    let mut counts = vec![0, 1, 2, 3, 7, 8, 15, 16, 17, always, always + 1, limit - 1, limit, limit + 1];
     match what.collective.has_parts() {
         // All parts together are as many times as long.
-        true => counts.extend([255 / world, 256 / world, 257 / world, 101]),
-        false => counts.extend([255, 256, 257, 1031]),
+        true => counts.extend([256 / world, 257 / world]),
+        false => counts.extend([256, 257]),
     }
     if what.collective == Collective::Barrier {
         counts = vec![0];
@@ -672,7 +689,7 @@ fn invalid_arguments_post_nothing() {
                 comm.set_algorithm(Some("bruck")).unwrap();
                 refused(comm.broadcast_in_place(&mut two, 0), "there is no algorithm bruck for broadcast");
                 comm.set_algorithm(Some("one_shot")).unwrap();
-                refused(comm.all_reduce_in_place(&mut [0.0_f32; 1000], ReduceOp::Sum), "at most 2048 bytes");
+                refused(comm.all_reduce_in_place(&mut [0.0_f32; 3000], ReduceOp::Sum), "at most 8192 bytes");
                 comm.set_algorithm(None).unwrap();
                 let sum = Some(ReduceOp::Sum);
                 refused(comm.execute(&verified, &one, &mut two, sum), "verified for 2 elements in");

@@ -11,7 +11,7 @@ use super::payload::Payload;
 use crate::communicator::Communicator;
 use crate::element::{DataType, Element, ReduceOp};
 use crate::error::{Error, Result};
-use crate::schedule::{self, Collective, Layout};
+use crate::schedule::{self, Collective, Layout, select};
 use crate::transport::page::INLINE;
 use crate::{bf16, f16};
 
@@ -140,10 +140,12 @@ impl Sweep {
         if collective == Collective::Barrier && self.modes == Modes::InPlace {
             return Err(Error::invalid("a barrier has no buffer and so no form in place: ask for none"));
         }
-        let carried = Layout::uniform(ranks, self.count(end, ranks)).input_len(collective, 0) * self.data_type.size();
-        if self.algorithm.as_deref() == Some("one_shot") && carried > INLINE {
+        let layout = Layout::uniform(ranks, self.count(end, ranks));
+        let carried = layout.input_len(collective, 0) * self.data_type.size();
+        let limit = select::carried(collective, ranks, INLINE);
+        if self.algorithm.as_deref() == Some("one_shot") && carried > limit {
             return Err(Error::invalid(format!(
-                "the algorithm one_shot carries at most {INLINE} bytes a rank, and at the end, {end} bytes, there are \
+                "the algorithm one_shot carries at most {limit} bytes a rank, and at the end, {end} bytes, there are \
                  {carried}: end earlier"
             )));
         }
@@ -275,7 +277,7 @@ mod tests {
             (|sweep| sweep.factor = 1, "factor of 1"),
             (|sweep| sweep.iterations = Some(0), "0 iterations"),
             (|sweep| sweep.algorithm = Some("bruck".into()), "auto, one_shot, direct, staged, ring"),
-            (|sweep| sweep.algorithm = Some("one_shot".into()), "at most 2048 bytes a rank"),
+            (|sweep| sweep.algorithm = Some("one_shot".into()), "at most 8192 bytes a rank"),
             (|sweep| sweep.op = ReduceOp::BitXor, "bxor does not apply to f32"),
             (|sweep| sweep.end = 1 << 60, "this machine has"),
             (|sweep| (sweep.collective, sweep.modes) = (Collective::Barrier, Modes::InPlace), "no form in place"),

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::record::{Clock, Stamps};
 use crate::reduce::Stores;
 use crate::schedule::{Access, Layout, Verified};
-use crate::transport::page::CHANNELS;
+use crate::transport::page::{CARRIED, CHANNELS};
 use crate::transport::waiting::{LONGEST_SLEEP, Next, Patience};
 use crate::transport::{Arrival, Transport};
 
@@ -186,7 +186,16 @@ impl Calls {
         let known = self.plans.get(plan);
         let record = transport.channel(rank, channel).record(state.epoch);
         let mut arrival = Arrival { hash: known.hash, ..Arrival::default() };
-        if let Some(inline) = &known.inline {
+        if !known.always_inline {
+            arrival.input = transport.name(call.input.data, call.input.bytes);
+            arrival.output = transport.name(call.output.data, call.output.bytes);
+            arrival.region = known.own.as_ref().map_or(0, |own| own.region);
+        }
+        let is_private = |run: Run, name: u64| run.bytes > 0 && name == 0;
+        let carries =
+            || known.always_inline || is_private(call.input, arrival.input) || is_private(call.output, arrival.output);
+        if let Some(inline) = known.inline.as_ref().filter(|_| carries()) {
+            arrival.region = CARRIED;
             state.addresses.inputs[rank] = call.input.data;
             state.addresses.regions[rank] = record.payload.0.get().cast();
             let mut execution = Execution {
@@ -202,10 +211,6 @@ impl Calls {
                 owed: &mut false,
             };
             execution.before_entry();
-        } else {
-            arrival.input = transport.name(call.input.data, call.input.bytes);
-            arrival.output = transport.name(call.output.data, call.output.bytes);
-            arrival.region = known.own.as_ref().map_or(0, |own| own.region);
         }
         arrival.stamp = if cfg!(annulus_bare) { 0 } else { self.clock.now() };
         record.post(state.epoch, &arrival, &known.words);
@@ -341,7 +346,8 @@ impl Calls {
             return Err(Poll::Done(Err(error)));
         }
         let (buffers, records) = ((operation.input, operation.output), (0..world).map(record));
-        if let Some(inline) = &plan.inline {
+        let all_carry = || (0..world).all(|peer| record(peer).arrival().region == CARRIED);
+        if let Some(inline) = plan.inline.as_ref().filter(|_| plan.always_inline || all_carry()) {
             state.addresses.find_payloads(rank, buffers, records);
             operation.running =
                 Some(Running { loaded: inline.clone(), cursor: Cursor::default(), stores: Stores::Cached });

@@ -9,7 +9,6 @@ use crate::element::{DataType, ReduceOp};
 use crate::error::Result;
 use crate::schedule::cost::{Cost, Machine, cost};
 use crate::schedule::{Access, Collective, Entry, Layout, select};
-use crate::transport::page::INLINE;
 
 /// A call to be explained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +90,7 @@ impl Communicator {
         } else if collective == Collective::Barrier {
             "entering is all there is to do".to_owned()
         } else if schedule.entry() == Entry::Carries {
-            format!("a rank's contribution fits the {INLINE} bytes of the entry record")
+            "a rank's contribution is small enough to ride along with the entry".to_owned()
         } else if access == Access::Direct {
             "all ranks' buffers can be addressed by all".to_owned()
         } else {

@@ -109,7 +109,7 @@ impl Communicator {
     /// # Errors
     ///
     /// As [`Communicator::batch`].
-    pub fn send_recv<T: Element, U: Element>(&self, send: &[T], to: usize, recv: &mut [U], from: usize) -> Result<()> {
+    pub fn send_recv<T: Element>(&self, send: &[T], to: usize, recv: &mut [T], from: usize) -> Result<()> {
         self.batch(|batch| {
             batch.send(send, to);
             batch.recv(recv, from);
@@ -127,7 +127,7 @@ impl Communicator {
     ///
     /// run(4, |comm| {
     ///     let mine = [comm.rank() as u64; 3];
-    ///     let mut all = vec![[0; 3]; comm.world_size()];
+    ///     let mut all = vec![[0_u64; 3]; comm.world_size()];
     ///     comm.batch(|batch| {
     ///         for (rank, part) in all.iter_mut().enumerate() {
     ///             batch.send(&mine, rank);

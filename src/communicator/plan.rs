@@ -33,8 +33,10 @@ pub(crate) struct Plan {
     pub fold: Option<Fold>,
     /// Bytes by nccl-tests' definition.
     pub bytes: usize,
-    /// The program that rides in the entry record, if the call is small enough.
+    /// The program whose contributions ride in the entry records, if they are small enough.
     pub inline: Option<Arc<Loaded>>,
+    /// Whether they do whatever the memory; else where all ranks' buffers are out of the others' reach.
+    pub always_inline: bool,
     /// A user's own program: its memory's name for peers, and what it may access.
     pub own: Option<OwnProgram>,
     direct: Option<Arc<Loaded>>,
@@ -66,6 +68,7 @@ impl Plan {
             fold: descriptor.op.map(|op| Fold::new(descriptor.data_type, op, layout.world())).transpose()?,
             bytes,
             inline: None,
+            always_inline: false,
             own: None,
             direct: None,
             staged: None,
@@ -75,9 +78,9 @@ impl Plan {
         })
     }
 
-    fn request(&self, access: Access) -> Request<'_> {
+    fn request(&self, access: Access, inline: usize) -> Request<'_> {
         let Descriptor { collective, data_type, op, algorithm, .. } = self.descriptor;
-        request(collective, data_type, op, &self.layout, access, algorithm)
+        Request { inline, ..request(collective, data_type, op, &self.layout, access, algorithm) }
     }
 
     fn load(&self, schedule: &dyn Schedule) -> Result<Arc<Loaded>> {
@@ -109,7 +112,7 @@ impl Plan {
         if let Some(loaded) = kept {
             return Ok(loaded.clone());
         }
-        let loaded = self.load(&*select::choose(&self.request(access))?)?;
+        let loaded = self.load(&*select::choose(&self.request(access, 0))?)?;
         match access {
             Access::Direct => self.direct = Some(loaded.clone()),
             Access::Staged => self.staged = Some(loaded.clone()),
@@ -169,7 +172,7 @@ impl Plans {
         // The programs that a call may need after its entry are tried before it, so that what cannot be loaded is this
         // rank's error alone and posts nothing.
         let mut plan = Plan::new(*descriptor, layout, transport)?;
-        let schedule = select::choose(&plan.request(Access::Staged))?;
+        let schedule = select::choose(&plan.request(Access::Staged, INLINE))?;
         if let Some(operator) = descriptor.operator.filter(|operator| operator.is_ordered)
             && !schedule.fold_order().keeps_ranks_in_order(transport.world())
         {
@@ -182,7 +185,10 @@ impl Plans {
         }
         if schedule.entry() == Entry::Carries {
             plan.inline = Some(plan.load(&*schedule)?);
-        } else {
+            let within_reach = select::choose(&plan.request(Access::Direct, INLINE))?;
+            plan.always_inline = within_reach.entry() == Entry::Carries;
+        }
+        if !plan.always_inline {
             plan.program(Access::Staged)?;
             plan.program(Access::Direct)?;
         }

@@ -2,8 +2,9 @@
 //! Which algorithm runs: a function of what all ranks agree on after entry, and of nothing else.
 //!
 //! Without a name, only schedules of fold order `Rank` are chosen, so that the bits of a result depend neither on its
-//! size nor on where the buffers lie: [`one_shot`](super::one_shot) while contributions fit into the entry record,
-//! [`direct`](super::direct) where all ranks' buffers can be addressed by all, [`staged`](super::staged) elsewhere.
+//! size nor on where the buffers lie: [`one_shot`](super::one_shot) for what is quick to carry along with the entry;
+//! above that [`direct`](super::direct) where all ranks' buffers can be addressed by all; else `one_shot` again, while
+//! contributions fit into the entry record, and [`staged`](super::staged) beyond.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub(crate) struct Request<'a> {
     pub accumulator: usize,
     /// Whether all ranks' buffers can be addressed by all.
     pub access: Access,
-    /// Bytes of a contribution that the entry record holds.
+    /// Bytes of a contribution that the entry record holds; 0 if not all ranks' are there.
     pub inline: usize,
     /// Bytes of shared memory that a rank has for a call.
     pub region: usize,
@@ -28,23 +29,44 @@ pub(crate) struct Request<'a> {
     pub algorithm: u32,
 }
 
+/// Contributions up to this many bytes ride along whatever the memory: what they cost to copy is less than what the
+/// exit of [`direct`](super::direct) costs.
+pub(crate) const ALWAYS: usize = 512;
+
+/// Up to how many bytes contributions ride along where not all buffers can be addressed, of the `inline` bytes that the
+/// entry record holds. Where every rank folds everything, that is dearer the more ranks there are; from eight on it is
+/// not worth it beyond a quarter.
+pub(crate) fn carried(collective: Collective, world: usize, inline: usize) -> usize {
+    match collective.folds() && !collective.has_parts() {
+        true => (2 * inline / world.max(1)).clamp(inline / 4, inline),
+        false => inline,
+    }
+}
+
+/// The largest contribution of a rank, in bytes.
+pub(crate) fn contribution(collective: Collective, layout: &Layout, element: usize) -> Option<usize> {
+    let largest = (0..layout.world()).map(|rank| layout.input_len(collective, rank)).max().unwrap_or(0);
+    largest.checked_mul(element)
+}
+
 /// The schedule to run. An error if the algorithm that was asked for does not exist for this collective, or cannot hold
 /// the message.
 pub(crate) fn choose(request: &Request) -> Result<Arc<dyn Schedule>> {
     let Request { collective, layout, element, access, .. } = *request;
-    let largest = (0..layout.world()).map(|rank| layout.input_len(collective, rank)).max().unwrap_or(0);
-    let fits = largest.checked_mul(element).is_some_and(|bytes| bytes <= request.inline);
+    let limit = carried(collective, layout.world(), request.inline);
+    let contribution = contribution(collective, layout, element);
+    let fits = contribution.is_some_and(|bytes| bytes <= limit);
+    let is_tiny = contribution.is_some_and(|bytes| bytes <= ALWAYS);
     let name = match request.algorithm.checked_sub(1).and_then(|place| catalogue::NAMES.get(place as usize)) {
         Some(name) => *name,
         None if collective == Collective::Barrier => "barrier",
-        None if fits => "one_shot",
+        None if fits && (is_tiny || access == Access::Staged) => "one_shot",
         None => "direct",
     };
     if name == "one_shot" && !fits {
         return Err(Error::invalid(format!(
-            "the algorithm one_shot carries at most {} bytes a rank, and this {collective} has {}; use direct or ring",
-            request.inline,
-            largest.saturating_mul(element)
+            "the algorithm one_shot carries at most {limit} bytes a rank, and this {collective} has {}; use direct or ring",
+            contribution.unwrap_or(usize::MAX)
         )));
     }
     // The largest segment whose slots fit into the region: what is staged stays in cache, and fewer, longer segments
@@ -74,7 +96,7 @@ mod tests {
     use super::*;
     use crate::element::FoldOrder;
 
-    const INLINE: usize = 2048;
+    const INLINE: usize = 8192;
     const REGION: usize = 96 << 10;
 
     fn request(collective: Collective, layout: &Layout, access: Access, algorithm: u32) -> Request<'_> {
@@ -93,7 +115,8 @@ mod tests {
                         let largest = (0..world).map(|rank| layout.input_len(collective, rank)).max().unwrap_or(0);
                         let expected = match access {
                             _ if collective == Collective::Barrier => "barrier",
-                            _ if 2 * largest <= INLINE => "one_shot",
+                            _ if 2 * largest <= ALWAYS => "one_shot",
+                            Access::Staged if 2 * largest <= carried(collective, world, INLINE) => "one_shot",
                             Access::Direct => "direct",
                             Access::Staged => "staged",
                         };

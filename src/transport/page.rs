@@ -41,8 +41,10 @@ use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
 pub(crate) const CHANNELS: usize = if cfg!(annulus_loom) { 1 } else { 8 };
 /// Flags a rank and channel.
 pub(crate) const FLAGS: usize = if cfg!(annulus_loom) { 1 } else { 8 };
-/// Bytes of a contribution that ride in the entry record.
-pub(crate) const INLINE: usize = if cfg!(annulus_loom) { 1 } else { 2048 };
+/// The most bytes of a contribution that ride in the entry record.
+pub(crate) const INLINE: usize = if cfg!(annulus_loom) { 1 } else { 8192 };
+/// What the record of a rank says for its region whose contribution rides along: no region lies there.
+pub(crate) const CARRIED: u64 = u64::MAX;
 /// Words of a descriptor.
 pub(crate) const DESCRIPTOR: usize = if cfg!(annulus_loom) { 1 } else { 9 };
 /// Bytes of a failure's sentence; longer ones are cut.
@@ -105,7 +107,7 @@ pub(crate) struct EntryRecord {
     pub input: AtomicU64,
     /// Where the output is, likewise.
     pub output: AtomicU64,
-    /// Where the shared scratch of a user's own schedule is, likewise.
+    /// Where the shared scratch of a user's own schedule is, likewise; [`CARRIED`] if the contribution rides along.
     pub region: AtomicU64,
     /// The contribution, where it is small enough to ride along.
     pub payload: Payload,
