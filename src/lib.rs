@@ -7,6 +7,7 @@
 //! | ranks as threads, in one call | [`run`] |
 //! | ranks as processes | [`Communicator::from_env`], `annulus launch` |
 //! | the calls | [`Communicator`] |
+//! | messages, and communicators of some ranks | [`Communicator::batch`], [`Communicator::split`] |
 //! | calls that proceed while you compute | [`Communicator::start_all_reduce_in_place`], [`Communicator::scope`] |
 //! | an operation of your own | [`Operator`], [`Communicator::all_reduce_with`] |
 //! | an algorithm of your own | [`schedule`], [`schedule::verify()`], [`Communicator::execute`] |
