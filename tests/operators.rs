@@ -119,6 +119,43 @@ fn ordered_operators_fold_in_rank_order() {
     }
 }
 
+/// Reductions to a root and over prefixes, whatever the length and the memory.
+#[test]
+fn prefixes_and_a_root() {
+    everywhere(4, "prefixes_and_a_root", |comm| {
+        let (rank, world, operator) = (comm.rank(), comm.world_size(), Operator::ordered("own", append));
+        for (number, len) in [1, 30, 700, 9_001].into_iter().enumerate() {
+            let inputs = inputs::random::<u64>(5, number as u64, &vec![len; world]);
+            let prefix = |ranks: usize| reference::fold_with(&FoldOrder::Rank, &inputs[..ranks], append).unwrap();
+            let (root, mut shared) = (number % world, comm.allocate::<u64>(len).unwrap());
+            for is_shared in [false, true] {
+                let mut plain = vec![0; len];
+                let buffer: &mut [u64] = if is_shared { &mut shared } else { &mut plain };
+
+                comm.scan_with(&inputs[rank], buffer, &operator).unwrap();
+                compare(buffer, &prefix(rank + 1), rank).unwrap();
+                buffer.copy_from_slice(&inputs[rank]);
+                comm.scan_in_place_with(buffer, &operator).unwrap();
+                compare(buffer, &prefix(rank + 1), rank).unwrap();
+
+                let before = if rank == 0 { inputs[0].clone() } else { prefix(rank) };
+                buffer.copy_from_slice(&inputs[rank]);
+                comm.exclusive_scan_with(&inputs[rank], buffer, &operator).unwrap();
+                compare(buffer, &before, rank).unwrap();
+                buffer.copy_from_slice(&inputs[rank]);
+                comm.exclusive_scan_in_place_with(buffer, &operator).unwrap();
+                compare(buffer, &before, rank).unwrap();
+
+                let at_root = if rank == root { prefix(world) } else { inputs[rank].clone() };
+                buffer.copy_from_slice(&inputs[rank]);
+                comm.reduce_in_place_with(buffer, &operator, root).unwrap();
+                compare(buffer, &at_root, rank).unwrap();
+                comm.reduce_with(&inputs[rank], (rank == root).then_some(buffer), &operator, root).unwrap();
+            }
+        }
+    });
+}
+
 /// The tests' operators do what they are for.
 #[test]
 fn the_order_shows() {

@@ -183,6 +183,71 @@ impl Communicator {
         self.engine.block(self.reduce_scatter_in_place_call(buffer, None)?.folded_by(operator))
     }
 
+    /// [`Communicator::reduce`] with an operation of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As `reduce`, and those that an operator adds to [`Communicator::all_reduce_with`].
+    pub fn reduce_with<T: Element>(
+        &self,
+        send: &[T],
+        recv: Option<&mut [T]>,
+        operator: &Operator<T>,
+        root: usize,
+    ) -> Result<()> {
+        self.engine.block(self.reduce_call(send, recv, None, root)?.folded_by(operator))
+    }
+
+    /// The same with the root's `buffer` as both; the others' are only read.
+    ///
+    /// # Errors
+    ///
+    /// As `reduce_in_place`, and those that an operator adds.
+    pub fn reduce_in_place_with<T: Element>(
+        &self,
+        buffer: &mut [T],
+        operator: &Operator<T>,
+        root: usize,
+    ) -> Result<()> {
+        self.engine.block(self.reduce_in_place_call(buffer, None, root)?.folded_by(operator))
+    }
+
+    /// [`Communicator::scan`] with an operation of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As `scan`, and those that an operator adds.
+    pub fn scan_with<T: Element>(&self, send: &[T], recv: &mut [T], operator: &Operator<T>) -> Result<()> {
+        self.engine.block(self.scan_call(send, recv, None)?.folded_by(operator))
+    }
+
+    /// The same with `buffer` as both.
+    ///
+    /// # Errors
+    ///
+    /// As `scan_in_place`, and those that an operator adds.
+    pub fn scan_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
+        self.engine.block(self.scan_in_place_call(buffer, None)?.folded_by(operator))
+    }
+
+    /// [`Communicator::exclusive_scan`] with an operation of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As `exclusive_scan`, and those that an operator adds.
+    pub fn exclusive_scan_with<T: Element>(&self, send: &[T], recv: &mut [T], operator: &Operator<T>) -> Result<()> {
+        self.engine.block(self.exclusive_scan_call(send, recv, None)?.folded_by(operator))
+    }
+
+    /// The same with `buffer` as both.
+    ///
+    /// # Errors
+    ///
+    /// As `exclusive_scan_in_place`, and those that an operator adds.
+    pub fn exclusive_scan_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
+        self.engine.block(self.exclusive_scan_in_place_call(buffer, None)?.folded_by(operator))
+    }
+
     /// Starts [`Communicator::all_reduce_with`] and returns; the buffers move in and come back with [`Pending::wait`].
     ///
     /// # Errors
