@@ -33,7 +33,7 @@ pub mod communicator;
 pub mod data;
 pub mod ddp;
 pub mod doctor;
-mod driver;
+pub mod driver;
 pub mod element;
 pub mod error;
 #[cfg(all(feature = "cli", target_os = "linux"))]

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Device memory, and who uses it.
+//!
+//! Each use of a range by an enqueued operation is noted with its mark. Two uses of overlapping ranges, at least one of
+//! which writes, are in order if they are on one stream; otherwise the later one waits for the earlier one's mark. So
+//! what safe functions enqueue never races, and disjoint parts of one allocation proceed on different streams.
+//!
+//! An operation is noted while the locks of all its memory's notes are held, taken in the order of their addresses, so
+//! that two threads cannot both overlook the other.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::backend::{Address, MemoryKind};
+use super::device::Core;
+use super::mark::Mark;
+
+/// Memory, freed with its last holder. Enqueued operations are holders.
+pub(super) struct Allocation {
+    pub core: Arc<Core>,
+    pub address: Address,
+    pub bytes: usize,
+    pub kind: MemoryKind,
+    pub notes: Arc<Notes>,
+}
+
+impl Allocation {
+    /// Zeroed memory; of no bytes, one byte.
+    pub fn new(core: &Arc<Core>, bytes: usize, kind: MemoryKind) -> crate::error::Result<Arc<Allocation>> {
+        core.sweep();
+        let address = core.backend.allocate(bytes.max(1), kind).map_err(|failure| {
+            core.failed(format_args!("allocating {bytes} bytes"), &failure, "free some memory, or ask for less")
+        })?;
+        Ok(Arc::new(Allocation { core: core.clone(), address, bytes, kind, notes: Arc::default() }))
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // A driver that refuses has lost the memory; there is nobody to tell.
+        // SAFETY: the memory is this allocation's own, and operations that use it hold the allocation until done.
+        let _ = unsafe { self.core.backend.free(self.address, self.kind) };
+    }
+}
+
+/// How an operation uses memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Reads,
+    Writes,
+    /// Words that running kernels exchange: kept, and ordered with nothing.
+    Shares,
+}
+
+/// One operation's use of a range of an allocation, in bytes.
+#[derive(Clone)]
+pub(super) struct Usage {
+    pub allocation: Arc<Allocation>,
+    pub range: Range<usize>,
+    pub access: Access,
+}
+
+/// The uses of an allocation that may not have been done yet. Two mappings of the same imported memory have one.
+#[derive(Default)]
+pub(super) struct Notes(Mutex<Vec<Note>>);
+
+struct Note {
+    stream: u64,
+    range: Range<usize>,
+    writes: bool,
+    mark: Arc<Mark>,
+}
+
+/// The notes of all memory of one operation, locked.
+pub(super) struct Locked<'a> {
+    usages: &'a [Usage],
+    /// Of each allocation once, by the address of its notes.
+    notes: Vec<(*const Notes, MutexGuard<'a, Vec<Note>>)>,
+}
+
+impl<'a> Locked<'a> {
+    pub fn new(usages: &'a [Usage]) -> Self {
+        let ordered = usages.iter().filter(|usage| usage.access != Access::Shares);
+        let mut notes: Vec<&Arc<Notes>> = ordered.map(|usage| &usage.allocation.notes).collect();
+        notes.sort_by_key(|notes| Arc::as_ptr(notes));
+        notes.dedup_by_key(|notes| Arc::as_ptr(notes));
+        let lock = |notes: &'a Arc<Notes>| notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { usages, notes: notes.into_iter().map(|notes| (Arc::as_ptr(notes), lock(notes))).collect() }
+    }
+
+    /// The marks that an operation on `stream` has to wait for.
+    pub fn before(&mut self, stream: u64) -> Vec<Arc<Mark>> {
+        let mut marks = Vec::new();
+        for (address, notes) in &mut self.notes {
+            notes.retain(|note| !note.mark.has_passed());
+            for usage in self.usages.iter().filter(|usage| Arc::as_ptr(&usage.allocation.notes) == *address) {
+                let conflicts = notes.iter().filter(|note| note.stream != stream && note.conflicts(usage));
+                marks.extend(conflicts.map(|note| note.mark.clone()));
+            }
+        }
+        marks.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        marks
+    }
+
+    /// Notes the operation.
+    pub fn note(mut self, stream: u64, mark: &Arc<Mark>) {
+        for (address, notes) in &mut self.notes {
+            for usage in self.usages.iter().filter(|usage| Arc::as_ptr(&usage.allocation.notes) == *address) {
+                let new = Note {
+                    stream,
+                    range: usage.range.clone(),
+                    writes: usage.access == Access::Writes,
+                    mark: mark.clone(),
+                };
+                notes.retain(|old| !new.stands_for(old));
+                notes.push(new);
+            }
+        }
+    }
+}
+
+impl Note {
+    fn conflicts(&self, usage: &Usage) -> bool {
+        let (a, b) = (&self.range, &usage.range);
+        usage.access != Access::Shares
+            && a.start < b.end
+            && b.start < a.end
+            && (self.writes || usage.access == Access::Writes)
+    }
+
+    /// Whether whoever waits for this one has waited for the older one too, and has to whenever the older one counted.
+    fn stands_for(&self, old: &Note) -> bool {
+        self.stream == old.stream
+            && self.range.start <= old.range.start
+            && self.range.end >= old.range.end
+            && (self.writes || !old.writes)
+    }
+}
