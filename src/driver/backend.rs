@@ -60,6 +60,7 @@ pub(crate) struct Function {
 
 /// How many blocks, of how many threads, with how much dynamic shared memory.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(annulus_simulated), expect(dead_code, reason = "no backend is built that would read it"))]
 pub(crate) struct Grid {
     pub blocks: u32,
     pub threads: u32,
