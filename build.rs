@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Builds the kernels for the simulated device (feature `sim`): `kernels/*.cu` and what executes them, `kernels/host`, with
-//! the machine's C++ compiler (`CXX` names another).
+//! Builds the kernels for the simulated device (feature `sim`): `kernels/*.cu` and what executes them, `kernels/host`,
+//! with the machine's C++ compiler (`CXX` names another).
 //!
 //! Where there is no compiler, or one that cannot build them, the crate is built without simulated devices, and a
 //! warning says why; so does whoever asks for one. `ANNULUS_BUILD_SIM=0` builds without them in any case;

@@ -13,6 +13,7 @@
 //! | a reference to test against | [`mod@reference`] |
 //! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
 //! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`], [`ddp`], [`train`] |
+//! | a device, simulated so far | [`driver::Device`], [`driver::Stream`], [`driver::DeviceBuffer`] |
 //! | benchmarks of your own | [`bench::Harness`] |
 //!
 //! ```

@@ -320,6 +320,35 @@ fn a_panic_on_a_stream_is_its_fault_for_ever() {
 }
 
 #[test]
+fn a_fault_goes_with_what_the_stream_has_written() {
+    let Some(device) = device() else { return };
+    let fault = |stream: &Stream| stream.synchronize().unwrap_err().to_string();
+    for early in [false, true] {
+        let (stream, open) = blocked(&device);
+        let (buffer, other) = (device.allocate::<f32>(10).unwrap(), device.allocate::<f32>(10).unwrap());
+        stream.call(|| panic!("planted")).unwrap();
+        stream.fill(&buffer.part(3..6).unwrap(), 1.0).unwrap();
+        let mut open = Some(open);
+        if early {
+            drop(open.take());
+            assert!(fault(&stream).contains("planted"));
+        }
+        drop(stream);
+        let [reads, elsewhere, overwrites, after] = [0; 4].map(|_| device.stream().unwrap());
+        reads.copy(&buffer, &other).unwrap();
+        elsewhere.copy(&buffer.part(..3).unwrap(), &buffer.part(6..9).unwrap()).unwrap();
+        drop(open);
+        assert!(fault(&reads).contains("planted"));
+        elsewhere.synchronize().unwrap();
+        // From stream to stream.
+        assert!(after.read(&other).unwrap_err().to_string().contains("planted"));
+        // What is overwritten is right again.
+        overwrites.fill(&buffer, 2.0).unwrap();
+        assert_eq!(device.stream().unwrap().read(&buffer).unwrap(), [2.0; 10]);
+    }
+}
+
+#[test]
 fn nothing_is_left_of_what_was_dropped() {
     if absent() {
         return;

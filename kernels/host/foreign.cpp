@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// The C face of this folder, which the library's host backend calls (src/driver/host/execution.rs says the same in Rust).
+// The C face of this folder, which the library's host backend calls (src/driver/host/execution.rs says the same in
+// Rust).
 #include "device.h"
 
 extern "C" {

@@ -5,6 +5,9 @@
 //! which writes, are in order if they are on one stream; otherwise the later one waits for the earlier one's mark. So
 //! what safe functions enqueue never races, and disjoint parts of one allocation proceed on different streams.
 //!
+//! What a faulty stream has written is not to be taken for a result: whoever uses it on another stream gets the fault
+//! there too. So a note stays after its operation if its stream has a fault, until all it is about is overwritten.
+//!
 //! An operation is noted while the locks of all its memory's notes are held, taken in the order of their addresses, so
 //! that two threads cannot both overlook the other.
 #![allow(unsafe_code)]
@@ -14,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::backend::{Address, MemoryKind};
 use super::device::Core;
+use super::faults::Watched;
 use super::mark::Mark;
 
 /// Memory, freed with its last holder. Enqueued operations are holders.
@@ -48,7 +52,10 @@ impl Drop for Allocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Reads,
-    Writes,
+    /// Writes all of it, whatever was there.
+    Overwrites,
+    /// Writes, and may read.
+    Updates,
     /// Words that running kernels exchange: kept, and ordered with nothing.
     Shares,
 }
@@ -61,15 +68,17 @@ pub(super) struct Usage {
     pub access: Access,
 }
 
-/// The uses of an allocation that may not have been done yet. Two mappings of the same imported memory have one.
+/// The uses of an allocation that still matter. Two mappings of the same imported memory have one.
 #[derive(Default)]
 pub(super) struct Notes(Mutex<Vec<Note>>);
 
 struct Note {
     stream: u64,
     range: Range<usize>,
-    writes: bool,
+    access: Access,
     mark: Arc<Mark>,
+    /// What may go wrong on its stream.
+    watched: Arc<Watched>,
 }
 
 /// The notes of all memory of one operation, locked.
@@ -89,30 +98,37 @@ impl<'a> Locked<'a> {
         Locked { usages, notes: notes.into_iter().map(|notes| (Arc::as_ptr(notes), lock(notes))).collect() }
     }
 
-    /// The marks that an operation on `stream` has to wait for.
-    pub fn before(&mut self, stream: u64) -> Vec<Arc<Mark>> {
-        let mut marks = Vec::new();
+    /// What an operation on `stream` comes after: the marks that it has to wait for, and what may have gone wrong with
+    /// what it reads.
+    pub fn before(&mut self, stream: u64) -> (Vec<Arc<Mark>>, Vec<Arc<Watched>>) {
+        let (mut marks, mut faults) = (Vec::new(), Vec::new());
         for (address, notes) in &mut self.notes {
-            notes.retain(|note| !note.mark.has_passed());
+            notes.retain(|note| !note.mark.has_passed() || (note.writes() && note.watched.look().is_err()));
             for usage in self.usages.iter().filter(|usage| Arc::as_ptr(&usage.allocation.notes) == *address) {
-                let conflicts = notes.iter().filter(|note| note.stream != stream && note.conflicts(usage));
-                marks.extend(conflicts.map(|note| note.mark.clone()));
+                for note in notes.iter().filter(|note| note.stream != stream && note.conflicts(usage)) {
+                    if !note.mark.has_passed() {
+                        marks.push(note.mark.clone());
+                    }
+                    if note.writes() && usage.access != Access::Overwrites {
+                        faults.push(note.watched.clone());
+                    }
+                }
             }
         }
         marks.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        marks
+        faults.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        (marks, faults)
     }
 
     /// Notes the operation.
-    pub fn note(mut self, stream: u64, mark: &Arc<Mark>) {
+    pub fn note(mut self, stream: u64, watched: &Arc<Watched>, mark: &Arc<Mark>) {
         for (address, notes) in &mut self.notes {
             for usage in self.usages.iter().filter(|usage| Arc::as_ptr(&usage.allocation.notes) == *address) {
-                let new = Note {
-                    stream,
-                    range: usage.range.clone(),
-                    writes: usage.access == Access::Writes,
-                    mark: mark.clone(),
-                };
+                if usage.access == Access::Shares {
+                    continue;
+                }
+                let (range, access) = (usage.range.clone(), usage.access);
+                let new = Note { stream, range, access, mark: mark.clone(), watched: watched.clone() };
                 notes.retain(|old| !new.stands_for(old));
                 notes.push(new);
             }
@@ -121,19 +137,24 @@ impl<'a> Locked<'a> {
 }
 
 impl Note {
+    fn writes(&self) -> bool {
+        self.access != Access::Reads
+    }
+
     fn conflicts(&self, usage: &Usage) -> bool {
         let (a, b) = (&self.range, &usage.range);
         usage.access != Access::Shares
             && a.start < b.end
             && b.start < a.end
-            && (self.writes || usage.access == Access::Writes)
+            && (self.writes() || usage.access != Access::Reads)
     }
 
-    /// Whether whoever waits for this one has waited for the older one too, and has to whenever the older one counted.
+    /// Whether the older note says nothing any more. What writes all of its range has waited for it, so whoever waits
+    /// for this one has waited for both. What reads stands for earlier reads of the same stream.
     fn stands_for(&self, old: &Note) -> bool {
-        self.stream == old.stream
-            && self.range.start <= old.range.start
-            && self.range.end >= old.range.end
-            && (self.writes || !old.writes)
+        let covers = self.range.start <= old.range.start && self.range.end >= old.range.end;
+        covers
+            // Where this one has read what a faulty stream wrote, its own stream watches that fault.
+            && (self.writes() || (self.stream == old.stream && !old.writes()))
     }
 }

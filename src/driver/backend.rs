@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What a kind of device must offer: one object-safe trait of ids, addresses and bytes, below everything that is safe.
 //!
-//! A backend drives one device. It decides nothing: which operation needs which wait, how long memory must stay and what
-//! an error is called in words is for the types above, which are written once. Ids and addresses of one *platform* (all
-//! simulated devices of a process, all CUDA devices of a process) are valid on each of its devices.
+//! A backend drives one device. It decides nothing: which operation needs which wait, how long memory must stay and
+//! what an error is called in words is for the types above, which are written once. Ids and addresses of one *platform*
+//! (all simulated devices of a process, all CUDA devices of a process) are valid on each of its devices.
 //!
 //! An enqueued operation is done after all that were enqueued on its stream before, and sees what they wrote; enqueuing
 //! never waits for an operation. What a stream did before an event that was recorded on it is seen by whatever waited
@@ -88,8 +88,8 @@ impl fmt::Display for Failure {
 ///
 /// # Safety
 ///
-/// The functions do what is said of them: memory is as long and as aligned (256 bytes) as asked for, ids are unique, and
-/// an event that has passed says that all work before it has been done.
+/// The functions do what is said of them: memory is as long and as aligned (256 bytes) as asked for, ids are unique,
+/// and an event that has passed says that all work before it has been done.
 pub(crate) unsafe trait Backend: Send + Sync {
     /// What the device is.
     fn capabilities(&self) -> &Capabilities;
@@ -223,8 +223,8 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// unless all its blocks can be resident at once.
     ///
     /// # Safety
-    /// The argument is the kernel's, as long as it takes, and its addresses are of memory as the kernel uses it until it
-    /// has ended. The grid is one that the device has room for. The stream is of this device.
+    /// The argument is the kernel's, as long as it takes, and its addresses are of memory as the kernel uses it until
+    /// it has ended. The grid is one that the device has room for. The stream is of this device.
     unsafe fn launch(
         &self,
         function: FunctionId,

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 /// it has been done. The host reads and writes it through a stream alone ([`Stream::read`](super::Stream::read),
 /// [`Stream::write`](super::Stream::write)).
 ///
-/// Operations on several streams that use the same elements are in the order in which they were enqueued, as long as one
-/// of them writes; the later one waits on the device, not on the host. Disjoint parts proceed independently.
+/// Operations on several streams that use the same elements are in the order in which they were enqueued, as long as
+/// one of them writes; the later one waits on the device, not on the host. Disjoint parts proceed independently.
 pub struct DeviceBuffer<T: Element> {
     pub(super) allocation: Arc<Allocation>,
     first: usize,

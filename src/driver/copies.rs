@@ -2,8 +2,8 @@
 //! Copies and fills, in the order of a stream.
 //!
 //! Between devices that reach each other a copy is one operation. Between others it goes through pinned memory of the
-//! host: the first device copies there on a stream of the library's own, the second from there on the user's stream; the
-//! notes of the memory (`allocation`) order the two like any others.
+//! host: the first device copies there on a stream of the library's own, the second from there on the user's stream;
+//! the notes of the memory (`allocation`) order the two like any others.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -32,7 +32,7 @@ impl Stream {
         }
         let host = Arc::new(HostCopy::of(values));
         let (address, bytes) = (host.address(), size_of_val(values));
-        self.enqueue("writing to a buffer", vec![to.usage(Access::Writes)], vec![host], |backend, stream| {
+        self.enqueue("writing to a buffer", vec![to.usage(Access::Overwrites)], vec![host], |backend, stream| {
             // SAFETY: both ranges have that many bytes, and are kept until the copy has been done; nobody else writes
             // to the host's.
             unsafe { backend.copy(to.address(), address, bytes, stream) }
@@ -88,7 +88,7 @@ impl Stream {
             [true, true] => {}
             _ => return self.copy_between(from, to),
         }
-        let usages = vec![from.usage(Access::Reads), to.usage(Access::Writes)];
+        let usages = vec![from.usage(Access::Reads), to.usage(Access::Overwrites)];
         let bytes = from.bytes().len();
         self.enqueue("copying between buffers", usages, Vec::new(), |backend, stream| {
             // SAFETY: both ranges are of this device, have that many bytes, do not overlap, and are kept.
@@ -105,7 +105,7 @@ impl Stream {
                  to the other"
             )));
         }
-        let usages = [from.usage(Access::Reads), to.usage(Access::Writes)];
+        let usages = [from.usage(Access::Reads), to.usage(Access::Overwrites)];
         let bytes = from.bytes().len();
         let own = &self.core.device;
         let other = if Arc::ptr_eq(source, own) { target } else { source };
@@ -126,11 +126,16 @@ impl Stream {
         let [reads, writes] = usages;
         let first = source.stream_for(self)?;
         let second = target.stream_for(self)?;
-        first.enqueue("copying to the host", vec![reads, host(Access::Writes)], Vec::new(), |backend, stream| {
-            // SAFETY: the source is of this stream's device, the other range is the host's; both have that many bytes
-            // and are kept.
-            unsafe { backend.copy(middle, from.address(), bytes, stream) }
-        })?;
+        first.enqueue(
+            "copying to the host",
+            vec![reads, host(Access::Overwrites)],
+            Vec::new(),
+            |backend, stream| {
+                // SAFETY: the source is of this stream's device, the other range is the host's; both have that many
+                // bytes and are kept.
+                unsafe { backend.copy(middle, from.address(), bytes, stream) }
+            },
+        )?;
         second.enqueue("copying from the host", vec![host(Access::Reads), writes], Vec::new(), |backend, stream| {
             // SAFETY: as above, the other way round; the notes of the pinned memory put this copy after that one.
             unsafe { backend.copy(to.address(), middle, bytes, stream) }
@@ -150,7 +155,7 @@ impl Stream {
         let mut pattern = [0; 8];
         pattern[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
         let (pattern, count) = (u64::from_le_bytes(pattern), to.len());
-        self.enqueue("filling a buffer", vec![to.usage(Access::Writes)], Vec::new(), |backend, stream| {
+        self.enqueue("filling a buffer", vec![to.usage(Access::Overwrites)], Vec::new(), |backend, stream| {
             // SAFETY: the range has that many elements of that size, is aligned to it, of this device, and kept.
             unsafe { backend.fill(to.address(), pattern, size_of::<T>(), count, stream) }
         })

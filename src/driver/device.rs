@@ -41,8 +41,8 @@ impl Device {
         let cores = simulated()?;
         let core = cores.get(index).ok_or_else(|| {
             Error::invalid(format!(
-                "there is no simulated device {index}: there are {}, numbered from 0 on; set ANNULUS_SIM_DEVICES to have \
-                 more",
+                "there is no simulated device {index}: there are {}, numbered from 0 on; set ANNULUS_SIM_DEVICES to \
+                 have more",
                 cores.len()
             ))
         })?;
@@ -72,8 +72,8 @@ impl Device {
         match std::env::var_os(CHOICE) {
             Some(choice) if choice == "sim" => Device::simulated(local_rank % Device::simulated_count()?),
             Some(choice) => Err(Error::invalid(format!(
-                "{CHOICE} is {}, which this version does not know; the one choice so far is `sim`, a device simulated on \
-                 the CPU",
+                "{CHOICE} is {}, which this version does not know; the one choice so far is `sim`, a device simulated \
+                 on the CPU",
                 choice.to_string_lossy()
             ))),
             None => Err(Error::unsupported(format!(

@@ -83,15 +83,18 @@ impl Watched {
         Watched(Mutex::new(vec![own]))
     }
 
-    pub fn add(&self, faults: &FaultWords) {
+    pub fn add_all(&self, faults: &[FaultWords]) {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody else holds these any more and nothing has come of them: no operation can report by them either, since
-        // operations hold what they use.
-        let own = watched[0].clone();
-        watched.retain(|faults| faults.is(&own) || Arc::strong_count(&faults.0) > 1 || faults.first().is_some());
-        if !watched.iter().any(|other| other.is(faults)) {
-            watched.push(faults.clone());
+        for faults in faults {
+            if !watched.iter().any(|other| other.is(faults)) {
+                watched.push(faults.clone());
+            }
         }
+        // Nobody else holds these any more and nothing has come of them: no operation can report by them either, since
+        // operations hold what they use. The first are the stream's own.
+        let mut own = true;
+        watched
+            .retain(|faults| std::mem::take(&mut own) || Arc::strong_count(&faults.0) > 1 || faults.first().is_some());
     }
 
     /// All that is watched now.

@@ -33,13 +33,13 @@ struct GraphCore {
 }
 
 impl Stream {
-    /// Captures what `work` enqueues on this stream, instead of doing it. The graph uses the very buffers, so each launch
-    /// works on what is in them then.
+    /// Captures what `work` enqueues on this stream, instead of doing it. The graph uses the very buffers, so each
+    /// launch works on what is in them then.
     ///
     /// # Errors
     ///
-    /// What `work` returns; `InvalidArgument` where the stream captures already. Meanwhile the stream refuses what waits
-    /// for the host or for another stream.
+    /// What `work` returns; `InvalidArgument` where the stream captures already. Meanwhile the stream refuses what
+    /// waits for the host or for another stream.
     pub fn capture(&self, work: impl FnOnce(&Stream) -> Result<()>) -> Result<Graph> {
         self.begin_capture()?;
         let mut capture = Capturing(Some(self));
@@ -52,9 +52,9 @@ impl Stream {
         worked.map(|()| graph)
     }
 
-    /// Enqueues a call of a function of the host, which runs on a thread of the driver. Operations behind it wait for it.
-    /// It must not call this library: the driver's thread must not wait for the driver. A panic in it is a fault of the
-    /// stream.
+    /// Enqueues a call of a function of the host, which runs on a thread of the driver. Operations behind it wait for
+    /// it. It must not call this library: the driver's thread must not wait for the driver. A panic in it is a fault of
+    /// the stream.
     ///
     /// # Errors
     ///
@@ -124,9 +124,7 @@ impl Graph {
             )));
         }
         stream.refuse_in_capture("launch a graph")?;
-        for faults in &graph.faults {
-            stream.watch(faults);
-        }
+        stream.watched().add_all(&graph.faults);
         let mut last = graph.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (usages, kept) = (graph.captured.usages.clone(), graph.clone());
         let mark = stream.enqueue_after(

@@ -59,7 +59,7 @@ impl Use {
 
     /// The kernel writes these elements, or reads and writes them.
     pub fn writes<T: Element>(buffer: &DeviceBuffer<T>) -> Self {
-        Use(buffer.usage(Access::Writes))
+        Use(buffer.usage(Access::Updates))
     }
 
     /// The kernel accesses these elements at the same time as others do, as peers do by flags. They are kept for it,

@@ -17,7 +17,8 @@ use super::device::Core;
 pub(super) struct Mark {
     core: Arc<Core>,
     event: EventId,
-    /// What the event once answered. An atomic for `Sync` alone: it publishes nothing, so `Relaxed` will do.
+    /// Whether the event was once seen to have passed. Who saw it has what the stream did before it; `Release` and
+    /// `Acquire` hand that on to who only sees the flag, and frees the memory or enqueues what uses it next.
     passed: AtomicBool,
 }
 
@@ -35,12 +36,15 @@ impl Mark {
 
     /// Whether the operation has been done. Where the driver fails, it counts as not done: nothing is freed too early.
     pub fn has_passed(&self) -> bool {
-        if !self.passed.load(Ordering::Relaxed) {
+        if !self.passed.load(Ordering::Acquire) {
             // SAFETY: the event lives as long as the mark.
             let passed = unsafe { self.core.backend.has_passed(self.event) }.unwrap_or(false);
-            self.passed.store(passed, Ordering::Relaxed);
+            if !passed {
+                return false;
+            }
+            self.passed.store(true, Ordering::Release);
         }
-        self.passed.load(Ordering::Relaxed)
+        true
     }
 }
 

@@ -12,12 +12,12 @@
 //! # Ok::<(), annulus::Error>(())
 //! ```
 //!
-//! The types here are written once, over one trait that knows ids, addresses and bytes (`backend`); every kind of device
-//! implements it. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU.
+//! The types here are written once, over one trait that knows ids, addresses and bytes (`backend`); every kind of
+//! device implements it. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU.
 //!
-//! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the same
-//! elements are in order, whatever their streams, as long as one of them writes. Launching a kernel is unsafe, since
-//! what it does with an address is its own affair.
+//! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the
+//! same elements are in order, whatever their streams, as long as one of them writes. Launching a kernel is unsafe,
+//! since what it does with an address is its own affair.
 //!
 //! So far collectives use none of this, and of CUDA there is what `annulus doctor --gpu` needs.
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Streams: operations in order, enqueued without waiting.
 //!
-//! `enqueue` is the one door to a stream. It lets go of what has been done, waits (on the device) for earlier uses of the
-//! same memory on other streams, enqueues, marks the place, and holds what the operation uses until the mark has passed.
-//! While a stream captures, all of that is the graph's to do, each time it is launched.
+//! `enqueue` is the one door to a stream. It lets go of what has been done, waits (on the device) for earlier uses of
+//! the same memory on other streams, enqueues, marks the place, and holds what the operation uses until the mark has
+//! passed. While a stream captures, all of that is the graph's to do, each time it is launched.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 
 /// A queue of operations of one device, done in the order in which they were enqueued. Clones are the same stream.
 ///
-/// All calls but [`synchronize`](Stream::synchronize) and those that read return at once. What an operation uses is kept
-/// until it has been done, also when all handles are dropped before.
+/// All calls but [`synchronize`](Stream::synchronize) and those that read return at once. What an operation uses is
+/// kept until it has been done, also when all handles are dropped before.
 #[derive(Clone)]
 pub struct Stream {
     pub(super) core: Arc<StreamCore>,
@@ -81,7 +81,7 @@ impl Stream {
 
     /// From now on `synchronize`, event waits and reads of this stream return the first fault of these words too.
     pub fn watch(&self, faults: &FaultWords) {
-        self.core.watched.add(faults);
+        self.core.watched.add_all(std::slice::from_ref(faults));
     }
 
     /// Waits until all that was enqueued has been done.
@@ -133,9 +133,7 @@ impl Stream {
         }
         let state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.refuse_capturing(&state, "wait for an event")?;
-        for faults in event.core.faults() {
-            self.core.watched.add(&faults);
-        }
+        self.core.watched.add_all(&event.core.faults());
         // SAFETY: both live, and the stream captures nothing while its lock is held.
         let waits = unsafe { self.core.device.backend.wait_event(self.core.id, event.core.id) };
         waits.map_err(|failure| self.failed("waiting for an event", &failure))
@@ -175,12 +173,14 @@ impl Stream {
         done = mark::done(&mut state.pending);
         let mark = Mark::new(device).map_err(failed)?;
         let mut notes = Locked::new(&usages);
-        for earlier in notes.before(self.core.number).iter().chain(&before) {
+        let (marks, faults) = notes.before(self.core.number);
+        for earlier in marks.iter().chain(&before) {
             // SAFETY: the event lives as long as its mark and is of this platform, since the memory is; the stream
             // lives, and captures nothing while its lock is held.
             unsafe { device.backend.wait_event(id, earlier.event()) }.map_err(failed)?;
         }
         operation(&*device.backend, id).map_err(failed)?;
+        faults.iter().for_each(|faults| self.core.watched.add_all(&faults.all()));
         kept.extend(usages.iter().map(|usage| usage.allocation.clone() as Kept));
         // SAFETY: the event is the mark's, and the stream captures nothing.
         if let Err(failure) = unsafe { device.backend.record_event(mark.event(), id) } {
@@ -188,7 +188,7 @@ impl Stream {
             std::mem::forget(kept);
             return Err(failed(failure));
         }
-        notes.note(self.core.number, &mark);
+        notes.note(self.core.number, &self.core.watched, &mark);
         state.pending.push_back(Pending { mark: mark.clone(), _kept: kept });
         drop(state);
         drop(done);
@@ -233,8 +233,8 @@ impl Stream {
         match state.capture {
             None => Ok(()),
             Some(_) => Err(Error::invalid(format!(
-                "{self} captures a graph, and cannot {what} meanwhile: a graph is of one stream, and nothing in it waits \
-                 for the host; do that before or after the capture"
+                "{self} captures a graph, and cannot {what} meanwhile: a graph is of one stream, and nothing in it \
+                 waits for the host; do that before or after the capture"
             ))),
         }
     }

@@ -14,8 +14,8 @@ use crate::error::Result;
 /// Words of 32 bits in the host's memory, where the device addresses them directly. Zero at first. Clones are the same
 /// words.
 ///
-/// Host and kernels see each other's stores at once, so nothing orders uses of them: what a word means, and which memory
-/// ordering that takes, is agreed between the kernel and whoever reads the word.
+/// Host and kernels see each other's stores at once, so nothing orders uses of them: what a word means, and which
+/// memory ordering that takes, is agreed between the kernel and whoever reads the word.
 #[derive(Clone)]
 pub struct Words {
     pub(super) allocation: Arc<Allocation>,

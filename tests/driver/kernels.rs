@@ -34,7 +34,8 @@ fn folds_are_those_of_the_kernel() {
         let argument = arguments::fold(&addresses, to.address(), elements);
         let uses: Vec<_> = from.iter().map(Use::reads).chain([Use::writes(&to)]).collect();
         let kernel = device.kernel("fold_sum_f32").unwrap();
-        // SAFETY: the argument is the kernel's, and its addresses are of buffers of that many elements that are used so.
+        // SAFETY: the argument is the kernel's, and its addresses are of buffers of that many elements that are used
+        // so.
         unsafe { stream.launch(&kernel, Shape::new(blocks, 64), &argument, &uses) }.unwrap();
         drop((from, uses));
         assert_eq!(stream.read(&to).unwrap(), sums);

@@ -31,11 +31,12 @@ impl Settings {
         })?;
         let pairs = unreachable.unwrap_or_default().split(',').map(str::trim).filter(|pair| !pair.is_empty());
         let unreachable = pairs.map(|pair| {
-            let numbers = pair.split_once('-').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+            let number = |text: &str| text.trim().parse().ok();
+            let numbers = pair.split_once('-').and_then(|(a, b)| Some((number(a)?, number(b)?)));
             numbers.filter(|(a, b)| a != b && *a < devices && *b < devices).ok_or_else(|| {
                 Error::invalid(format!(
-                    "{UNREACHABLE} has {pair:?}; it is a list of pairs of two different devices, like 0-1,2-3, and there \
-                     are {devices} devices"
+                    "{UNREACHABLE} has {pair:?}; it is a list of pairs of two different devices, like 0-1,2-3, and \
+                     there are {devices} devices"
                 ))
             })
         });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Streams: a queue of operations, and a thread that does them one after the other. It ends when the stream is closed and
-//! the queue empty.
+//! Streams: a queue of operations, and a thread that does them one after the other. It ends when the stream is closed
+//! and the queue empty.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
