@@ -14,6 +14,7 @@
 //! | a reference to test against | [`mod@reference`] |
 //! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
 //! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`], [`ddp`], [`train`] |
+//! | a device, simulated so far | [`driver::Device`], [`driver::Stream`], [`driver::DeviceBuffer`] |
 //! | benchmarks of your own | [`bench::Harness`] |
 //!
 //! ```
@@ -34,7 +35,7 @@ pub mod communicator;
 pub mod data;
 pub mod ddp;
 pub mod doctor;
-mod driver;
+pub mod driver;
 pub mod element;
 pub mod error;
 #[cfg(all(feature = "cli", target_os = "linux"))]

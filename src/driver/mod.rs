@@ -1,7 +1,52 @@
 // SPDX-License-Identifier: MPL-2.0
-//! What drives devices.
+//! Devices, and what is done on them: memory, streams, events, kernels, graphs, memory of other processes.
 //!
-//! So far CUDA's driver library alone, as far as `annulus doctor --gpu` needs it to ask a card how it behaves.
+//! ```no_run
+//! use annulus::driver::Device;
+//!
+//! let device = Device::simulated(0)?;
+//! let stream = device.stream()?;
+//! let buffer = device.allocate::<f32>(1000)?;
+//! stream.fill(&buffer, 1.5)?; // enqueued; returns at once
+//! assert_eq!(stream.read(&buffer)?, [1.5; 1000]);
+//! # Ok::<(), annulus::Error>(())
+//! ```
+//!
+//! The types here are written once, over one trait that knows ids, addresses and bytes (`backend`); every kind of
+//! device implements it. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU.
+//!
+//! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the
+//! same elements are in order, whatever their streams, as long as one of them writes. Launching a kernel is unsafe,
+//! since what it does with an address is its own affair.
+//!
+//! So far collectives use none of this, and of CUDA there is what `annulus doctor --gpu` needs.
 
+mod allocation;
+mod backend;
+mod buffer;
+mod capabilities;
+mod copies;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub(crate) mod cuda;
+mod device;
+mod event;
+mod faults;
+mod graph;
+#[cfg(annulus_simulated)]
+mod host;
+mod ipc;
+mod kernel;
+mod mark;
+mod stream;
+mod words;
+
+pub use buffer::DeviceBuffer;
+pub use capabilities::{Capabilities, Platform};
+pub use device::Device;
+pub use event::Event;
+pub use faults::FaultWords;
+pub use graph::Graph;
+pub use ipc::IpcHandle;
+pub use kernel::{Kernel, Shape, Use};
+pub use stream::Stream;
+pub use words::Words;

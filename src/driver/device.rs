@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Devices: found, described, and what is made on them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::allocation::Allocation;
+use super::backend::{Backend, EventId, Failure, MemoryKind};
+use super::buffer::DeviceBuffer;
+use super::capabilities::Capabilities;
+use super::event::Event;
+use super::faults::FaultWords;
+use super::kernel::Kernel;
+use super::mark::Pending;
+use super::stream::Stream;
+use super::words::Words;
+use crate::element::Element;
+use crate::error::{Error, Result};
+
+/// The variable that says which devices [`Device::auto`] takes.
+const CHOICE: &str = "ANNULUS_DEVICE";
+
+/// A device. Clones are the same device, and so is what is opened twice under one number.
+#[derive(Clone)]
+pub struct Device {
+    pub(super) core: Arc<Core>,
+}
+
+impl Device {
+    /// The simulated device of that number, which executes kernels on the CPU.
+    ///
+    /// There are as many as `ANNULUS_SIM_DEVICES` says, one if it is not set. They reach each other's memory, but for
+    /// the pairs that `ANNULUS_SIM_UNREACHABLE` names: `0-1,2-3`. Both variables are read once in a process.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where there is no device of that number, or a variable is not as above; `Unsupported` where
+    /// the library was built without simulated devices, with the reason.
+    pub fn simulated(index: usize) -> Result<Device> {
+        let cores = simulated()?;
+        let core = cores.get(index).ok_or_else(|| {
+            Error::invalid(format!(
+                "there is no simulated device {index}: there are {}, numbered from 0 on; set ANNULUS_SIM_DEVICES to \
+                 have more",
+                cores.len()
+            ))
+        })?;
+        Ok(Device { core: core.clone() })
+    }
+
+    /// How many simulated devices there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::simulated`].
+    pub fn simulated_count() -> Result<usize> {
+        Ok(simulated()?.len())
+    }
+
+    /// The device for the rank of that number on this host: device `local_rank` modulo how many there are. `Display`
+    /// says which it is.
+    ///
+    /// So far collectives drive no GPU, and simulated devices are taken only where they are asked for, by
+    /// `ANNULUS_DEVICE=sim`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where `ANNULUS_DEVICE` is not set; `InvalidArgument` where it is not `sim`; as
+    /// [`Device::simulated`].
+    pub fn auto(local_rank: usize) -> Result<Device> {
+        match std::env::var_os(CHOICE) {
+            Some(choice) if choice == "sim" => Device::simulated(local_rank % Device::simulated_count()?),
+            Some(choice) => Err(Error::invalid(format!(
+                "{CHOICE} is {}, which this version does not know; the one choice so far is `sim`, a device simulated \
+                 on the CPU",
+                choice.to_string_lossy()
+            ))),
+            None => Err(Error::unsupported(format!(
+                "this version of Annulus drives no GPU; set {CHOICE}=sim to take a device that is simulated on the CPU"
+            ))),
+        }
+    }
+
+    /// What the device is and has.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.core.backend.capabilities()
+    }
+
+    /// Zeroed memory of this device, which no other device and no other process maps. Any length is legal.
+    ///
+    /// # Errors
+    ///
+    /// `System` where memory is exhausted.
+    pub fn allocate<T: Element>(&self, elements: usize) -> Result<DeviceBuffer<T>> {
+        DeviceBuffer::new(&self.core, elements, MemoryKind::Local)
+    }
+
+    /// Zeroed memory of this device that peers may map: kernels of devices that reach this one, and other processes to
+    /// which it is exported. Each is an allocation of its own, never a part of a pool.
+    ///
+    /// # Errors
+    ///
+    /// `System` where memory or file descriptors are exhausted.
+    pub fn allocate_mappable<T: Element>(&self, elements: usize) -> Result<DeviceBuffer<T>> {
+        DeviceBuffer::new(&self.core, elements, MemoryKind::Mappable)
+    }
+
+    /// Zeroed words that the host and kernels of this device see while they run.
+    ///
+    /// # Errors
+    ///
+    /// `System` where memory is exhausted.
+    pub fn words(&self, count: usize) -> Result<Words> {
+        Words::new(&self.core, count)
+    }
+
+    /// Words in which kernels report faults, and the sentence that `render` makes of a report.
+    ///
+    /// # Errors
+    ///
+    /// `System` where memory is exhausted.
+    pub fn fault_words(
+        &self,
+        render: impl Fn(&[u32; FaultWords::COUNT]) -> Error + Send + Sync + 'static,
+    ) -> Result<FaultWords> {
+        FaultWords::new(&self.core, render)
+    }
+
+    /// A new stream.
+    ///
+    /// # Errors
+    ///
+    /// `System` where the device, or the operating system, has no more.
+    pub fn stream(&self) -> Result<Stream> {
+        Stream::new(&self.core)
+    }
+
+    /// A new event, which keeps the time.
+    ///
+    /// # Errors
+    ///
+    /// `System` where the device has no more.
+    pub fn event(&self) -> Result<Event> {
+        Event::new(&self.core)
+    }
+
+    /// The kernel of that name, loaded.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where there is none of that name.
+    pub fn kernel(&self, name: &str) -> Result<Kernel> {
+        Kernel::new(&self.core, name)
+    }
+
+    /// Whether kernels and copies of this device can address mappable memory of the other.
+    ///
+    /// # Errors
+    ///
+    /// `System` where the driver does not say.
+    pub fn reaches(&self, other: &Device) -> Result<bool> {
+        self.core.reaches(&other.core)
+    }
+
+    /// Lets this device address mappable memory of the other from now on. Copies see to that themselves.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where it cannot reach it.
+    pub fn enable_peer(&self, other: &Device) -> Result<()> {
+        self.core.enable_peer(&other.core)
+    }
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl Eq for Device {}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(f)
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Device").field(self.capabilities()).finish()
+    }
+}
+
+/// The simulated devices of this process, for ever.
+#[cfg(annulus_simulated)]
+fn simulated() -> Result<&'static [Arc<Core>]> {
+    static CORES: std::sync::OnceLock<Result<Vec<Arc<Core>>>> = std::sync::OnceLock::new();
+    let cores = CORES.get_or_init(|| {
+        let backends = super::host::devices()?;
+        Ok(backends.into_iter().map(|backend| Core::new(Box::new(backend))).collect())
+    });
+    cores.as_deref().map_err(Clone::clone)
+}
+
+#[cfg(not(annulus_simulated))]
+fn simulated() -> Result<&'static [Arc<Core>]> {
+    Err(Error::unsupported(concat!("this build of Annulus has no simulated devices: ", env!("ANNULUS_NOT_SIMULATED"))))
+}
+
+/// What all handles of one device share. It is never dropped: what is of a device may outlive all its handles.
+pub(super) struct Core {
+    pub backend: Box<dyn Backend>,
+    /// Events of marks that nobody holds any more.
+    pub spare_events: Mutex<Vec<EventId>>,
+    /// What streams that are gone may not have done yet.
+    pub orphans: Mutex<VecDeque<Pending>>,
+    /// A stream for the device's part in copies between devices that do not reach each other.
+    pub staging: Mutex<Option<Stream>>,
+}
+
+impl Core {
+    #[cfg_attr(not(annulus_simulated), expect(dead_code, reason = "no backend is built"))]
+    fn new(backend: Box<dyn Backend>) -> Arc<Core> {
+        Arc::new(Core { backend, spare_events: Mutex::default(), orphans: Mutex::default(), staging: Mutex::default() })
+    }
+
+    /// Takes what a stream that is gone may not have done yet.
+    pub fn adopt(&self, mut pending: VecDeque<Pending>) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).append(&mut pending);
+        self.sweep();
+    }
+
+    /// Lets go of what streams that are gone have done meanwhile.
+    pub fn sweep(&self) {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        // Orphans of several streams are in one row, so one that is not done says nothing of those behind it.
+        let (done, left) = orphans.drain(..).partition::<VecDeque<_>, _>(|orphan| orphan.mark.has_passed());
+        *orphans = left;
+        drop(orphans);
+        // With the lock given up: it may hold the last handle of anything.
+        drop(done);
+    }
+
+    /// Lets kernels of this device address memory of an allocation, if they can.
+    pub fn address(&self, allocation: &Allocation) -> Result<()> {
+        if std::ptr::eq(self, &*allocation.core) {
+            return Ok(());
+        }
+        match allocation.kind {
+            MemoryKind::Pinned if self.same_platform(&allocation.core) => Ok(()),
+            MemoryKind::Local => Err(Error::invalid(format!(
+                "{self} cannot address a buffer that {} allocated for itself; allocate it with `allocate_mappable`",
+                allocation.core
+            ))),
+            _ => self.enable_peer(&allocation.core),
+        }
+    }
+
+    pub fn same_platform(&self, other: &Core) -> bool {
+        self.backend.capabilities().platform == other.backend.capabilities().platform
+    }
+
+    fn index(&self) -> usize {
+        self.backend.capabilities().index
+    }
+
+    pub fn reaches(&self, other: &Core) -> Result<bool> {
+        if !self.same_platform(other) {
+            return Ok(false);
+        }
+        self.backend.reaches(other.index()).map_err(|failure| {
+            self.failed(format_args!("asking whether it reaches {other}"), &failure, "see the driver's own log")
+        })
+    }
+
+    pub fn enable_peer(&self, other: &Core) -> Result<()> {
+        if !self.reaches(other)? {
+            return Err(Error::unsupported(format!(
+                "{self} cannot address memory of {other}; copy through a buffer of its own instead"
+            )));
+        }
+        self.backend.enable_peer(other.index()).map_err(|failure| {
+            self.failed(format_args!("mapping memory of {other}"), &failure, "see the driver's own log")
+        })
+    }
+
+    /// An error of this device: what was attempted, what it answered, and what may help.
+    pub fn failed(&self, attempt: impl fmt::Display, failure: &Failure, remedy: &str) -> Error {
+        Error::System(format!("{self}, {attempt}: {failure}; {remedy}").into())
+    }
+
+    pub fn too_long(&self, elements: usize, size: usize) -> Error {
+        Error::invalid(format!("{self} has no memory for {elements} elements of {size} bytes; ask for fewer"))
+    }
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let capabilities = self.backend.capabilities();
+        write!(f, "{} device {}", capabilities.platform, capabilities.index)
+    }
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Streams: operations in order, enqueued without waiting.
+//!
+//! `enqueue` is the one door to a stream. It lets go of what has been done, waits (on the device) for earlier uses of
+//! the same memory on other streams, enqueues, marks the place, and holds what the operation uses until the mark has
+//! passed. While a stream captures, all of that is the graph's to do, each time it is launched.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::allocation::{Locked, Usage};
+use super::backend::{Backend, Failure, GraphId, StreamId};
+use super::device::{Core, Device};
+use super::event::Event;
+use super::faults::{FaultWords, Watched};
+use super::mark::{self, Kept, Mark, Pending};
+use crate::error::{Error, Result};
+
+/// A queue of operations of one device, done in the order in which they were enqueued. Clones are the same stream.
+///
+/// All calls but [`synchronize`](Stream::synchronize) and those that read return at once. What an operation uses is
+/// kept until it has been done, also when all handles are dropped before.
+#[derive(Clone)]
+pub struct Stream {
+    pub(super) core: Arc<StreamCore>,
+}
+
+pub(super) struct StreamCore {
+    pub device: Arc<Core>,
+    id: StreamId,
+    /// Its number in this process.
+    number: u64,
+    faults: FaultWords,
+    watched: Arc<Watched>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pending: VecDeque<Pending>,
+    capture: Option<Captured>,
+}
+
+/// What a captured graph needs, each time it is launched.
+#[derive(Default)]
+pub(super) struct Captured {
+    pub usages: Vec<Usage>,
+    pub kept: Vec<Kept>,
+}
+
+impl Stream {
+    pub(super) fn new(device: &Arc<Core>) -> Result<Stream> {
+        // Relaxed: numbers only have to differ.
+        static STREAMS: AtomicU64 = AtomicU64::new(0);
+        let number = STREAMS.fetch_add(1, Ordering::Relaxed);
+        device.sweep();
+        let name = format!("stream {number} of {device}");
+        let faults = FaultWords::new(device, move |words| {
+            Error::System(format!("a kernel on {name} reported a fault: its words are {words:x?}").into())
+        })?;
+        let id = device.backend.create_stream().map_err(|failure| {
+            device.failed("making a stream", &failure, "drop streams that are no longer used, or allow more threads")
+        })?;
+        let watched = Arc::new(Watched::new(faults.clone()));
+        let core = StreamCore { device: device.clone(), id, number, faults, watched, state: Mutex::default() };
+        Ok(Stream { core: Arc::new(core) })
+    }
+
+    /// The device whose stream it is.
+    pub fn device(&self) -> Device {
+        Device { core: self.core.device.clone() }
+    }
+
+    /// The words in which kernels on this stream report faults, where nothing else was agreed with them.
+    pub fn fault_words(&self) -> &FaultWords {
+        &self.core.faults
+    }
+
+    /// From now on `synchronize`, event waits and reads of this stream return the first fault of these words too.
+    pub fn watch(&self, faults: &FaultWords) {
+        self.core.watched.add_all(std::slice::from_ref(faults));
+    }
+
+    /// Waits until all that was enqueued has been done.
+    ///
+    /// # Errors
+    ///
+    /// The first fault of the stream, and again each time; `InvalidArgument` while it captures.
+    pub fn synchronize(&self) -> Result<()> {
+        self.refuse_in_capture("synchronize")?;
+        // SAFETY: the stream lives as long as its core.
+        let done = unsafe { self.core.device.backend.synchronize_stream(self.core.id) };
+        self.let_go();
+        if let Err(failure) = done {
+            self.core.faults.report(self.failed("what was enqueued", &failure));
+        }
+        self.core.watched.look()
+    }
+
+    /// Makes the event stand for all that has been enqueued so far.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where the event is of another device, or while the stream captures.
+    pub fn record(&self, event: &Event) -> Result<()> {
+        if !Arc::ptr_eq(&event.core.device, &self.core.device) {
+            return Err(Error::invalid(format!(
+                "an event of {} cannot be recorded on {self}; make one of that device",
+                event.core.device
+            )));
+        }
+        let state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refuse_capturing(&state, "record an event")?;
+        // SAFETY: both live, and the stream captures nothing while its lock is held.
+        let recorded = unsafe { self.core.device.backend.record_event(event.core.id, self.core.id) };
+        recorded.map_err(|failure| self.failed("recording an event", &failure))?;
+        event.core.recorded_on(&self.core.watched);
+        Ok(())
+    }
+
+    /// Makes what is enqueued later wait for the event as it was recorded last, on any stream of any device of the same
+    /// platform. An event that was not recorded is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where the event is of another platform, or while the stream captures.
+    pub fn wait(&self, event: &Event) -> Result<()> {
+        if !event.core.device.same_platform(&self.core.device) {
+            return Err(Error::invalid(format!("{self} cannot wait for an event of {}", event.core.device)));
+        }
+        let state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refuse_capturing(&state, "wait for an event")?;
+        self.core.watched.add_all(&event.core.faults());
+        // SAFETY: both live, and the stream captures nothing while its lock is held.
+        let waits = unsafe { self.core.device.backend.wait_event(self.core.id, event.core.id) };
+        waits.map_err(|failure| self.failed("waiting for an event", &failure))
+    }
+
+    /// Enqueues an operation that uses memory as said and needs `kept` until it has been done.
+    pub(super) fn enqueue(
+        &self,
+        what: impl fmt::Display,
+        usages: Vec<Usage>,
+        kept: Vec<Kept>,
+        operation: impl FnOnce(&dyn Backend, StreamId) -> Result<(), Failure>,
+    ) -> Result<()> {
+        self.enqueue_after(what, usages, kept, None, operation).map(drop)
+    }
+
+    /// The same, after `before`; the mark behind it, unless the stream captures.
+    pub(super) fn enqueue_after(
+        &self,
+        what: impl fmt::Display,
+        usages: Vec<Usage>,
+        mut kept: Vec<Kept>,
+        before: Option<Arc<Mark>>,
+        operation: impl FnOnce(&dyn Backend, StreamId) -> Result<(), Failure>,
+    ) -> Result<Option<Arc<Mark>>> {
+        let (device, id) = (&self.core.device, self.core.id);
+        let failed = |failure: Failure| self.failed(&what, &failure);
+        // Dropped when no lock is held, whatever comes: what was kept may hold the last handle of anything.
+        let done;
+        let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(capture) = &mut state.capture {
+            operation(&*device.backend, id).map_err(failed)?;
+            capture.usages.extend(usages);
+            capture.kept.append(&mut kept);
+            return Ok(None);
+        }
+        done = mark::done(&mut state.pending);
+        let mark = Mark::new(device).map_err(failed)?;
+        let mut notes = Locked::new(&usages);
+        let (marks, faults) = notes.before(self.core.number);
+        for earlier in marks.iter().chain(&before) {
+            // SAFETY: the event lives as long as its mark and is of this platform, since the memory is; the stream
+            // lives, and captures nothing while its lock is held.
+            unsafe { device.backend.wait_event(id, earlier.event()) }.map_err(failed)?;
+        }
+        operation(&*device.backend, id).map_err(failed)?;
+        faults.iter().for_each(|faults| self.core.watched.add_all(&faults.all()));
+        kept.extend(usages.iter().map(|usage| usage.allocation.clone() as Kept));
+        // SAFETY: the event is the mark's, and the stream captures nothing.
+        if let Err(failure) = unsafe { device.backend.record_event(mark.event(), id) } {
+            // Nobody will know when the operation has been done: what it uses stays for ever.
+            std::mem::forget(kept);
+            return Err(failed(failure));
+        }
+        notes.note(self.core.number, &self.core.watched, &mark);
+        state.pending.push_back(Pending { mark: mark.clone(), _kept: kept });
+        drop(state);
+        drop(done);
+        Ok(Some(mark))
+    }
+
+    /// Lets go of what has been done.
+    fn let_go(&self) {
+        let done = mark::done(&mut self.core.state.lock().unwrap_or_else(PoisonError::into_inner).pending);
+        drop(done);
+    }
+
+    pub(super) fn begin_capture(&self) -> Result<()> {
+        let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refuse_capturing(&state, "begin a capture")?;
+        // SAFETY: the stream lives and captures nothing.
+        unsafe { self.core.device.backend.begin_capture(self.core.id) }
+            .map_err(|failure| self.failed("beginning a capture", &failure))?;
+        state.capture = Some(Captured::default());
+        Ok(())
+    }
+
+    /// Ends the capture that `begin_capture` began.
+    pub(super) fn end_capture(&self) -> Result<(GraphId, Captured)> {
+        let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let captured = state.capture.take().unwrap_or_default();
+        // SAFETY: the stream lives and captures, since captures begin and end in pairs.
+        let graph = unsafe { self.core.device.backend.end_capture(self.core.id) }
+            .map_err(|failure| self.failed("ending a capture", &failure))?;
+        Ok((graph, captured))
+    }
+
+    pub(super) fn watched(&self) -> &Arc<Watched> {
+        &self.core.watched
+    }
+
+    pub(super) fn refuse_in_capture(&self, what: &str) -> Result<()> {
+        self.refuse_capturing(&self.core.state.lock().unwrap_or_else(PoisonError::into_inner), what)
+    }
+
+    fn refuse_capturing(&self, state: &State, what: &str) -> Result<()> {
+        match state.capture {
+            None => Ok(()),
+            Some(_) => Err(Error::invalid(format!(
+                "{self} captures a graph, and cannot {what} meanwhile: a graph is of one stream, and nothing in it \
+                 waits for the host; do that before or after the capture"
+            ))),
+        }
+    }
+
+    pub(super) fn failed(&self, what: impl fmt::Display, failure: &Failure) -> Error {
+        self.core.device.failed(
+            format_args!("{what} on stream {}", self.core.number),
+            failure,
+            "what the stream did may be incomplete; see its first fault",
+        )
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {} of {}", self.core.number, self.core.device)
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({self})")
+    }
+}
+
+impl Drop for StreamCore {
+    fn drop(&mut self) {
+        // SAFETY: This is the last holder, so nothing is enqueued any more; a capture holds a handle. What is pending
+        // is still done.
+        unsafe { self.device.backend.destroy_stream(self.id) };
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.device.adopt(std::mem::take(&mut state.pending));
+    }
+}
