@@ -7,6 +7,7 @@
 //! | `measure` | how: the loop around the public blocking calls, and nothing between the clock's readings but them |
 //! | `payload` `buffers` | what is sent and what must come of it, and where it lies |
 //! | `measurement` `table` `machine` | what came of it: numbers, nccl-tests' table, on which machine |
+//! | `tune` | the numbers by which algorithms are chosen on a machine |
 //! | `affinity` | ranks on cores of their own |
 //! | `harness` | ranks that stay, for criterion |
 
@@ -19,6 +20,7 @@ mod measurement;
 mod payload;
 mod sweep;
 mod table;
+mod tune;
 
 pub use affinity::pin;
 pub use harness::Harness;
@@ -26,3 +28,4 @@ pub use machine::Machine;
 pub use measurement::Measurement;
 pub use sweep::{Memory, Modes, Sweep};
 pub use table::Table;
+pub use tune::Tuning;

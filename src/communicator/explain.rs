@@ -2,13 +2,16 @@
 //! What a call would run, and why, without making it.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::Communicator;
 use super::plan::request;
 use crate::element::{DataType, ReduceOp};
 use crate::error::Result;
-use crate::schedule::cost::{Cost, Machine, cost};
+use crate::schedule::cost::{Cost, cost};
+use crate::schedule::table::{Table, Took, VARIABLE};
 use crate::schedule::{Access, Collective, Entry, Layout, select};
+use crate::transport::Limits;
 
 /// A call to be explained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +45,27 @@ pub struct Explanation {
     pub cost: Cost,
     /// What the prediction takes for granted.
     pub assumption: String,
+    /// What a call of about this size took when `annulus tune` measured it, and of which size that was, if the table of the
+    /// machine says so.
+    pub measured: Option<(Duration, usize)>,
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Explanation { algorithm, path, reason, cost, assumption, .. } = self;
+        let Explanation { algorithm, path, reason, cost, assumption, measured, .. } = self;
         writeln!(f, "{algorithm} ({path}): {reason}")?;
-        write!(f, "{} rounds; a rank {}; about {:?}, {assumption}", cost.rounds, cost.moved, cost.time)
+        writeln!(f, "{} rounds; a rank {}; about {:?}, {assumption}", cost.rounds, cost.moved, cost.time)?;
+        match measured {
+            Some((time, bytes)) => write!(f, "measured: {time:?} for {bytes} bytes"),
+            None => write!(f, "not measured: `annulus tune` makes the table that {VARIABLE} names"),
+        }
     }
+}
+
+/// What the table of this machine says rides along with the entry.
+pub(super) fn limits() -> Result<Limits> {
+    let Table { always, inline, .. } = Table::of_machine()?;
+    Ok(Limits { always, inline })
 }
 
 impl Communicator {
@@ -84,7 +100,10 @@ impl Communicator {
         let layout = Layout::uniform(self.world_size(), count).in_place(in_place);
         let addressable = allocated || self.transport_kind() == "threads" || self.world_size() == 1;
         let access = if addressable { Access::Direct } else { Access::Staged };
-        let schedule = select::choose(&request(collective, data_type, op, &layout, access, self.algorithm.get()))?;
+        let schedule = {
+            let limits = self.transport().limits();
+            select::choose(&request(collective, data_type, op, &layout, access, self.algorithm.get(), limits))?
+        };
         let reason = if self.algorithm.get() != 0 {
             "it was asked for by name".to_owned()
         } else if collective == Collective::Barrier {
@@ -96,16 +115,30 @@ impl Communicator {
         } else {
             "plain memory of processes passes through shared slots; Communicator::allocate avoids that".to_owned()
         };
+        let table = Table::of_machine()?;
+        let elements = if collective.has_parts() { layout.total() } else { count };
+        let like = Took {
+            collective,
+            algorithm: schedule.name().to_owned(),
+            transport: self.transport_kind().to_owned(),
+            allocated,
+            in_place,
+            ranks: self.world_size(),
+            bytes: elements.saturating_mul(data_type.size()),
+            time_us: 0.0,
+        };
+        let measured = table.nearest(&like).map(|took| (Duration::from_secs_f64(took.time_us * 1e-6), took.bytes));
         Ok(Explanation {
+            measured,
             algorithm: schedule.name().to_owned(),
             access: schedule.access(),
             path: "schedule",
             reason,
-            cost: cost(&*schedule, &layout, data_type.size(), Machine::TYPICAL),
+            cost: cost(&*schedule, &layout, data_type.size(), table.machine),
             assumption: format!(
                 "if all ranks arrive together, a round takes {:.0} ns and a core moves {:.0} GB/s",
-                Machine::TYPICAL.alpha * 1e9,
-                1e-9 / Machine::TYPICAL.beta
+                table.machine.alpha * 1e9,
+                1e-9 / table.machine.beta
             ),
         })
     }

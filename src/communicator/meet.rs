@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::Communicator;
+use super::explain::limits;
 use crate::error::Result;
 use crate::transport::rendezvous::{Rendezvous, SocketRendezvous};
 use crate::transport::{default_timeout, shm};
@@ -27,7 +28,7 @@ impl Communicator {
     ///
     /// Those of the rendezvous, and `System` if the operating system refuses what processes need.
     pub fn meet(rendezvous: &mut dyn Rendezvous) -> Result<Communicator> {
-        let (transport, timeout) = shm::connect(rendezvous)?;
+        let (transport, timeout) = shm::connect(rendezvous, limits()?)?;
         Ok(Communicator::new(transport, rendezvous.local_rank(), timeout))
     }
 }

@@ -15,8 +15,11 @@ use crate::error::{Error, Result};
 use crate::reduce::Fold;
 use crate::schedule::select::{self, Request};
 use crate::schedule::{Access, Collective, Entry, Layout, Schedule, Verified};
-use crate::transport::page::{DESCRIPTOR, INLINE};
-use crate::transport::{REGION, Transport};
+use crate::transport::page::DESCRIPTOR;
+use crate::transport::{Limits, REGION, Transport};
+
+// What a table may let ride along is what a record holds.
+const _: () = assert!(crate::schedule::table::MOST_INLINE == crate::transport::page::INLINE);
 
 /// Plans that are kept before unused ones are dropped.
 const KEPT: usize = 512;
@@ -78,9 +81,10 @@ impl Plan {
         })
     }
 
-    fn request(&self, access: Access, inline: usize) -> Request<'_> {
+    /// What is asked of the selection, once it is known that contributions ride along or that they do not.
+    fn request(&self, access: Access, limits: Limits) -> Request<'_> {
         let Descriptor { collective, data_type, op, algorithm, .. } = self.descriptor;
-        Request { inline, ..request(collective, data_type, op, &self.layout, access, algorithm) }
+        request(collective, data_type, op, &self.layout, access, algorithm, limits)
     }
 
     fn load(&self, schedule: &dyn Schedule) -> Result<Arc<Loaded>> {
@@ -112,7 +116,7 @@ impl Plan {
         if let Some(loaded) = kept {
             return Ok(loaded.clone());
         }
-        let loaded = self.load(&*select::choose(&self.request(access, 0))?)?;
+        let loaded = self.load(&*select::choose(&self.request(access, Limits { always: 0, inline: 0 }))?)?;
         match access {
             Access::Direct => self.direct = Some(loaded.clone()),
             Access::Staged => self.staged = Some(loaded.clone()),
@@ -129,6 +133,7 @@ pub(super) fn request(
     layout: &Layout,
     access: Access,
     algorithm: u32,
+    limits: Limits,
 ) -> Request<'_> {
     Request {
         collective,
@@ -136,7 +141,8 @@ pub(super) fn request(
         element: data_type.size(),
         accumulator: op.map_or(data_type, |op| data_type.accumulator(op)).size(),
         access,
-        inline: INLINE,
+        always: limits.always,
+        inline: limits.inline,
         region: REGION,
         algorithm,
     }
@@ -172,7 +178,7 @@ impl Plans {
         // The programs that a call may need after its entry are tried before it, so that what cannot be loaded is this
         // rank's error alone and posts nothing.
         let mut plan = Plan::new(*descriptor, layout, transport)?;
-        let schedule = select::choose(&plan.request(Access::Staged, INLINE))?;
+        let schedule = select::choose(&plan.request(Access::Staged, transport.limits()))?;
         if let Some(operator) = descriptor.operator.filter(|operator| operator.is_ordered)
             && !schedule.fold_order().keeps_ranks_in_order(transport.world())
         {
@@ -185,7 +191,7 @@ impl Plans {
         }
         if schedule.entry() == Entry::Carries {
             plan.inline = Some(plan.load(&*schedule)?);
-            let within_reach = select::choose(&plan.request(Access::Direct, INLINE))?;
+            let within_reach = select::choose(&plan.request(Access::Direct, transport.limits()))?;
             plan.always_inline = within_reach.entry() == Entry::Carries;
         }
         if !plan.always_inline {

@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
+use super::explain::limits;
 use super::{Communicator, failure};
 use crate::error::{Error, Result};
 use crate::transport::{default_timeout, threads};
@@ -51,7 +52,7 @@ where
 {
     let outside = |error| RankFailure { rank: 0, error };
     let timeout = default_timeout().map_err(outside)?;
-    let transports = threads::world(ranks).map_err(outside)?;
+    let transports = limits().and_then(|limits| threads::world(ranks, limits)).map_err(outside)?;
     let first: Mutex<Option<RankFailure>> = Mutex::new(None);
     let (rank_main, failed) = (&rank_main, &first);
     let results: Vec<Option<T>> = std::thread::scope(|scope| {

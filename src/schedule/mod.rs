@@ -26,6 +26,7 @@ pub mod rounds;
 mod segments;
 pub(crate) mod select;
 pub mod staged;
+pub mod table;
 pub mod tree;
 pub mod verify;
 

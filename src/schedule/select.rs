@@ -21,6 +21,9 @@ pub(crate) struct Request<'a> {
     pub accumulator: usize,
     /// Whether all ranks' buffers can be addressed by all.
     pub access: Access,
+    /// Up to how many bytes contributions ride along whatever the memory: what they cost to copy is less than what the
+    /// exit of [`direct`](super::direct) costs.
+    pub always: usize,
     /// Bytes of a contribution that the entry record holds; 0 if not all ranks' are there.
     pub inline: usize,
     /// Bytes of shared memory that a rank has for a call.
@@ -28,10 +31,6 @@ pub(crate) struct Request<'a> {
     /// 0, or 1 + the place in [`catalogue::NAMES`] of the algorithm that was asked for.
     pub algorithm: u32,
 }
-
-/// Contributions up to this many bytes ride along whatever the memory: what they cost to copy is less than what the
-/// exit of [`direct`](super::direct) costs.
-pub(crate) const ALWAYS: usize = 512;
 
 /// Up to how many bytes contributions ride along where not all buffers can be addressed, of the `inline` bytes that the
 /// entry record holds. Where every rank folds everything, that is dearer the more ranks there are; from eight on it is
@@ -56,7 +55,7 @@ pub(crate) fn choose(request: &Request) -> Result<Arc<dyn Schedule>> {
     let limit = carried(collective, layout.world(), request.inline);
     let contribution = contribution(collective, layout, element);
     let fits = contribution.is_some_and(|bytes| bytes <= limit);
-    let is_tiny = contribution.is_some_and(|bytes| bytes <= ALWAYS);
+    let is_tiny = contribution.is_some_and(|bytes| bytes <= request.always);
     let name = match request.algorithm.checked_sub(1).and_then(|place| catalogue::NAMES.get(place as usize)) {
         Some(name) => *name,
         None if collective == Collective::Barrier => "barrier",
@@ -96,11 +95,22 @@ mod tests {
     use super::*;
     use crate::element::FoldOrder;
 
+    const ALWAYS: usize = 512;
     const INLINE: usize = 8192;
     const REGION: usize = 96 << 10;
 
     fn request(collective: Collective, layout: &Layout, access: Access, algorithm: u32) -> Request<'_> {
-        Request { collective, layout, element: 2, accumulator: 4, access, inline: INLINE, region: REGION, algorithm }
+        Request {
+            collective,
+            layout,
+            element: 2,
+            accumulator: 4,
+            access,
+            always: ALWAYS,
+            inline: INLINE,
+            region: REGION,
+            algorithm,
+        }
     }
 
     #[test]

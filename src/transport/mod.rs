@@ -40,6 +40,15 @@ use page::{Channel, Page};
 /// below the megabyte that a communicator may cost, and in a second-level cache.
 pub(crate) const REGION: usize = 96 << 10;
 
+/// Up to how many bytes contributions ride along with the entry: every rank's, since it decides what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Whatever the memory.
+    pub always: usize,
+    /// Where buffers cannot be addressed by all; at most what a record holds.
+    pub inline: usize,
+}
+
 /// The peers of one rank in one communicator.
 ///
 /// A *name* says where in a rank's memory something lies, in a way that its peers understand: 0 is private memory that
@@ -101,6 +110,9 @@ pub(crate) trait Transport: Send + Sync {
 
     /// After the poison is set: returns when no peer can touch this rank's `buffers` any more.
     fn isolate(&self, buffers: &[(NonNull<u8>, usize)]);
+
+    /// What rides along, as all ranks have agreed.
+    fn limits(&self) -> Limits;
 
     /// Sleeps and wakes threads by the word.
     fn bed(&self) -> doorbell::Scope;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::doorbell::Scope;
 use super::memory::Memory;
 use super::page::{CHANNELS, Channel, Page};
-use super::{REGION, Transport};
+use super::{Limits, REGION, Transport};
 use crate::error::{Cause, Error, Result};
 
 /// Where the regions begin.
@@ -112,6 +112,10 @@ impl Transport for Pair {
 
     fn isolate(&self, buffers: &[(NonNull<u8>, usize)]) {
         self.within.isolate(buffers);
+    }
+
+    fn limits(&self) -> Limits {
+        self.within.limits()
     }
 
     fn bed(&self) -> Scope {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::doorbell::Scope;
 use super::memory::Memory;
 use super::page::{CHANNELS, Page, presence};
-use super::{REGION, Transport, pair};
+use super::{Limits, REGION, Transport, pair};
 use crate::error::{Cause, Error, Result};
 use crate::sync::Ordering::{Acquire, Release};
 
@@ -22,6 +22,7 @@ struct World {
     /// Every rank's regions, rank by rank.
     regions: Memory,
     roomy: bool,
+    limits: Limits,
     /// Communicators that are being made from this one, by the call that makes them and their first rank here, with the
     /// number of ranks yet to fetch them.
     children: Mutex<HashMap<(u64, usize), Unfetched>>,
@@ -35,11 +36,12 @@ struct World {
 type Unfetched = (Arc<World>, usize);
 
 impl World {
-    fn new(ranks: usize, roomy: bool) -> Result<Self> {
+    fn new(ranks: usize, roomy: bool, limits: Limits) -> Result<Self> {
         Ok(World {
             pages: (0..ranks).map(|_| Page::new()).collect(),
             regions: Memory::from_heap(ranks * CHANNELS * REGION)?,
             roomy,
+            limits,
             children: Mutex::default(),
             pairs: Mutex::default(),
             lasting: Mutex::default(),
@@ -54,12 +56,12 @@ pub(crate) struct Threads {
 }
 
 /// A world of `ranks` threads: one transport for each.
-pub(crate) fn world(ranks: usize) -> Result<Vec<Arc<dyn Transport>>> {
+pub(crate) fn world(ranks: usize, limits: Limits) -> Result<Vec<Arc<dyn Transport>>> {
     if ranks == 0 {
         return Err(Error::invalid("a world has at least one rank; 0 were asked for"));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let world = Arc::new(World::new(ranks, ranks <= cores)?);
+    let world = Arc::new(World::new(ranks, ranks <= cores, limits)?);
     Ok((0..ranks).map(|rank| Arc::new(Threads { rank, world: world.clone() }) as Arc<dyn Transport>).collect())
 }
 
@@ -140,6 +142,10 @@ impl Transport for Threads {
         }
     }
 
+    fn limits(&self) -> Limits {
+        self.world.limits
+    }
+
     fn bed(&self) -> Scope {
         Scope::Threads
     }
@@ -161,7 +167,7 @@ impl Transport for Threads {
         let (world, absent) = match children.remove(&made) {
             Some((world, absent)) => (world, absent - 1),
             // Where the ranks of this world share cores, those of a part of it do.
-            None => (Arc::new(World::new(members.len(), self.world.roomy)?), members.len() - 1),
+            None => (Arc::new(World::new(members.len(), self.world.roomy, self.world.limits)?), members.len() - 1),
         };
         if absent > 0 {
             children.insert(made, (world.clone(), absent));

@@ -206,7 +206,7 @@ pub fn one_of<T, const N: usize>(name: &str, all: [(&'static str, T); N]) -> Res
 }
 
 /// A number of bytes, as 8, 64K, 16M or 1G in powers of 1024.
-fn bytes(text: &str) -> Result<usize, String> {
+pub fn bytes(text: &str) -> Result<usize, String> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),

@@ -14,6 +14,7 @@ mod launch;
 mod output;
 mod schedule;
 mod train;
+mod tune;
 mod world;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ enum Subcommands {
     Launch(launch::Args),
     Schedule(schedule::Args),
     Train(train::Args),
+    Tune(tune::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Subcommands::Launch(args) => launch::run(args),
         Subcommands::Schedule(args) => schedule::run(&args),
         Subcommands::Train(args) => train::run(&args),
+        Subcommands::Tune(args) => tune::run(&args),
     };
     match status {
         Ok(status) => status.into(),

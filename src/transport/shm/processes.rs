@@ -29,9 +29,9 @@ use crate::sync::AtomicU32;
 use crate::sync::Ordering::{Acquire, Release};
 use crate::transport::doorbell::Scope;
 use crate::transport::memory::Memory;
-use crate::transport::page::{CHANNELS, Page, presence};
+use crate::transport::page::{CHANNELS, INLINE, Page, presence};
 use crate::transport::rendezvous::Rendezvous;
-use crate::transport::{REGION, Transport, default_timeout, pair};
+use crate::transport::{Limits, REGION, Transport, default_timeout, pair};
 
 /// What the processes of one world share.
 struct Host {
@@ -41,6 +41,7 @@ struct Host {
     peers: Vec<Option<Segment>>,
     liveness: Liveness,
     roomy: bool,
+    limits: Limits,
     /// Control blocks of communicators that this rank has left and others perhaps not yet, and how much its own takes.
     left: Mutex<Vec<(Blocks, usize)>>,
     _pulse: Pulse,
@@ -90,20 +91,23 @@ fn room(world: usize) -> usize {
     2 * world * pair_bytes()
 }
 
-/// What ranks tell each other when they meet: the size of the segment, the timeout and the cores that they may use.
+/// What ranks tell each other when they meet: the size of the segment, the timeout, what rides along, and the cores that
+/// they may use.
 struct Hello {
     capacity: u64,
     timeout: Duration,
+    limits: Limits,
     cores: Vec<u8>,
 }
 
 /// Changes whenever the layout of shared memory does: ranks of different builds must not meet.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl Hello {
     fn to_bytes(&self) -> Vec<u8> {
         let layout = (departures_at() as u64) << 32 | size_of::<Page>() as u64;
-        let words = [VERSION, layout, self.capacity, self.timeout.as_nanos().min(u128::from(u64::MAX)) as u64];
+        let timeout = self.timeout.as_nanos().min(u128::from(u64::MAX)) as u64;
+        let words = [VERSION, layout, self.capacity, timeout, self.limits.always as u64, self.limits.inline as u64];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(&self.cores);
         bytes
@@ -115,12 +119,13 @@ impl Hello {
                 format!("rank {rank} runs another version of annulus; start all ranks from the same build").into(),
             )
         };
-        let (words, cores) = bytes.split_at_checked(32).ok_or_else(other)?;
+        let (words, cores) = bytes.split_at_checked(48).ok_or_else(other)?;
         let word = |i: usize| words[8 * i..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         if word(0) != VERSION || word(1) != ((departures_at() as u64) << 32 | size_of::<Page>() as u64) {
             return Err(other());
         }
-        Ok(Hello { capacity: word(2), timeout: Duration::from_nanos(word(3)), cores: cores.to_vec() })
+        let limits = Limits { always: word(4) as usize, inline: (word(5) as usize).min(INLINE) };
+        Ok(Hello { capacity: word(2), timeout: Duration::from_nanos(word(3)), limits, cores: cores.to_vec() })
     }
 }
 
@@ -130,8 +135,9 @@ fn cores() -> Vec<u8> {
     (0..CpuSet::MAX_CPU / 8).map(|byte| (0..8).map(|bit| u8::from(set.is_set(8 * byte + bit)) << bit).sum()).collect()
 }
 
-/// Meets the other ranks, and maps their segments. Also returns how long calls wait: rank 0's word holds.
-pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transport>, Duration)> {
+/// Meets the other ranks, and maps their segments. Also returns how long calls wait; of that and of the limits, rank 0's
+/// word holds.
+pub(crate) fn connect(rendezvous: &mut dyn Rendezvous, limits: Limits) -> Result<(Arc<dyn Transport>, Duration)> {
     let timeout = default_timeout()?;
     let deadline = Instant::now() + timeout;
     let (rank, world) = (rendezvous.rank(), rendezvous.world_size());
@@ -139,7 +145,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transp
     let own = Own::new(Segment::create("annulus", capacity)?);
     // The first control block is the first thing in every segment.
     let block = own.take_with_room(block_bytes(world), room(world))?;
-    let hello = Hello { capacity: capacity as u64, timeout, cores: cores() };
+    let hello = Hello { capacity: capacity as u64, timeout, limits, cores: cores() };
     let hellos = rendezvous.all_gather(&hello.to_bytes(), deadline)?;
     let hellos: Vec<Hello> =
         hellos.iter().enumerate().map(|(rank, bytes)| Hello::from_bytes(rank, bytes)).collect::<Result<_>>()?;
@@ -166,6 +172,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous) -> Result<(Arc<dyn Transp
         peers,
         liveness: Liveness::new(pulses),
         roomy: world <= cores as usize,
+        limits: hellos[0].limits,
         left: Mutex::default(),
         _pulse: pulse,
     };
@@ -300,6 +307,10 @@ impl Transport for Processes {
                 self.wait_for_windows();
             }
         }
+    }
+
+    fn limits(&self) -> Limits {
+        self.host.limits
     }
 
     fn bed(&self) -> Scope {
