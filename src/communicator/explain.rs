@@ -95,16 +95,42 @@ impl Communicator {
     /// # Ok::<(), annulus::Error>(())
     /// ```
     pub fn explain(&self, question: &Question) -> Result<Explanation> {
-        let Question { collective, data_type, op, count, in_place, allocated } = *question;
+        let (ranks, transport) = (self.world_size(), self.transport_kind());
+        question.explain(&Table::of_machine()?, ranks, transport, self.transport().limits(), self.algorithm.get())
+    }
+}
+
+impl Question {
+    /// What the call would run among so many ranks, which are threads or processes of this machine: what
+    /// [`Communicator::explain`] says, without a communicator.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the operation does not apply to the type or the table of the machine is none, `System` if that
+    /// cannot be read.
+    pub fn among(&self, ranks: usize, processes: bool) -> Result<Explanation> {
+        let table = Table::of_machine()?;
+        let limits = Limits { always: table.always, inline: table.inline };
+        self.explain(&table, ranks.max(1), if processes { "processes" } else { "threads" }, limits, 0)
+    }
+
+    fn explain(
+        &self,
+        table: &Table,
+        ranks: usize,
+        transport: &str,
+        limits: Limits,
+        algorithm: u32,
+    ) -> Result<Explanation> {
+        let Question { collective, data_type, op, count, in_place, allocated } = *self;
         op.map_or(Ok(()), |op| op.check(data_type))?;
-        let layout = Layout::uniform(self.world_size(), count).in_place(in_place);
-        let addressable = allocated || self.transport_kind() == "threads" || self.world_size() == 1;
-        let access = if addressable { Access::Direct } else { Access::Staged };
-        let schedule = {
-            let limits = self.transport().limits();
-            select::choose(&request(collective, data_type, op, &layout, access, self.algorithm.get(), limits))?
+        let layout = Layout::uniform(ranks, count).in_place(in_place);
+        let access = match allocated || transport == "threads" || ranks == 1 {
+            true => Access::Direct,
+            false => Access::Staged,
         };
-        let reason = if self.algorithm.get() != 0 {
+        let schedule = select::choose(&request(collective, data_type, op, &layout, access, algorithm, limits))?;
+        let reason = if algorithm != 0 {
             "it was asked for by name".to_owned()
         } else if collective == Collective::Barrier {
             "entering is all there is to do".to_owned()
@@ -115,15 +141,14 @@ impl Communicator {
         } else {
             "plain memory of processes passes through shared slots; Communicator::allocate avoids that".to_owned()
         };
-        let table = Table::of_machine()?;
         let elements = if collective.has_parts() { layout.total() } else { count };
         let like = Took {
             collective,
             algorithm: schedule.name().to_owned(),
-            transport: self.transport_kind().to_owned(),
+            transport: transport.to_owned(),
             allocated,
             in_place,
-            ranks: self.world_size(),
+            ranks,
             bytes: elements.saturating_mul(data_type.size()),
             time_us: 0.0,
         };

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MPL-2.0
 //! `annulus schedule`: draws a schedule, and proves it.
 
+use annulus::communicator::Question;
 use annulus::schedule::{self, Access, Collective, Fault, Layout};
-use annulus::{Error, Result};
+use annulus::{DataType, Error, ReduceOp, Result};
 
 use crate::{bench, output};
 
 /// Draw a collective's schedule, and prove that it is right
 ///
-/// Prints each rank's steps and what the proof says. Exits with status 1 if the schedule is wrong.
+/// Prints each rank's steps and what the proof says. Exits with status 1 if the schedule is wrong. With --explain: which
+/// algorithm would run, why, what the model predicts, and what was measured on this machine (see `annulus tune`).
 #[derive(clap::Args)]
 pub struct Args {
     /// all_reduce, reduce_scatter, all_gather, broadcast, barrier, reduce, scatter, gather, all_to_all, scan or
@@ -17,8 +19,8 @@ pub struct Args {
     collective: Collective,
     /// one_shot, direct, staged, ring, tree, recursive_doubling, recursive_halving or bruck, as far as there is one for
     /// the collective; barrier or dissemination for a barrier
-    #[arg(long, value_name = "NAME")]
-    algorithm: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "explain")]
+    algorithm: Option<String>,
     /// Number of ranks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     ranks: u16,
@@ -28,6 +30,9 @@ pub struct Args {
     /// For ranks that cannot address each other's buffers
     #[arg(long)]
     staged: bool,
+    /// Say what would run, and why, of f32 in place: among processes with plain memory if --staged, else allocated
+    #[arg(long, conflicts_with = "algorithm")]
+    explain: bool,
 }
 
 fn collective(name: &str) -> Result<Collective, String> {
@@ -35,7 +40,8 @@ fn collective(name: &str) -> Result<Collective, String> {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let Args { collective, algorithm, ranks, length, staged } = args;
+    let Args { collective, ranks, length, staged, .. } = args;
+    let Some(algorithm) = &args.algorithm else { return explain(args) };
     let access = if *staged { Access::Staged } else { Access::Direct };
     let Some(schedule) = schedule::named(*collective, algorithm, access, None) else {
         let entry_alone = (*collective == Collective::Barrier).then_some("barrier");
@@ -51,4 +57,13 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let _ = output::print(&schedule::draw(&*schedule, &layout))?;
     Ok(u8::from(verified.is_err()))
+}
+
+fn explain(args: &Args) -> Result<u8> {
+    let Args { collective, ranks, length, staged, .. } = *args;
+    let op = collective.folds().then_some(ReduceOp::Sum);
+    let question =
+        Question { collective, data_type: DataType::F32, op, count: length, in_place: true, allocated: !staged };
+    let _ = output::print(&format!("{}\n", question.among(ranks.into(), true)?))?;
+    Ok(0)
 }
