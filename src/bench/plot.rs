@@ -90,7 +90,8 @@ pub fn svg(results: &[Results]) -> Result<String> {
 fn draw(shown: &Shown, text: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let longest = shown.series.iter().map(|series| series.name.chars().count()).max().unwrap_or(0);
     let columns = (WIDTH as usize / (SAMPLE as usize + CHARACTER * longest)).clamp(1, 4);
-    let rows = shown.series.len().div_ceil(columns) as u32;
+    // Down the columns, an even number in each, so that the modes of an algorithm stand together.
+    let rows = shown.series.len().div_ceil(columns).next_multiple_of(2) as u32;
     let head = MARGIN + 2 * ROW + ROW * shown.machines.len() as u32;
     let size = (WIDTH, head + PANEL + MARGIN + rows * ROW + MARGIN);
 
@@ -112,7 +113,6 @@ fn draw(shown: &Shown, text: &mut String) -> std::result::Result<(), Box<dyn std
     panel(&time, &sizes, &times, shown, |point| point.time.log10())?;
     panel(&bandwidth, &sizes, &bandwidths, shown, |point| point.busbw)?;
 
-    // Down the columns, so that the modes of an algorithm stand together.
     let width = WIDTH / columns as u32;
     for (index, series) in (0..).zip(&shown.series) {
         let (x, y) = ((MARGIN + index / rows * width) as i32, (MARGIN + index % rows * ROW + ROW / 2) as i32);
