@@ -27,11 +27,11 @@ impl Axis {
     /// Times in microseconds, above 0: a position is a decimal logarithm. Both ends are 1, 2 or 5 times a power of ten;
     /// all of these are labelled if that is few, else powers of ten.
     pub fn times(times: impl Iterator<Item = f64> + Clone) -> Self {
-        const STEPS: [(i32, f64); 3] = [(1, 0.0), (2, 0.301_029_995_663_981_2), (5, 0.698_970_004_336_018_8)];
         let first = times.clone().map(f64::log10).fold(f64::INFINITY, f64::min);
         let last = times.map(f64::log10).fold(f64::NEG_INFINITY, f64::max);
         let (decade, end) = (first.floor() as i32, last.ceil() as i32 + 1);
-        let ladder = (decade..=end).flat_map(|power| STEPS.map(|(digit, log)| (power, digit, f64::from(power) + log)));
+        let step = |power: i32, digit: i32| (power, digit, f64::from(power) + f64::from(digit).log10());
+        let ladder = (decade..=end).flat_map(|power| [1, 2, 5].map(|digit| step(power, digit)));
         let start = ladder.clone().map(|(.., at)| at).filter(|at| *at <= first).fold(f64::from(decade), f64::max);
         let end = ladder.clone().map(|(.., at)| at).find(|at| *at >= last && *at > start).unwrap_or(f64::from(end));
         let within = ladder.filter(|(.., at)| (start..=end).contains(at));

@@ -82,7 +82,7 @@ pub struct Args {
 const AUTO: &str = "auto";
 
 /// The arguments that say what is measured, and say nothing without a collective.
-const MEASURED: [&str; 13] = [
+const MEASURED: [&str; 14] = [
     "ranks",
     "processes",
     "memory",
@@ -96,6 +96,7 @@ const MEASURED: [&str; 13] = [
     "in_place",
     "out_of_place",
     "unchecked",
+    "json",
 ];
 
 pub fn run(args: &Args) -> Result<u8> {
