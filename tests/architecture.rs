@@ -11,6 +11,7 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("element", &["error"]),
+    ("file", &["error"]),
     ("sync", &[]),
     ("reference", &["error", "element"]),
     ("schedule", &["error", "element"]),
@@ -21,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("driver", &["error", "element"]),
     ("communicator", &["error", "element", "sync", "schedule", "record", "reduce", "transport"]),
     ("tensor", &["error", "element"]),
-    ("nn", &["error", "element", "tensor"]),
+    ("nn", &["error", "element", "file", "tensor"]),
     ("optim", &["error", "element", "tensor", "nn"]),
     // The sampler deals batches to ranks as collectives deal elements.
     ("data", &["error", "element", "tensor", "schedule::partition"]),
@@ -51,6 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const ABOVE_COMMANDS: &[&str] = &[
     "error",
     "element",
+    "file",
     "reference",
     "schedule",
     "record",

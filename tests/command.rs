@@ -2,7 +2,9 @@
 //! The command as its users meet it: what it prints, and what it says when something is wrong.
 #![cfg(feature = "cli")]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use annulus::DataType;
@@ -68,6 +70,18 @@ fn wrong_arguments_are_named_in_a_sentence_and_give_status_2() {
         ("bench all_reduce --iterations 0", "--iterations"),
         ("bench all_reduce --in-place --out-of-place", "--out-of-place"),
         ("bench barrier --in-place", "no form in place"),
+        ("bench all_reduce --algorithm auto,tree", "no algorithm tree for all_reduce"),
+        ("bench all_reduce --algorithm ring,auto,ring", "names ring twice"),
+        ("bench --plot plot.svg", "<COLLECTIVE>"),
+        ("bench all_reduce --compare Cargo.toml", "--plot <FILE>"),
+        ("bench --plot plot.svg --compare /no/such/file", "/no/such/file"),
+        ("bench --plot plot.svg --compare Cargo.toml", "line 1 of Cargo.toml is no result"),
+        ("bench --plot plot.svg --compare Cargo.toml --ranks 2", "<COLLECTIVE>"),
+        ("bench barrier --plot plot.svg", "no sizes"),
+        ("bench all_reduce --plot /no/such/directory/plot.svg", "/no/such/directory/plot.svg"),
+        ("bench all_reduce --plot src", "src is a directory"),
+        #[cfg(unix)]
+        ("bench all_reduce --plot /dev/null", "no regular file"),
         ("schedule all_reduce --ranks 2", "--algorithm"),
         ("schedule all_reduce --algorithm ring", "--ranks"),
         ("schedule all_reduce --algorithm tree --ranks 2", "for all_reduce there is one_shot, direct, staged, ring"),
@@ -205,6 +219,63 @@ fn without_json_it_is_the_table_of_nccl_tests() {
     assert!(rows.iter().all(|row| row.len() == 13 && row[2..5] == ["f32", "sum", "-1"] && row[12] == "0"), "{text}");
     assert!(text.contains("out-of-place") && text.contains("in-place") && text.contains("created in"), "{text}");
     assert!(text.lines().last().unwrap().starts_with("# Avg bus bandwidth"), "{text}");
+}
+
+/// A directory of its own for a test, empty.
+fn directory(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// What is written in a picture.
+fn texts(plot: &Path) -> Vec<String> {
+    let svg = fs::read_to_string(plot).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    svg.lines().filter(|line| !line.starts_with('<')).map(str::to_owned).collect()
+}
+
+#[test]
+fn several_algorithms_are_measured_in_turn_and_drawn_beside_earlier_results() {
+    let directory = directory("plots");
+    let [earlier, first, second] = ["earlier.jsonl", "first.svg", "second.svg"].map(|name| directory.join(name));
+    let arguments = "--begin 64 --end 1K --factor 4 --iterations 2";
+    let lines = measurements(&format!("all_reduce --algorithm auto,ring {arguments} --plot {}", first.display()));
+    let got = lines.iter().map(|line| (line["asked"].as_str().unwrap(), line["bytes"].as_u64().unwrap()));
+    let expected =
+        ["auto", "ring"].into_iter().flat_map(|name| [64, 64, 256, 256, 1024, 1024].map(|size| (name, size)));
+    assert!(got.eq(expected), "{lines:?}");
+    let of_first = texts(&first);
+    assert_eq!(of_first[0], "all_reduce, 2 ranks, threads, plain memory, f32, sum");
+    for text in ["auto, in place", "auto, out of place", "ring, in place", "ring, out of place", "64", "1 Ki"] {
+        assert!(of_first.iter().any(|line| line == text), "{text}: {of_first:?}");
+    }
+
+    // On processes, rank 0 alone draws. A table an algorithm.
+    fs::write(&earlier, succeeds(&format!("bench all_reduce --algorithm direct {arguments} --json"))).unwrap();
+    let with_earlier = format!("--plot {} --compare {}", second.display(), earlier.display());
+    let processes = if cfg!(target_os = "linux") { "--processes" } else { "" };
+    let text =
+        succeeds(&format!("bench all_reduce --algorithm ring,auto --in-place {arguments} {processes} {with_earlier}"));
+    assert_eq!(text.matches("# Avg bus bandwidth").count(), 2, "{text}");
+    assert!(text.contains("; algorithm ring\n") && text.contains("; algorithm auto\n"), "{text}");
+    let both = texts(&second);
+    let has = |texts: &[String], end: &str| texts.iter().any(|text| text.ends_with(end));
+    assert!(has(&both, "ring, in place") && has(&both, "direct, in place") && !has(&both, "ring, out of place"));
+
+    // Files alone: nothing is measured, and the same files give the same picture, in the place of the one that was there.
+    assert_eq!(succeeds(&format!("bench {with_earlier},{}", earlier.display())), "");
+    let alone = fs::read(&second).unwrap();
+    assert!(!has(&texts(&second), "ring, in place") && has(&texts(&second), "earlier.jsonl: direct, out of place"));
+    assert_eq!(succeeds(&format!("bench {with_earlier},{}", earlier.display())), "");
+    assert_eq!(fs::read(&second).unwrap(), alone);
+
+    // Whole or not at all: a failure leaves what was there, and nothing else.
+    fs::write(&earlier, "{}").unwrap();
+    assert_eq!(annulus(&format!("bench {with_earlier}")).status, Some(2));
+    assert_eq!(fs::read(&second).unwrap(), alone);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 3);
 }
 
 #[cfg(target_os = "linux")]

@@ -85,5 +85,5 @@ fn what_is_no_table_is_a_sentence() {
     assert!(text(&output.stderr).contains("which ANNULUS_TABLE names"), "{}", text(&output.stderr));
     let output = annulus("tune /proc/no/such/folder --end 8 --iterations 1", None);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("writing /proc/no/such/folder"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("writing the table /proc/no/such/folder"), "{}", text(&output.stderr));
 }

@@ -13,9 +13,9 @@ pub struct Machine {
     /// The operating system and its version.
     pub system: String,
     /// The widest vector instructions that folds use here.
-    pub instructions: &'static str,
+    pub instructions: String,
     /// The version of Annulus.
-    pub annulus: &'static str,
+    pub annulus: String,
     /// Whether it was built with optimisation: figures of others say nothing.
     pub optimised: bool,
 }
@@ -29,8 +29,8 @@ impl Machine {
             processor: processor.map_or(std::env::consts::ARCH, |(_, name)| name.trim()).to_owned(),
             cores: std::thread::available_parallelism().map_or(1, Into::into),
             system: system(),
-            instructions: crate::reduce::instructions(),
-            annulus: env!("CARGO_PKG_VERSION"),
+            instructions: crate::reduce::instructions().to_owned(),
+            annulus: env!("CARGO_PKG_VERSION").to_owned(),
             optimised: !cfg!(debug_assertions),
         }
     }
@@ -45,6 +45,20 @@ impl Machine {
             "instructions": self.instructions,
             "annulus": self.annulus,
             "optimised": self.optimised,
+        })
+    }
+
+    /// The machine that [`Machine::json`] made this object of, or `None` if it is none.
+    #[cfg(feature = "cli")]
+    pub fn from_json(object: &serde_json::Value) -> Option<Self> {
+        let text = |field: &str| object.get(field)?.as_str().map(str::to_owned);
+        Some(Machine {
+            processor: text("processor")?,
+            cores: object.get("cores")?.as_u64()?.try_into().ok()?,
+            system: text("system")?,
+            instructions: text("instructions")?,
+            annulus: text("annulus")?,
+            optimised: object.get("optimised")?.as_bool()?,
         })
     }
 }

@@ -64,17 +64,19 @@ impl<T: Element> Rank<'_, T> {
             }
         }
         // Algorithms and paths differ by size, so the last call knows.
-        let (algorithm, path) = comm.last_call().map_or((String::new(), ""), |call| (call.algorithm, call.path));
+        let (ran, path): (String, &str) =
+            comm.last_call().map_or(Default::default(), |call| (call.algorithm, call.path));
         comm.set_algorithm(None)?;
         let slowest = self.slowest(&times[warm_up..])?;
         let mut wrong = [wrong];
         comm.all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
         Ok(Measurement {
             collective,
-            algorithm,
-            path,
+            asked: self.sweep.algorithm.as_deref().unwrap_or("auto").to_owned(),
+            algorithm: ran,
+            path: path.to_owned(),
             ranks,
-            transport: comm.transport_kind(),
+            transport: comm.transport_kind().to_owned(),
             memory,
             in_place,
             data_type,

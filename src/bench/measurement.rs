@@ -10,14 +10,16 @@ use crate::schedule::Collective;
 pub struct Measurement {
     /// What was called.
     pub collective: Collective,
+    /// The algorithm that was asked for; `auto` where none was.
+    pub asked: String,
     /// The algorithm that ran.
     pub algorithm: String,
     /// How it ran: `schedule`, or the name of a path compiled by hand.
-    pub path: &'static str,
+    pub path: String,
     /// The number of ranks.
     pub ranks: usize,
     /// How they reach each other: `threads` or `processes`.
-    pub transport: &'static str,
+    pub transport: String,
     /// The memory of the buffers.
     pub memory: Memory,
     /// Whether input and output were one buffer.
@@ -67,6 +69,7 @@ impl Measurement {
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "collective": self.collective.name(),
+            "asked": self.asked,
             "algorithm": self.algorithm,
             "path": self.path,
             "ranks": self.ranks,
@@ -87,16 +90,53 @@ impl Measurement {
             "wrong": self.wrong,
         })
     }
+
+    /// The measurement that [`Measurement::json`] made this object of, or `None` if it is none. Bandwidths follow from
+    /// the rest. Objects from before `asked` was in them say what ran.
+    #[cfg(feature = "cli")]
+    pub fn from_json(line: &serde_json::Value) -> Option<Self> {
+        let text = |field: &str| line.get(field)?.as_str();
+        let number = |field: &str| line.get(field)?.as_u64()?.try_into().ok();
+        let time = |field: &str| line.get(field)?.as_f64().filter(|time| *time >= 0.0);
+        let measurement = Measurement {
+            collective: Collective::from_name(text("collective")?)?,
+            asked: text("asked").or(text("algorithm"))?.to_owned(),
+            algorithm: text("algorithm")?.to_owned(),
+            path: text("path")?.to_owned(),
+            ranks: number("ranks").filter(|ranks| *ranks > 0)?,
+            transport: text("transport")?.to_owned(),
+            memory: Memory::ALL.into_iter().find(|memory| Some(memory.name()) == text("memory"))?,
+            in_place: line.get("in_place")?.as_bool()?,
+            data_type: DataType::from_name(text("dtype")?)?,
+            op: match line.get("op")? {
+                serde_json::Value::Null => None,
+                op => Some(ReduceOp::from_name(op.as_str()?)?),
+            },
+            root: match line.get("root")? {
+                serde_json::Value::Null => None,
+                _ => Some(number("root")?),
+            },
+            count: number("count")?,
+            bytes: number("bytes")?,
+            iterations: number("iterations")?,
+            time_us: time("time_us")?,
+            min_us: time("min_us")?,
+            p99_us: time("p99_us")?,
+            wrong: line.get("wrong")?.as_u64()?,
+        };
+        measurement.busbw().is_finite().then_some(measurement)
+    }
 }
 
 #[cfg(test)]
 pub(super) fn example() -> Measurement {
     Measurement {
         collective: Collective::AllReduce,
+        asked: "auto".into(),
         algorithm: "direct".into(),
-        path: "schedule",
+        path: "schedule".into(),
         ranks: 4,
-        transport: "threads",
+        transport: "threads".into(),
         memory: Memory::Plain,
         in_place: false,
         data_type: DataType::F32,
@@ -125,5 +165,34 @@ mod tests {
         assert_eq!(busbw(Collective::ReduceScatter, 4), 7.5);
         assert_eq!(busbw(Collective::AllGather, 2), 5.0);
         assert_eq!(busbw(Collective::Broadcast, 4), 10.0);
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn json_is_read_as_it_was_written() {
+        let broadcast = Measurement { collective: Collective::Broadcast, op: None, root: Some(3), ..example() };
+        for measurement in [example(), broadcast] {
+            assert_eq!(Measurement::from_json(&measurement.json()), Some(measurement));
+        }
+        let mut older = example().json();
+        older.as_object_mut().unwrap().remove("asked");
+        assert_eq!(Measurement::from_json(&older).unwrap().asked, "direct");
+        for (field, wrong) in [
+            ("collective", "dance".into()),
+            ("ranks", 0.into()),
+            ("bytes", (-8).into()),
+            ("bytes", 8.5.into()),
+            ("time_us", "fast".into()),
+            ("time_us", (-1).into()),
+            ("time_us", 5e-324.into()),
+            ("op", 1.into()),
+            ("root", "none".into()),
+            ("wrong", serde_json::Value::Null),
+        ] {
+            let mut line = example().json();
+            line[field] = wrong;
+            assert_eq!(Measurement::from_json(&line), None, "{line}");
+        }
+        assert_eq!(Measurement::from_json(&7.into()), None);
     }
 }

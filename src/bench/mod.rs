@@ -8,16 +8,25 @@
 //! | `payload` `buffers` | what is sent and what must come of it, and where it lies |
 //! | `measurement` `table` `machine` | what came of it: numbers, nccl-tests' table, on which machine |
 //! | `tune` | the numbers by which algorithms are chosen on a machine |
+//! | `results` `series` `axis` `plot` | what came of it and of earlier sweeps, drawn (with the feature `cli`) |
 //! | `affinity` | ranks on cores of their own |
 //! | `harness` | ranks that stay, for criterion |
 
 mod affinity;
+#[cfg(feature = "cli")]
+mod axis;
 mod buffers;
 mod harness;
 mod machine;
 mod measure;
 mod measurement;
 mod payload;
+#[cfg(feature = "cli")]
+mod plot;
+#[cfg(feature = "cli")]
+mod results;
+#[cfg(feature = "cli")]
+mod series;
 mod sweep;
 mod table;
 mod tune;
@@ -26,6 +35,10 @@ pub use affinity::pin;
 pub use harness::Harness;
 pub use machine::Machine;
 pub use measurement::Measurement;
+#[cfg(feature = "cli")]
+pub use plot::{Plot, svg};
+#[cfg(feature = "cli")]
+pub use results::Results;
 pub use sweep::{Memory, Modes, Sweep};
 pub use table::Table;
 pub use tune::Tuning;

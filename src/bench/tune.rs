@@ -10,10 +10,12 @@
 //! | `took` | every collective by the algorithm that is chosen, in and out of place, on either memory |
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use super::{Measurement, Memory, Modes, Sweep};
 use crate::communicator::Communicator;
 use crate::error::Result;
+use crate::file;
 use crate::schedule::cost::{Machine, cost};
 use crate::schedule::table::{MOST_INLINE, Table, Took};
 use crate::schedule::{Access, Collective, Layout, named};
@@ -53,7 +55,7 @@ impl Tuning {
                 took.extend(measured(comm, &sweep)?.into_iter().map(|one| Took {
                     collective,
                     algorithm: one.algorithm,
-                    transport: one.transport.into(),
+                    transport: one.transport,
                     allocated: memory == Memory::Allocated,
                     in_place: one.in_place,
                     ranks: one.ranks,
@@ -110,6 +112,26 @@ impl Tuning {
         // Only rank 0 has measured anything; the others' is not used.
         let beta = if rest > 0.0 { rest / moved.time.as_secs_f64() } else { Machine::TYPICAL.beta };
         Ok(Machine { alpha: if alpha > 0.0 { alpha } else { Machine::TYPICAL.alpha }, beta })
+    }
+}
+
+impl Tuning {
+    /// Whether a table could be written there, as far as can be seen.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file.
+    pub fn check_file(path: &Path) -> Result<()> {
+        file::check_writable("table", path)
+    }
+
+    /// Writes a table, with what it is of, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// `System` if the file cannot be written.
+    pub fn write(path: &Path, of: &super::Machine, table: &Table) -> Result<()> {
+        file::write_whole("table", path, format!("# {of}\n{table}").as_bytes())
     }
 }
 

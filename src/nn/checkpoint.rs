@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Named parameters in safetensors files, which PyTorch reads and writes.
 //!
-//! A file appears whole or not at all: it is written beside its destination, flushed to the disk, and renamed. Reading
-//! checks every name, type and shape before the first parameter changes.
+//! A file appears whole or not at all. Reading checks every name, type and shape before the first parameter changes.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs;
+use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
+use crate::file;
 use crate::tensor::Tensor;
 
 /// Writes the parameters to `path`, replacing what is there.
@@ -37,7 +34,7 @@ pub fn save(path: impl AsRef<Path>, parameters: &[(String, Tensor)]) -> Result<(
     let views = views.collect::<Result<Vec<_>>>()?;
     let file = safetensors::serialize(views, None)
         .map_err(|error| Error::invalid(format!("the checkpoint {}: {error}", path.display())))?;
-    write_whole(path, &file)
+    file::write_whole("checkpoint", path, &file)
 }
 
 /// Fills the parameters from `path`.
@@ -88,44 +85,7 @@ fn little_endian(tensor: &Tensor) -> Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// A sentence naming `path` if it names no file or a directory, or no file can be made beside it.
+/// A sentence naming `path` if it names no file, or something that is none, or no file can be made beside it.
 pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    if path.is_dir() {
-        return Err(Error::invalid(format!("{} is a directory: a checkpoint needs a file name", path.display())));
-    }
-    let partial = partial_beside(path)?;
-    let made = File::create_new(&partial).and_then(|_| fs::remove_file(&partial));
-    made.map_err(|error| Error::system(format!("writing the checkpoint {}", path.display()), error))
-}
-
-/// Writes a file beside `path` and renames it to `path`.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = partial_beside(path)?;
-    write_and_rename(&partial, path, bytes).map_err(|error| {
-        // The first error is the one to report; the partial file may not even exist.
-        let _ = fs::remove_file(&partial);
-        Error::system(format!("writing the checkpoint {}", path.display()), error)
-    })
-}
-
-/// A name beside `path` that no other partial file has.
-fn partial_beside(path: &Path) -> Result<PathBuf> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::invalid(format!("{} names no file: a checkpoint needs a file name", path.display())));
-    };
-    // Relaxed, because the numbers need only differ.
-    static WRITES: AtomicU64 = AtomicU64::new(0);
-    let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-    let mut partial_name = OsString::from(".");
-    partial_name.push(name);
-    partial_name.push(format!(".{process}.{write}.partial"));
-    Ok(path.with_file_name(partial_name))
-}
-
-fn write_and_rename(partial: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(partial, path)
+    file::check_writable("checkpoint", path.as_ref())
 }

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MPL-2.0
 //! `annulus bench`: times a collective over a range of sizes.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use annulus::bench::{Machine, Memory, Modes, Sweep, Table, pin};
+use annulus::bench::{Machine, Memory, Modes, Plot, Results, Sweep, Table, pin};
 use annulus::schedule::Collective;
-use annulus::{Communicator, DataType, ReduceOp, Result, run as run_threads};
+use annulus::{Communicator, DataType, Error, ReduceOp, Result, run as run_threads};
+use clap::ArgGroup;
 
 use crate::output::print;
 use crate::world::{World, join, launch_this};
@@ -19,10 +22,12 @@ use crate::world::{World, join, launch_this};
 /// outside the clock. Sizes are bytes, or 64K, 16M, 1G in powers of 1024. With RANK set it joins that world. Exits with
 /// status 1 if an element is wrong.
 #[derive(clap::Args)]
+#[command(group(ArgGroup::new("measured").multiple(true).requires("collective").args(MEASURED)))]
 pub struct Args {
-    /// all_reduce, reduce_scatter, all_gather, broadcast or barrier
-    #[arg(value_parser = collective)]
-    collective: Collective,
+    /// all_reduce, reduce_scatter, all_gather, broadcast, barrier, reduce, scatter, gather, all_to_all, scan or
+    /// exclusive_scan; may be left out where files are compared
+    #[arg(value_parser = collective, required_unless_present = "compare")]
+    collective: Option<Collective>,
     /// Number of ranks [default: 2, or what the launcher says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     ranks: Option<u16>,
@@ -38,9 +43,9 @@ pub struct Args {
     /// sum, prod, min, max or avg; of integers also band, bor or bxor
     #[arg(long, default_value = "sum", value_parser = op)]
     op: ReduceOp,
-    /// auto, one_shot, direct, staged or ring
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    algorithm: String,
+    /// auto, or a name that `annulus schedule` knows; several are measured in turn
+    #[arg(long, value_name = "NAME,..", default_value = "auto", value_delimiter = ',')]
+    algorithm: Vec<String>,
     /// The first size
     #[arg(long, value_name = "BYTES", default_value = "8", value_parser = bytes)]
     begin: usize,
@@ -65,35 +70,77 @@ pub struct Args {
     /// One JSON object a line: the machine, then each size and mode
     #[arg(long)]
     json: bool,
+    /// Draw time and bus bandwidth over sizes, a line for each algorithm and mode, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// What earlier benchmarks printed with --json, drawn too
+    #[arg(long, value_name = "FILE,..", value_delimiter = ',', requires = "plot")]
+    compare: Vec<PathBuf>,
 }
 
+/// What is asked for where no algorithm is.
+const AUTO: &str = "auto";
+
+/// The arguments that say what is measured, and say nothing without a collective.
+const MEASURED: [&str; 14] = [
+    "ranks",
+    "processes",
+    "memory",
+    "dtype",
+    "op",
+    "algorithm",
+    "begin",
+    "end",
+    "factor",
+    "iterations",
+    "in_place",
+    "out_of_place",
+    "unchecked",
+    "json",
+];
+
 pub fn run(args: &Args) -> Result<u8> {
-    let sweep = args.sweep();
-    let check = |ranks| sweep.check(ranks);
+    let plot = args.plot.as_deref().map(Plot::at).transpose()?;
+    let compared = args.compare.iter().map(|file| Results::read(file)).collect::<Result<Vec<_>>>()?;
+    let Some(collective) = args.collective else {
+        plot.map_or(Ok(()), |plot| plot.write(&compared))?;
+        return Ok(0);
+    };
+    let bench = Bench { args, sweeps: args.sweeps(collective)?, plot, compared };
+    let check = |ranks| bench.sweeps.iter().try_for_each(|sweep| sweep.check(ranks));
     match World::of(args.ranks.map(Into::into), args.processes)? {
         World::Processes(ranks) => check(ranks).and_then(|()| launch_this(ranks)),
         World::Threads(ranks) => {
             check(ranks)?;
             let start = Instant::now();
-            let statuses = run_threads(ranks, |comm| args.rank(&sweep, &comm, start.elapsed()))?;
+            let statuses = run_threads(ranks, |comm| bench.rank(&comm, start.elapsed()))?;
             Ok(statuses.into_iter().max().unwrap_or(0))
         }
-        World::Joined(_) => {
+        World::Joined(ranks) => {
+            check(ranks)?;
             let start = Instant::now();
             let comm = join()?;
-            args.rank(&sweep, &comm, start.elapsed())
+            bench.rank(&comm, start.elapsed())
         }
     }
 }
 
 impl Args {
-    fn sweep(&self) -> Sweep {
-        Sweep {
-            collective: self.collective,
+    /// One sweep an algorithm.
+    fn sweeps(&self, collective: Collective) -> Result<Vec<Sweep>> {
+        if self.plot.is_some() && collective == Collective::Barrier {
+            return Err(Error::invalid("a barrier has no sizes to draw its time over: leave --plot out"));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(name) = self.algorithm.iter().find(|name| !names.insert(*name)) {
+            return Err(Error::invalid(format!("--algorithm names {name} twice: once is enough")));
+        }
+        let sweep = |name: &String| Sweep {
+            collective,
             memory: self.memory,
             data_type: self.dtype,
             op: self.op,
-            algorithm: Some(self.algorithm.clone()).filter(|name| name != "auto"),
+            algorithm: Some(name.clone()).filter(|name| name != AUTO),
             begin: self.begin,
             end: self.end,
             factor: self.factor,
@@ -104,61 +151,82 @@ impl Args {
                 _ => Modes::Both,
             },
             checked: !self.unchecked,
-        }
+        };
+        Ok(self.algorithm.iter().map(sweep).collect())
     }
+}
 
+/// What is to be done with a collective.
+struct Bench<'a> {
+    args: &'a Args,
+    sweeps: Vec<Sweep>,
+    plot: Option<Plot>,
+    compared: Vec<Results>,
+}
+
+impl Bench<'_> {
     /// One rank's part; `creation` is how long its communicator took. Rank 0 alone writes. Returns the exit status.
-    fn rank(&self, sweep: &Sweep, comm: &Communicator, creation: Duration) -> Result<u8> {
+    fn rank(&self, comm: &Communicator, creation: Duration) -> Result<u8> {
+        let Bench { args, sweeps, plot, compared } = self;
         // Before this thread has one core alone.
         let machine = Machine::this();
         pin(comm.rank())?;
-        let mut table = Table::new(sweep.modes);
         let mut failure = None;
-        let mut wrong = 0;
         let mut write = |text: &str| {
             print(text).unwrap_or_else(|error| {
                 failure = Some(error);
                 ControlFlow::Break(())
             })
         };
-        let head = match comm.rank() {
-            0 if self.json => self.head_json(&machine, comm, creation),
-            0 => self.head(&machine, comm, creation) + &table.head(),
-            _ => String::new(),
+        let mut open = match comm.rank() {
+            0 if args.json => write(&args.head_json(&machine, comm, creation)),
+            _ => ControlFlow::Continue(()),
         };
-        let mut open = write(&head);
-        sweep.run(comm, |measured| {
-            wrong += measured.iter().map(|mode| mode.wrong).sum::<u64>();
-            let text = match self.json {
-                true => measured.iter().fold(String::new(), |text, mode| text + &mode.json().to_string() + "\n"),
-                false => table.line(measured),
-            };
-            if open.is_continue() {
-                open = write(&text);
+        let mut results = Results::on(machine.clone());
+        for sweep in sweeps {
+            let mut table = Table::new(sweep.modes);
+            if comm.rank() == 0 && !args.json && open.is_continue() {
+                open = write(&(args.head(sweep, &machine, comm, creation) + &table.head()));
             }
-            open
-        })?;
-        if comm.rank() == 0 && !self.json && open.is_continue() {
-            let _ = write(&table.end());
+            sweep.run(comm, |measured| {
+                results.measurements.extend_from_slice(measured);
+                let text = match args.json {
+                    true => measured.iter().fold(String::new(), |text, mode| text + &mode.json().to_string() + "\n"),
+                    false => table.line(measured),
+                };
+                if open.is_continue() {
+                    open = write(&text);
+                }
+                // A picture is of all there is to measure, whoever reads the text.
+                if plot.is_some() { ControlFlow::Continue(()) } else { open }
+            })?;
+            if comm.rank() == 0 && !args.json && open.is_continue() {
+                open = write(&table.end());
+            }
         }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(u8::from(wrong > 0)),
+        if let Some(error) = failure {
+            return Err(error);
         }
+        let wrong: u64 = results.measurements.iter().map(|mode| mode.wrong).sum();
+        if let Some(plot) = plot.as_ref().filter(|_| comm.rank() == 0) {
+            plot.write(&[&[results], compared.as_slice()].concat())?;
+        }
+        Ok(u8::from(wrong > 0))
     }
 }
 
 impl Args {
-    /// What the table is of, as comment lines.
-    fn head(&self, machine: &Machine, comm: &Communicator, creation: Duration) -> String {
-        let Args { collective, memory, dtype, op, algorithm, .. } = self;
+    /// What a table is of, as comment lines.
+    fn head(&self, sweep: &Sweep, machine: &Machine, comm: &Communicator, creation: Duration) -> String {
+        let Sweep { collective, memory, data_type, op, algorithm, .. } = sweep;
+        let algorithm = algorithm.as_deref().unwrap_or(AUTO);
         let op = if collective.folds() { format!(", {op}") } else { String::new() };
         let checked = if self.unchecked { "the first and the last call" } else { "every output of every call" };
         let mut head = format!("# {machine}\n");
         // Writing to a String does not fail.
         let _ = writeln!(
             head,
-            "# {collective} of {dtype}{op}; {} ranks as {}, pinned; {memory} memory; algorithm {algorithm}",
+            "# {collective} of {data_type}{op}; {} ranks as {}, pinned; {memory} memory; algorithm {algorithm}",
             comm.world_size(),
             comm.transport_kind(),
         );

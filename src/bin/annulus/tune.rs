@@ -2,11 +2,11 @@
 //! `annulus tune`: measures a machine, and writes the table by which algorithms are chosen and explained there.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use annulus::bench::{Machine, Tuning, pin};
 use annulus::schedule::table::VARIABLE;
-use annulus::{Communicator, Error, Result};
+use annulus::{Communicator, Result};
 
 use crate::bench::bytes;
 use crate::output::print;
@@ -35,7 +35,11 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<u8> {
     match World::of(args.ranks.map(Into::into), true)? {
-        World::Processes(ranks) | World::Threads(ranks) => launch_this(ranks),
+        World::Processes(ranks) | World::Threads(ranks) => {
+            // Before the minute that measuring takes.
+            Tuning::check_file(&args.file)?;
+            launch_this(ranks)
+        }
         World::Joined(_) => args.rank(&join()?),
     }
 }
@@ -53,7 +57,7 @@ impl Args {
         })?;
         let _ = listening?;
         if comm.rank() == 0 {
-            write(&self.file, &format!("# {machine}\n{table}"))?;
+            Tuning::write(&self.file, &machine, &table)?;
             let file = self.file.display();
             let _ = print(&format!(
                 "always {}, inline {}, a round {:.0} ns, {:.1} GB/s; set {VARIABLE}={file} to use it\n",
@@ -65,15 +69,4 @@ impl Args {
         }
         Ok(0)
     }
-}
-
-/// Writes a file whole or not at all.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.new", std::process::id()));
-    let new = path.with_file_name(name);
-    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).map_err(|error| {
-        let _ = std::fs::remove_file(&new);
-        Error::system(format!("writing {}", path.display()), error)
-    })
 }
