@@ -36,6 +36,7 @@ pub mod doctor;
 mod driver;
 pub mod element;
 pub mod error;
+pub mod kernel;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub mod launch;
 pub mod nn;
