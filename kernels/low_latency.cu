@@ -13,9 +13,9 @@
 // Proof. A word of a packet is loaded and stored whole, so data with the call's flag was sent in the call. Packets of a rank
 // and parity of `calls` lie at their own place, which nothing else uses: what lies there was read two calls before (pad.h).
 // The flag is the rank's count of calls that sent packets: words that were not sent in this call have an older one. A
-// flag would come again after 2^32 such calls; before that, every 2^30 of them, all packets are set to the flag before
-// this one: after all have entered, so that nothing is in flight, and before any is done, so that nothing of this call has
-// come. Block b sets and receives the same packets. Every rank's entry is awaited before its data is used: so ranks know
+// flag would come again after 2^32 such calls; before that, every 2^30 of them, a rank sets all of its packets to the flag
+// before this one. Nothing of an earlier call is in flight then, since all that was sent in it was received, and nothing of
+// this one, since nobody sends before finish() has said that all ranks are done; block b sets what it receives. Every rank's entry is awaited before its data is used: so ranks know
 // that they are in one call, and that each has completed the one before.
 // In place: a thread has read what it sends before it stores the result, of the same elements.
 #include "meet.h"
@@ -107,11 +107,12 @@ DEVICE void low_latency(const Collective& args, Met& met) {
     bool well = true;
     const bool cleans = flag % CLEANING == 0;
     if (cleans) {
-#if !defined(PLANTED_EARLY_RESET)
         well = enter(args, turn, met, true, true);
-#endif
+        AT(RECEIVING, args.rank);
         if (well) clean(args, flag - 1);
+#if !defined(PLANTED_RESET)
         well = finish(args, turn, met, well, 1);
+#endif
     } else {
         post_entries<false>(args, turn, true, true);
     }

@@ -47,9 +47,10 @@ DEVICE void fail(const Collective& args, const Turn& turn, u32 ended, u32 phase,
     or_system(&args.state->failed, 1);
 }
 
-// Waits for what a rank does, and reports where it did not come.
+// Waits for what a rank does, and reports where it did not come. After a call that failed there is no waiting.
 template <class Seen>
 DEVICE u32 await(const Collective& args, const Turn& turn, u32 phase, u32 rank, Seen seen) {
+    if (turn.failed != 0) return ABORTED;
     u32 ended = REACHED;
     u64 deadline = 0;
     for (u32 looks = 1; !seen(); ++looks) {
@@ -108,10 +109,11 @@ DEVICE void sync_before_publishing() {
 DEVICE Turn begin(const Collective& args) {
     Turn turn = args.state->turns[block()];
     turn.turn += 1;
+    turn.failed = load_relaxed_system(&args.state->failed);
     return turn;
 }
 
-DEVICE u32 entry_slot(const Turn& turn) {
+DEVICE u32 entry_slot([[maybe_unused]] const Turn& turn) {
 #if defined(PLANTED_SINGLE_SLOT)
     return 0;
 #else

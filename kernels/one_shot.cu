@@ -22,7 +22,7 @@ template <class T>
 DEVICE void one_shot(const Collective& args, Met& met) {
     const Turn turn = begin(args);
     const Range mine = part_of_block({0, args.elements}, Line<T>::LANES);
-    const u64 bytes = args.elements * sizeof(T);
+    [[maybe_unused]] const u64 bytes = args.elements * sizeof(T);
 #if defined(PLANTED_IN_PLACE)
     const bool in_place = false;
 #else

@@ -64,7 +64,7 @@ struct Turn {
     u32 turn;    // calls that the block took part in; the epoch of its words
     u32 calls;   // calls of the rank
     u32 packets; // calls of the rank that sent packets
-    u32 unused;
+    u32 failed;  // as begin() finds it: whether an earlier call has failed
 };
 
 struct State {

@@ -118,8 +118,8 @@ struct Step {
 };
 
 // Waits for what a step needs, by the block's first thread. Whether it came; the same for all threads.
-DEVICE bool await_step(const Collective& args, const Turn& turn, Met& met, u32 before, u32 after, u32 received,
-                       u32 sent, bool sends) {
+DEVICE bool await_step(const Collective& args, const Turn& turn, Met& met, u32 before, [[maybe_unused]] u32 after,
+                       u32 received, [[maybe_unused]] u32 sent, [[maybe_unused]] bool sends) {
     if (thread() == 0) {
         Pad* const pad = pad_of(args, args.rank);
         u32 ended = REACHED;

@@ -4,6 +4,10 @@
 // all of them.)
 #pragma once
 
+#if defined(PLANTED)
+#define TYPES(X) X(f32, float)
+#else
 #define TYPES(X)                                                                                                       \
     X(f32, float)                                                                                                      \
     X(bf16, bf16)
+#endif
