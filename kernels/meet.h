@@ -31,6 +31,7 @@ struct Met {
     const void* from[RANKS];
     void* to[RANKS];
     u32 staged[RANKS]; // whether it copied what it gives into its staging half
+    u32 step;          // how the wait for one step ended (ring.cu)
 };
 
 // What the first thread that sees it writes down of a failure.

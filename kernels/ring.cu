@@ -128,10 +128,10 @@ DEVICE bool await_step(const Collective& args, const Turn& turn, Met& met, u32 b
         if (ended == REACHED && sends && sent >= SLOTS)
             ended = await_counter(args, turn, SENDING, after, &pad->taken[block()], sent - SLOTS + 1);
 #endif
-        met.ended[0] = ended;
+        met.step = ended;
     }
     sync_block();
-    return met.ended[0] == REACHED;
+    return met.step == REACHED;
 }
 
 template <class T, class P, class A>

@@ -250,11 +250,13 @@ const SHAPES: [Shape; 4] = [
     Shape { blocks: 5, threads: 16 },
 ];
 
-/// Every way to make a call, with lengths; a few of each that differ from call to call, unless all are asked for.
+/// Ways to make a call, with lengths: one in place and one out of place that differ from call to call, or all.
 fn ways(turn: &mut usize) -> Vec<(usize, Way)> {
     let mut ways = Vec::new();
     for in_place in [false, true] {
-        for staged in [false, true] {
+        let both = [false, true];
+        let staged = if full() { &both[..] } else { &both[*turn / 2 % 2..][..1] };
+        for &staged in staged {
             let mut add = |length: usize, offsets, shape| {
                 ways.push((LENGTHS[length % LENGTHS.len()], Way { in_place, staged, offsets, shape }))
             };
