@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The bits of every kernel, executed on the host, against `reference` at tolerance 0: every kernel, type and operation, in
-//! place and out of place, where buffers lie or staged, worlds of 1 to 8, lengths and alignments that hurt.
+//! The bits of every kernel, executed on the host, against `reference` at tolerance 0: every kernel, type and
+//! operation, in place and out of place, where buffers lie or staged, worlds of 1 to 8, lengths and alignments that
+//! hurt.
 //!
 //! The calls of a world follow one another on the same arenas, with ever other kernels, grids and lengths.
 //! `ANNULUS_TEST=full` takes the whole product; otherwise lengths, alignments and shapes take turns.
@@ -73,8 +74,9 @@ fn launch<A: bytemuck::Pod>(kernel: Kernel, arguments: &[A], shape: Shape, times
     type Launch = unsafe extern "C" fn(*const c_char, *const u8, usize, u32, u32, u32, u32) -> c_int;
     let library = library().expect("checked before");
     let name = CString::new(kernel.to_string()).unwrap();
-    // SAFETY: the function has this type (library.cpp). The arguments are as long as it is told, are those of the kernel,
-    // which it checks by their size, and what they point to outlives the launch and is as long as the kernel takes it to be.
+    // SAFETY: the function has this type (library.cpp). The arguments are as long as it is told, are those of the
+    // kernel, which it checks by their size, and what they point to outlives the launch and is as long as the kernel
+    // takes it to be.
     let ended = unsafe {
         let launch = library.get::<Launch>(b"annulus_launch").unwrap();
         let (ranks, bytes) = (arguments.len() as u32, size_of::<A>());
@@ -149,8 +151,8 @@ impl World {
         }
     }
 
-    /// Makes one call: `inputs[r]` is given, `outputs[r]` elements come back from each rank. For kernels that move bytes,
-    /// `elements` are bytes.
+    /// Makes one call: `inputs[r]` is given, `outputs[r]` elements come back from each rank. For kernels that move
+    /// bytes, `elements` are bytes.
     fn call<T: Element>(
         &mut self,
         kernel: Kernel,
