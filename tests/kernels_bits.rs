@@ -457,7 +457,7 @@ fn conversions_round_once_and_notice_overflow() {
         let floats: Vec<f32> = (0..length)
             .map(|_| {
                 let bits = state.bits() as u32;
-                f32::from_bits(if bits % 3 == 0 { bits & 0xffff_f000 | 0x1000 } else { bits })
+                f32::from_bits(if bits.is_multiple_of(3) { bits & 0xffff_f000 | 0x1000 } else { bits })
             })
             .collect();
         let scaled: Vec<f32> = floats.iter().map(|value| value * 0.37).collect();
