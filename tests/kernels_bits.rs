@@ -347,6 +347,35 @@ fn collectives_have_the_bits_of_the_reference() {
     }
 }
 
+#[test]
+fn bits_do_not_depend_on_the_launch_shape() {
+    if library().is_none() {
+        return;
+    }
+    let n = 3;
+    let mut world = World::new(n);
+    let values = inputs::cancelling::<f32>(3, 0, &vec![12_001; n]);
+    let whole: [(fn(DataType) -> Kernel, usize, FoldOrder); 4] = [
+        (Kernel::OneShot, 12_001, FoldOrder::Rank),
+        (Kernel::TwoShot, 12_001, FoldOrder::Rank),
+        (Kernel::Ring, 12_001, FoldOrder::Ring),
+        (Kernel::LowLatency, 1000, FoldOrder::Rank),
+    ];
+    for (kernel, length, order) in whole {
+        let kernel = kernel(DataType::F32);
+        let values: Vec<Vec<f32>> = values.iter().map(|all| all[..length].to_vec()).collect();
+        let expected = vec![reference::fold(&order, ReduceOp::Sum, &values).unwrap(); n];
+        // What a device with room for 16 blocks would be given, and others.
+        let given = Shape::of(kernel, length as u64 * 4, 16);
+        assert_eq!(given.threads, 256);
+        for shape in [given, Shape { blocks: 1, threads: 1 }, Shape { blocks: 7, threads: 128 }] {
+            let way = Way { in_place: false, staged: true, offsets: [0, 0], shape };
+            let got = world.call(kernel, (ReduceOp::Sum, 0, length), &values, length, way);
+            assert_bits(&got, &expected, format!("{kernel}, {shape:?}"));
+        }
+    }
+}
+
 fn fold_one<T: Element>(turn: &mut usize) {
     let data_type = T::DATA_TYPE;
     let size = size_of::<T>();
