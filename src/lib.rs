@@ -39,6 +39,7 @@ pub mod driver;
 pub mod element;
 pub mod error;
 mod file;
+pub mod kernel;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub mod launch;
 pub mod nn;

@@ -19,7 +19,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("record", &["element", "schedule::Collective"]),
     ("reduce", &["error", "element"]),
     ("transport", &["error", "sync"]),
-    ("driver", &["error", "element"]),
+    ("kernel", &["error", "element"]),
+    ("driver", &["error", "element", "kernel"]),
     ("communicator", &["error", "element", "sync", "schedule", "record", "reduce", "transport"]),
     ("tensor", &["error", "element"]),
     ("nn", &["error", "element", "file", "tensor"]),
@@ -44,7 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("launch", &["error", "element", "transport"]),
     ("bench", ABOVE_COMMANDS),
-    ("doctor", &["error", "driver"]),
+    ("doctor", &["error", "kernel", "driver"]),
     ("train", ABOVE_COMMANDS),
 ];
 
