@@ -355,14 +355,13 @@ fn bits_do_not_depend_on_the_launch_shape() {
     let n = 3;
     let mut world = World::new(n);
     let values = inputs::cancelling::<f32>(3, 0, &vec![12_001; n]);
-    let whole: [(fn(DataType) -> Kernel, usize, FoldOrder); 4] = [
-        (Kernel::OneShot, 12_001, FoldOrder::Rank),
-        (Kernel::TwoShot, 12_001, FoldOrder::Rank),
-        (Kernel::Ring, 12_001, FoldOrder::Ring),
-        (Kernel::LowLatency, 1000, FoldOrder::Rank),
+    let whole = [
+        (Kernel::OneShot(DataType::F32), 12_001, FoldOrder::Rank),
+        (Kernel::TwoShot(DataType::F32), 12_001, FoldOrder::Rank),
+        (Kernel::Ring(DataType::F32), 12_001, FoldOrder::Ring),
+        (Kernel::LowLatency(DataType::F32), 1000, FoldOrder::Rank),
     ];
     for (kernel, length, order) in whole {
-        let kernel = kernel(DataType::F32);
         let values: Vec<Vec<f32>> = values.iter().map(|all| all[..length].to_vec()).collect();
         let expected = vec![reference::fold(&order, ReduceOp::Sum, &values).unwrap(); n];
         // What a device with room for 16 blocks would be given, and others.

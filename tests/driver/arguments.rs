@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The arguments of the kernels that these tests launch (`kernels/probe.cu`, `kernels/fold.cu`), as their bytes.
 
+use annulus::{DataType, ReduceOp, kernel};
+
 /// 32- and 64-bit words in the order of the kernel's struct, with the padding that its alignment asks for.
 pub struct Argument(Vec<u8>);
 
@@ -27,10 +29,21 @@ impl Argument {
     }
 }
 
-/// `fold_sum_f32` and `fold_sum_bf16`.
+/// `fold_f32` and `fold_bf16`, adding.
 pub fn fold(from: &[u64], to: u64, elements: usize) -> Vec<u8> {
-    let sources = (0..8).fold(Argument::new(), |argument, source| argument.u64(from.get(source).copied().unwrap_or(0)));
-    sources.u64(to).u64(elements as u64).u32(from.len() as u32).end()
+    let addresses = |some: &[u64]| std::array::from_fn(|place| some.get(place).copied().unwrap_or(0));
+    let (operation, factor) = kernel::operation(ReduceOp::Sum, DataType::F32);
+    let fold = kernel::Fold {
+        from: addresses(from),
+        to: addresses(&[to]),
+        elements: elements as u64,
+        factor,
+        sources: from.len() as u32,
+        destinations: 1,
+        operation,
+        ranks: from.len() as u32,
+    };
+    bytemuck::bytes_of(&fold).to_vec()
 }
 
 /// `probe_advance`: an epoch, and where it is kept, `length` words.
