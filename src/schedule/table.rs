@@ -127,7 +127,7 @@ impl Table {
         };
         let distance = |took: &Took| ((took.bytes.max(1) as f64).ln() - (like.bytes.max(1) as f64).ln()).abs();
         let nearest = self.took.iter().filter(alike).min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-        Some(nearest).filter(|took| distance(took) <= 4_f64.ln())
+        Some(nearest).filter(|took| distance(took) < 4.01_f64.ln())
     }
 }
 
