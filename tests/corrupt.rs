@@ -14,71 +14,113 @@ use std::collections::BTreeSet;
 
 use annulus::reference::check::{Request, compare};
 use annulus::reference::inputs;
+use annulus::schedule::{Collective, Layout};
 use annulus::{Communicator, FoldOrder, ReduceOp};
 
 use ranks::{processes_that_say, threads};
 
-const CALLS: [&str; 5] = ["all_reduce", "all_reduce_in_place", "reduce_scatter", "all_gather", "broadcast"];
+const CALLS: [Collective; 10] = [
+    Collective::AllReduce,
+    Collective::ReduceScatter,
+    Collective::AllGather,
+    Collective::Broadcast,
+    Collective::Reduce,
+    Collective::Scatter,
+    Collective::Gather,
+    Collective::AllToAll,
+    Collective::Scan,
+    Collective::ExclusiveScan,
+];
 
-/// Below the inline size, whatever the world, and above it.
-const COUNTS: [usize; 2] = [10, 1000];
+/// What always rides along with the entry, what does in memory out of reach, and what never does.
+const COUNTS: [usize; 3] = [10, 300, 5000];
 
 const MEMORIES: [&str; 2] = ["plain", "allocated"];
 
+/// The root of those that have one: a rank whose own program is right, where that does not keep the wrong one from
+/// showing; where only the root has an output, and gets it by its own program, that is rank 0's.
+fn root(collective: Collective) -> usize {
+    usize::from(matches!(collective, Collective::Broadcast | Collective::Scatter))
+}
+
+fn name(collective: Collective, count: usize, memory: &str) -> String {
+    format!("{collective} of {count}, {memory}")
+}
+
 fn all() -> BTreeSet<String> {
     let pairs = CALLS.iter().flat_map(|call| COUNTS.map(|count| (call, count)));
-    pairs.flat_map(|(call, count)| MEMORIES.map(|memory| format!("{call} of {count}, {memory}"))).collect()
+    pairs.flat_map(|(call, count)| MEMORIES.map(|memory| name(*call, count, memory))).collect()
 }
 
 /// Those of [`all`] whose output differs from the reference's on this rank.
 fn wrong(comm: &Communicator) -> BTreeSet<String> {
-    let (world, rank, op, order, root) = (comm.world_size(), comm.rank(), ReduceOp::Sum, FoldOrder::Rank, 1);
+    let (world, rank, op, order) = (comm.world_size(), comm.rank(), ReduceOp::Sum, &FoldOrder::Rank);
     let (mut wrong, mut number) = (BTreeSet::new(), 0);
-    for name in CALLS {
+    for collective in CALLS {
         for count in COUNTS {
             for memory in MEMORIES {
-                let (len, output_len) = match name {
-                    "reduce_scatter" => (world * count, count),
-                    "all_gather" => (count, world * count),
-                    _ => (count, count),
-                };
                 // What an earlier call has left somewhere is wrong too.
                 number += 1;
+                let root = root(collective);
+                let layout = Layout::uniform(world, count).with_root(root);
+                let (len, counts) = (layout.input_len(collective, root), vec![count; world]);
+                let output_len = layout.output_len(collective, rank);
                 let inputs = inputs::random::<f32>(1, number, &vec![len; world]);
-                let counts = vec![count; world];
                 let (mut plain, mut shared) = (vec![0.0; len], comm.allocate::<f32>(len).unwrap());
-                let (mut plain_output, mut shared_output) =
-                    (vec![0.0; output_len], comm.allocate::<f32>(output_len).unwrap());
+                // Rank 0 passes an output in an exclusive scan too.
+                let room = output_len.max(count);
+                let (mut plain_output, mut shared_output) = (vec![0.0; room], comm.allocate::<f32>(room).unwrap());
                 let (send, recv): (&mut [f32], &mut [f32]) = match memory {
                     "plain" => (&mut plain, &mut plain_output),
                     _ => (&mut shared, &mut shared_output),
                 };
                 send.copy_from_slice(&inputs[rank]);
-                let request = match name {
-                    "all_reduce" => {
+                let is_root = rank == root;
+                let request = match collective {
+                    Collective::AllReduce => {
                         comm.all_reduce(send, recv, op).unwrap();
-                        Request::AllReduce { order: &order, op }
+                        Request::AllReduce { order, op }
                     }
-                    "all_reduce_in_place" => {
-                        recv.copy_from_slice(send);
-                        comm.all_reduce_in_place(recv, op).unwrap();
-                        Request::AllReduce { order: &order, op }
-                    }
-                    "reduce_scatter" => {
+                    Collective::ReduceScatter => {
                         comm.reduce_scatter(send, recv, op).unwrap();
-                        Request::ReduceScatter { order: &order, op, counts: &counts }
+                        Request::ReduceScatter { order, op, counts: &counts }
                     }
-                    "all_gather" => {
+                    Collective::AllGather => {
                         comm.all_gather(send, recv).unwrap();
                         Request::AllGather
                     }
-                    _ => {
-                        comm.broadcast((rank == root).then_some(&*send), recv, root).unwrap();
+                    Collective::Broadcast => {
+                        comm.broadcast(is_root.then_some(&*send), recv, root).unwrap();
                         Request::Broadcast { root }
                     }
+                    Collective::Reduce => {
+                        comm.reduce(send, is_root.then_some(&mut *recv), op, root).unwrap();
+                        Request::Reduce { order, op, root }
+                    }
+                    Collective::Scatter => {
+                        comm.scatter(is_root.then_some(&*send), recv, root).unwrap();
+                        Request::Scatter { root, counts: &counts }
+                    }
+                    Collective::Gather => {
+                        comm.gather(send, is_root.then_some(&mut *recv), root).unwrap();
+                        Request::Gather { root }
+                    }
+                    Collective::AllToAll => {
+                        comm.all_to_all(send, recv).unwrap();
+                        Request::AllToAll { counts: &vec![counts.clone(); world] }
+                    }
+                    Collective::Scan => {
+                        comm.scan(send, recv, op).unwrap();
+                        Request::Scan { op }
+                    }
+                    Collective::ExclusiveScan => {
+                        comm.exclusive_scan(send, recv, op).unwrap();
+                        Request::ExclusiveScan { op }
+                    }
+                    Collective::Barrier => continue,
                 };
-                if compare(recv, &request.outputs(&inputs).unwrap()[rank], rank).is_err() {
-                    wrong.insert(format!("{name} of {count}, {memory}"));
+                if compare(&recv[..output_len], &request.outputs(&inputs).unwrap()[rank], rank).is_err() {
+                    wrong.insert(name(collective, count, memory));
                 }
             }
         }
