@@ -24,18 +24,34 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
+typedef signed char i8;
+typedef short i16;
 typedef int i32;
+typedef long long i64;
 
-// bfloat16, by its bits; its arithmetic is that of float.
+// binary16 and bfloat16, by their bits; their arithmetic is that of float.
+struct f16 {
+    u16 bits;
+};
 struct bf16 {
     u16 bits;
+};
+
+// The most threads of a block. So many have 128 registers each on every card.
+#define THREADS 512
+
+// Two words that are moved at once, each of them whole: where both were stored together, a load may see one of the two
+// new and the other old, but never half a word.
+struct alignas(16) Packet {
+    u64 word[2];
 };
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__) || (defined(__clang__) && defined(__CUDA__))
 
 #define DEVICE __device__ __forceinline__
 #define SHARED __shared__
-#define KERNEL(name, Args) extern "C" __global__ void name(const __grid_constant__ Args args)
+#define KERNEL(name, Args)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Args args)
 
 DEVICE u32 block() { return blockIdx.x; }
 DEVICE u32 blocks() { return gridDim.x; }
@@ -78,15 +94,60 @@ DEVICE u32 load_acquire_device(const u32* word) {
 DEVICE void store_release_device(u32* word, u32 value) {
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 }
+DEVICE u64 load_acquire_system(const u64* word) {
+    u64 value;
+    asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+    return value;
+}
+DEVICE u64 load_relaxed_system(const u64* word) {
+    u64 value;
+    asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+    return value;
+}
+DEVICE void store_release_system(u64* word, u64 value) {
+    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+}
+DEVICE void store_relaxed_system(u64* word, u64 value) {
+    asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+}
+DEVICE Packet load_relaxed_system(const Packet* packet) {
+    Packet value;
+    asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(value.word[0]), "=l"(value.word[1])
+                 : "l"(packet)
+                 : "memory");
+    return value;
+}
+DEVICE void store_relaxed_system(Packet* packet, Packet value) {
+    asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(packet), "l"(value.word[0]), "l"(value.word[1])
+                 : "memory");
+}
 // Adds, and answers what was there before: an acquire and a release.
 DEVICE u32 add_system(u32* word, u32 value) {
     u32 before;
     asm volatile("atom.acq_rel.sys.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(word), "r"(value) : "memory");
     return before;
 }
+// Sets bits; orders nothing.
+DEVICE void or_system(u32* word, u32 bits) {
+    asm volatile("red.relaxed.sys.global.or.b32 [%0], %1;" ::"l"(word), "r"(bits) : "memory");
+}
 
 DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
+DEVICE double double_of_bits(u64 bits) { return __longlong_as_double((i64)bits); }
+DEVICE u64 bits_of_double(double value) { return (u64)__double_as_longlong(value); }
+// Exact, and to nearest even; subnormal numbers are kept.
+DEVICE float widen_f16(u16 bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+DEVICE u16 narrow_f16(float value) {
+    u16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
 
 #elif defined(__HIPCC__) || defined(__HIPCC_RTC__) || (defined(__clang__) && defined(__HIP__))
 
@@ -96,7 +157,7 @@ DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
 
 #define DEVICE __device__ __forceinline__
 #define SHARED __shared__
-#define KERNEL(name, Args) extern "C" __global__ void name(const Args args)
+#define KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const Args args)
 
 DEVICE u32 block() { return blockIdx.x; }
 DEVICE u32 blocks() { return gridDim.x; }
@@ -126,33 +187,41 @@ DEVICE u32 load_acquire_device(const u32* word) {
 DEVICE void store_release_device(u32* word, u32 value) {
     __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_AGENT);
 }
+DEVICE u64 load_acquire_system(const u64* word) {
+    return __hip_atomic_load(word, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE u64 load_relaxed_system(const u64* word) {
+    return __hip_atomic_load(word, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_release_system(u64* word, u64 value) {
+    __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_relaxed_system(u64* word, u64 value) {
+    __hip_atomic_store(word, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE Packet load_relaxed_system(const Packet* packet) {
+    return {{load_relaxed_system(&packet->word[0]), load_relaxed_system(&packet->word[1])}};
+}
+DEVICE void store_relaxed_system(Packet* packet, Packet value) {
+    store_relaxed_system(&packet->word[0], value.word[0]);
+    store_relaxed_system(&packet->word[1], value.word[1]);
+}
 DEVICE u32 add_system(u32* word, u32 value) {
     return __hip_atomic_fetch_add(word, value, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void or_system(u32* word, u32 bits) {
+    __hip_atomic_fetch_or(word, bits, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
 }
 
 DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
+DEVICE double double_of_bits(u64 bits) { return __longlong_as_double((i64)bits); }
+DEVICE u64 bits_of_double(double value) { return (u64)__double_as_longlong(value); }
+DEVICE float widen_f16(u16 bits) { return (float)__builtin_bit_cast(_Float16, bits); }
+DEVICE u16 narrow_f16(float value) { return __builtin_bit_cast(u16, (_Float16)value); }
 
 #else
 
 #include "host/dialect.h"
 
 #endif
-
-// 16 bytes: what a thread moves at once.
-template <class T>
-struct alignas(16) Line {
-    static constexpr u32 LANES = 16 / sizeof(T);
-    T lane[LANES];
-};
-
-// The values in which elements are folded: floats for bfloat16, rounded to nearest even by integer arithmetic, so that
-// every compiler's result has the same bits; NaN becomes the canonical one.
-DEVICE float widen(float value) { return value; }
-DEVICE float widen(bf16 value) { return float_of_bits((u32)value.bits << 16); }
-DEVICE void narrow(float& to, float value) { to = value == value ? value : float_of_bits(0x7fc00000u); }
-DEVICE void narrow(bf16& to, float value) {
-    const u32 bits = bits_of_float(value);
-    const u32 rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-    to.bits = (u16)(value == value ? rounded : 0x7fc0u);
-}

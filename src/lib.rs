@@ -38,6 +38,7 @@ pub mod doctor;
 pub mod driver;
 pub mod element;
 pub mod error;
+pub mod kernel;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub mod launch;
 pub mod nn;

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("record", &["element", "schedule::Collective"]),
     ("reduce", &["error", "element"]),
     ("transport", &["error", "sync"]),
+    ("kernel", &["error", "element"]),
     ("driver", &["error", "element"]),
     ("communicator", &["error", "element", "sync", "schedule", "record", "reduce", "transport"]),
     ("tensor", &["error", "element"]),
@@ -43,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("launch", &["error", "element", "transport"]),
     ("bench", ABOVE_COMMANDS),
-    ("doctor", &["error", "driver"]),
+    ("doctor", &["error", "kernel", "driver"]),
     ("train", ABOVE_COMMANDS),
 ];
 

@@ -67,3 +67,50 @@ fn address_sanitizer_knows_the_stacks_of_fibers() {
     let (output, said) = run(&program, &["planted_overflow"]);
     assert!(!output.status.success() && said.contains("heap-buffer-overflow"), "not reported:\n{said}");
 }
+
+/// Mistakes that are planted in the shipped kernels by a macro, and the case that must notice each.
+const PLANTED: [(&str, &str); 9] = [
+    ("PLANTED_NO_BARRIER", "calls_of_one_kind"), // a block signals before all of its threads are done
+    ("PLANTED_SINGLE_SLOT", "a_rank_runs_ahead"), // one entry a rank instead of two
+    ("PLANTED_RESET", "a_rank_cleans_late"),     // packets are reset while they arrive
+    ("PLANTED_NOT_TAKEN", "a_rank_folds_late"),  // a slot is written before it was read
+    ("PLANTED_OWN_FIRST", "rank_order"),         // each rank begins with its own value
+    ("PLANTED_ZERO_START", "rank_order"),        // folds begin with zero
+    ("PLANTED_IN_PLACE", "a_rank_folds_late"),   // one-shot in place without staging
+    ("PLANTED_SIGNED_COMPARE", "counts_wrap"),   // counters are compared, and not their difference
+    ("PLANTED_BLOCK_PARITY", "grids_change"),    // staging halves by the count of a block
+];
+
+/// The collectives' cases, with one mistake planted.
+fn planted(compiler: &str, mistake: &str, flags: &[&str]) -> PathBuf {
+    let all = compiler::files(&["kernels", "kernels/host", "tests/kernels"], &["cu", "cpp", "h"]);
+    let mut sources = compiler::files(&["kernels/host"], &["cpp"]);
+    sources.extend(["collectives", "main"].map(|name| compiler::root().join(format!("tests/kernels/{name}.cpp"))));
+    let mistake = format!("-D{mistake}");
+    let arguments: Vec<&str> =
+        ["-std=c++17", "-ffp-contract=off", "-pthread", "-DPLANTED", &mistake].iter().chain(flags).copied().collect();
+    compiler::once("planted", &arguments, &all, |folder| {
+        compiler::compile(compiler, &arguments, &sources, &folder.join("kernels"))
+    })
+    .join("kernels")
+}
+
+#[test]
+fn planted_mistakes_are_noticed() {
+    let Some(compiler) = compiler::compiler() else { return };
+    for (mistake, case) in PLANTED {
+        let (output, said) = run(&planted(&compiler, mistake, &["-O1"]), &[case]);
+        assert!(output.status.code() == Some(1), "{case} did not notice {mistake}:\n{said}");
+    }
+}
+
+/// On this processor a store is a release store anyway; ThreadSanitizer knows what was asked for.
+#[test]
+fn thread_sanitizer_notices_a_missing_release() {
+    let Some(compiler) = compiler::compiler() else { return };
+    let flags = ["-fsanitize=thread", "-O1", "-g"];
+    if compiler::accepts(&compiler, &flags) {
+        let (output, said) = run(&planted(&compiler, "PLANTED_RELAXED", &flags), &["calls_of_one_kind"]);
+        assert!(!output.status.success() && said.contains("data race"), "not reported:\n{said}");
+    }
+}

@@ -55,7 +55,19 @@ DEVICE void store_release_system(u32* word, u32 value) { __atomic_store_n(word, 
 DEVICE void store_relaxed_system(u32* word, u32 value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
 DEVICE u32 load_acquire_device(const u32* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 DEVICE void store_release_device(u32* word, u32 value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+DEVICE u64 load_acquire_system(const u64* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+DEVICE u64 load_relaxed_system(const u64* word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+DEVICE void store_release_system(u64* word, u64 value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+DEVICE void store_relaxed_system(u64* word, u64 value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+DEVICE Packet load_relaxed_system(const Packet* packet) {
+    return {{load_relaxed_system(&packet->word[0]), load_relaxed_system(&packet->word[1])}};
+}
+DEVICE void store_relaxed_system(Packet* packet, Packet value) {
+    store_relaxed_system(&packet->word[0], value.word[0]);
+    store_relaxed_system(&packet->word[1], value.word[1]);
+}
 DEVICE u32 add_system(u32* word, u32 value) { return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL); }
+DEVICE void or_system(u32* word, u32 bits) { __atomic_fetch_or(word, bits, __ATOMIC_RELAXED); }
 
 DEVICE float float_of_bits(u32 bits) {
     float value;
@@ -66,4 +78,32 @@ DEVICE u32 bits_of_float(float value) {
     u32 bits;
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+DEVICE double double_of_bits(u64 bits) {
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+DEVICE u64 bits_of_double(double value) {
+    u64 bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+// By integers and exact products alone, without a branch, so that loops over it become vector instructions.
+DEVICE float widen_f16(u16 bits) {
+    // The exponent is 112 too small for a float; a power of two makes good for that, for subnormal numbers too.
+    const float size = float_of_bits((bits & 0x7fffu) << 13) * float_of_bits(0x77800000u);
+    const u32 beyond = (bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0; // infinity and NaN
+    return float_of_bits(bits_of_float(size) | beyond | (bits & 0x8000u) << 16);
+}
+DEVICE u16 narrow_f16(float value) {
+    const u32 size = bits_of_float(value) & 0x7fffffffu;
+    // Ordinary numbers: half a unit less one, and one more where the last kept bit is odd, then a smaller exponent.
+    const u32 ordinary = (size + 0xfffu + (size >> 13 & 1u) - 0x38000000u) >> 13;
+    // Below the smallest ordinary one, an addition rounds to a multiple of 2^-24 and leaves it in the last bits.
+    const u32 small = bits_of_float(float_of_bits(size) + 0.5f) - 0x3f000000u;
+    const u32 finite = size < 0x38800000u ? small : ordinary;
+    const u32 magnitude = size > 0x7f800000u ? 0x7e00u : size >= 0x477ff000u ? 0x7c00u : finite;
+    return (u16)(magnitude | (bits_of_float(value) >> 16 & 0x8000u));
 }

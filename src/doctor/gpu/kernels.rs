@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::card::{Card, Function, Memory, Shape, Stream};
 use crate::driver::cuda::Fault;
 use crate::error::{Error, Result};
+use crate::kernel::{Fold, SOURCES};
 
 /// The targets for which code is embedded: 90 is sm_90.
 pub(super) const TARGETS: [u32; 3] = [75, 80, 90];
@@ -18,27 +19,17 @@ pub(super) const TARGETS: [u32; 3] = [75, 80, 90];
 pub(super) struct Code {
     pub target: u32,
     pub probe: &'static str,
-    pub fold: &'static str,
 }
 
 /// The embedded code, by [`TARGETS`].
 pub(super) const CODE: [Code; 3] = [
-    Code {
-        target: 75,
-        probe: include_str!("../../../kernels/ptx/probe.sm_75.ptx"),
-        fold: include_str!("../../../kernels/ptx/fold.sm_75.ptx"),
-    },
-    Code {
-        target: 80,
-        probe: include_str!("../../../kernels/ptx/probe.sm_80.ptx"),
-        fold: include_str!("../../../kernels/ptx/fold.sm_80.ptx"),
-    },
-    Code {
-        target: 90,
-        probe: include_str!("../../../kernels/ptx/probe.sm_90.ptx"),
-        fold: include_str!("../../../kernels/ptx/fold.sm_90.ptx"),
-    },
+    Code { target: 75, probe: include_str!("../../../kernels/ptx/probe.sm_75.ptx") },
+    Code { target: 80, probe: include_str!("../../../kernels/ptx/probe.sm_80.ptx") },
+    Code { target: 90, probe: include_str!("../../../kernels/ptx/probe.sm_90.ptx") },
 ];
+
+/// The folds, for the first of [`TARGETS`]: code for the others differs in the name of the target alone.
+pub(super) const FOLD: &str = include_str!("../../../kernels/ptx/fold.sm_75.ptx");
 
 /// Why a wait in a kernel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,16 +121,8 @@ struct Ticks {
     looks: u32,
 }
 
-/// The most sources that the fold takes.
-const SOURCES: usize = 8;
-
-#[repr(C)]
-struct Fold {
-    from: [u64; SOURCES],
-    to: u64,
-    elements: u64,
-    sources: u32,
-}
+/// The number of the operation by which the fold is asked.
+const SUM: u32 = 1;
 
 /// How far a flag of [`Kernels::ping`] is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +181,7 @@ impl<'a> Kernels<'a> {
                 TARGETS[0] % 10
             ))
         })?;
-        let (probe, fold) = (card.load(code.probe)?, card.load(code.fold)?);
+        let (probe, fold) = (card.load(code.probe)?, card.load(FOLD)?);
         Ok(Kernels {
             nothing: probe.function("probe_nothing")?,
             meet: probe.function("probe_meet")?,
@@ -207,8 +190,8 @@ impl<'a> Kernels<'a> {
             poll: probe.function("probe_poll")?,
             wait: probe.function("probe_wait")?,
             ticks: probe.function("probe_ticks")?,
-            fold_f32: fold.function("fold_sum_f32")?,
-            fold_bf16: fold.function("fold_sum_bf16")?,
+            fold_f32: fold.function("fold_f32")?,
+            fold_bf16: fold.function("fold_bf16")?,
         })
     }
 
@@ -326,16 +309,20 @@ impl<'a> Kernels<'a> {
         if from.is_empty() || from.len() > SOURCES {
             return Err(Error::invalid(format!("the fold takes 1 to {SOURCES} sources, not {}", from.len())));
         }
-        let mut addresses = [0; SOURCES];
-        for (address, memory) in addresses.iter_mut().zip(from) {
+        let mut arguments = Fold {
+            from: [0; SOURCES],
+            to: [0; SOURCES],
+            elements: elements as u64,
+            factor: 0,
+            sources: from.len() as u32,
+            destinations: 1,
+            operation: SUM,
+            ranks: from.len() as u32,
+        };
+        for (address, memory) in arguments.from.iter_mut().zip(from) {
             *address = checked(*memory, elements * size)?;
         }
-        let arguments = Fold {
-            from: addresses,
-            to: checked(to, elements * size)?,
-            elements: elements as u64,
-            sources: from.len() as u32,
-        };
+        arguments.to[0] = checked(to, elements * size)?;
         // SAFETY: the kernel takes a `Fold`.
         Ok(unsafe { function.launch(stream, shape, arguments) }?)
     }

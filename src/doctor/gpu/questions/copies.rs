@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The fold, in its prototype, against copies within the card: bytes read and written in a second.
+//! The fold against copies within the card: bytes read and written in a second.
 
 use super::super::answer::{Answers, median, time};
 use super::super::card::{Card, DeviceMemory, Memory, Shape, Stream};
@@ -34,7 +34,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         for count in [2, 8] {
             let from: Vec<&dyn Memory> = sources[..count].iter().map(|source| source as &dyn Memory).collect();
             let mut best = (0.0, Shape::new(1, 32));
-            for threads in [128, 256, 512, 1024] {
+            for threads in [64, 128, 256, 512] {
                 let resident = function.occupancy(threads, 0)? * card.multiprocessors()?;
                 let lines = (bytes / 16).div_ceil(threads as usize).max(1) as u32;
                 for blocks in [resident.min(lines), lines] {

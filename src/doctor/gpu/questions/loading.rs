@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::answer::{Answers, time};
 use super::super::card::{Card, Shape};
-use super::super::kernels::{CODE, Ended, Kernels};
+use super::super::kernels::{CODE, Ended, FOLD, Kernels};
 use super::ending::Waiting;
 use crate::error::Result;
 
@@ -61,7 +61,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             Ok(other.synchronize()?)
         })?;
     }
-    during("loading a module", &mut || card.load(code.fold).map(drop))?;
+    during("loading a module", &mut || card.load(FOLD).map(drop))?;
     during("creating a stream", &mut || Ok(card.stream().map(drop)?))?;
     during("creating an event", &mut || Ok(card.event(true).map(drop)?))?;
     let mut memory = None;

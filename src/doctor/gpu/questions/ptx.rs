@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::super::answer::{Answers, time};
 use super::super::card::{Card, Shape};
-use super::super::kernels::{CODE, Kernels};
+use super::super::kernels::{CODE, FOLD, Kernels, TARGETS};
 use crate::error::Result;
 
 /// Versions of PTX that there are, and some that there are not yet.
@@ -19,49 +19,48 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let card = Card::open()?;
     let capability = card.capability()?;
     let stream = card.stream()?;
-    for code in &CODE {
-        for (unit, ptx, kernel) in [("probe", code.probe, "probe_nothing"), ("fold", code.fold, "fold_sum_f32")] {
-            let begun = Instant::now();
-            let loaded = card.load(ptx);
-            let loading = begun.elapsed().as_nanos() as f64;
-            let asked = format!("{unit} for sm_{}, {} KiB of PTX 8.0", code.target, ptx.len() >> 10);
-            let fits = code.target <= capability;
-            let module = match loaded {
-                Ok(module) => module,
-                Err(error) => {
-                    answers.settle(
-                        asked,
-                        format!("does not load: {error}"),
-                        "code for an older or the same target loads, for a newer one does not",
-                        !fits,
-                    )?;
-                    continue;
-                }
-            };
-            let begun = Instant::now();
-            let function = module.function(kernel)?;
-            let finding = begun.elapsed().as_nanos() as f64;
-            let launches = if unit == "probe" {
-                let mut times = Vec::new();
-                for _ in 0..2 {
-                    let begun = Instant::now();
-                    Kernels::launch_nothing(&function, &stream, Shape::new(1, 32))?;
-                    stream.synchronize()?;
-                    times.push(time(begun.elapsed().as_nanos() as f64));
-                }
-                format!(", its first launch {}, the second {}", times[0], times[1])
-            } else {
-                format!(", {} registers", function.registers()?)
-            };
-            answers.settle(
-                asked,
-                format!("loads in {}, {kernel} is found in {}{launches}", time(loading), time(finding)),
-                "code for an older or the same target loads, for a newer one does not",
-                fits,
-            )?;
-            if unit == "fold" {
-                module.unload()?;
+    let probes = CODE.iter().map(|code| ("probe", code.target, code.probe, "probe_nothing"));
+    for (unit, target, ptx, kernel) in probes.chain([("fold", TARGETS[0], FOLD, "fold_f32")]) {
+        let begun = Instant::now();
+        let loaded = card.load(ptx);
+        let loading = begun.elapsed().as_nanos() as f64;
+        let asked = format!("{unit} for sm_{}, {} KiB of PTX 8.0", target, ptx.len() >> 10);
+        let fits = target <= capability;
+        let module = match loaded {
+            Ok(module) => module,
+            Err(error) => {
+                answers.settle(
+                    asked,
+                    format!("does not load: {error}"),
+                    "code for an older or the same target loads, for a newer one does not",
+                    !fits,
+                )?;
+                continue;
             }
+        };
+        let begun = Instant::now();
+        let function = module.function(kernel)?;
+        let finding = begun.elapsed().as_nanos() as f64;
+        let launches = if unit == "probe" {
+            let mut times = Vec::new();
+            for _ in 0..2 {
+                let begun = Instant::now();
+                Kernels::launch_nothing(&function, &stream, Shape::new(1, 32))?;
+                stream.synchronize()?;
+                times.push(time(begun.elapsed().as_nanos() as f64));
+            }
+            format!(", its first launch {}, the second {}", times[0], times[1])
+        } else {
+            format!(", {} registers", function.registers()?)
+        };
+        answers.settle(
+            asked,
+            format!("loads in {}, {kernel} is found in {}{launches}", time(loading), time(finding)),
+            "code for an older or the same target loads, for a newer one does not",
+            fits,
+        )?;
+        if unit == "fold" {
+            module.unload()?;
         }
     }
 

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// Low-latency all-reduce: each rank sends its whole input to all others, each 4 bytes of it with a flag of 4 bytes beside
+// them in one word, so that what arrives says itself that it is there. One trip over a link, without a fence. For the
+// smallest messages: it sends twice their bytes, to everybody.
+//
+// `elements` is the length. A packet of 16 bytes carries 8. Bytes a rank moves per byte, n ranks: 1 read, 2(n - 1) written,
+// 2(n - 1) read, 1 written. Flags: one a word, and one to each rank that carries the call, without order.
+//
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads and more, one packet of each rank a thread.
+// The message's packets must not be more than `lines`.
+//
+// Proof. A word of a packet is loaded and stored whole, so data with the call's flag was sent in the call. Packets of a rank
+// and parity of `calls` lie at their own place, which nothing else uses: what lies there was read two calls before (pad.h).
+// The flag is the rank's count of calls that sent packets: words that were not sent in this call have an older one. A
+// flag would come again after 2^32 such calls; before that, every 2^30 of them, a rank sets all of its packets to the flag
+// before this one. Nothing of an earlier call is in flight then, since all that was sent in it was received, and nothing of
+// this one, since nobody sends before finish() has said that all ranks are done; block b sets what it receives. Every rank's entry is awaited before its data is used: so ranks know
+// that they are in one call, and that each has completed the one before.
+// In place: a thread has read what it sends before it stores the result, of the same elements.
+#include "meet.h"
+#include "part.h"
+
+constexpr u32 CLEANING = 1u << 30;
+
+// 8 bytes of a message.
+template <class T>
+struct alignas(8) Piece {
+    static constexpr u32 LANES = 8 / sizeof(T);
+    T lane[LANES];
+};
+
+template <class T>
+DEVICE Piece<T> load_piece(const T* from, u64 elements, u64 i) {
+    Piece<T> piece = {};
+#pragma unroll
+    for (u32 lane = 0; lane < Piece<T>::LANES; ++lane)
+        if (i * Piece<T>::LANES + lane < elements) piece.lane[lane] = from[i * Piece<T>::LANES + lane];
+    return piece;
+}
+
+// The packets that rank `writer` sends to rank `reader` in this call.
+DEVICE Packet* packets_of(const Collective& args, u32 reader, u32 writer, u32 parity) {
+    const u64 first = ((u64)parity * args.world + writer) * args.lines;
+    return (Packet*)(arena_of(args, reader) + args.packets) + first;
+}
+
+DEVICE void clean(const Collective& args, u32 flag) {
+    for (u32 both = 0; both < 2 * args.world; ++both) {
+        Packet* const packets = packets_of(args, args.rank, both / 2, both % 2);
+        for (u64 i = (u64)block() * threads() + thread(); i < args.lines; i += (u64)blocks() * threads())
+            store_relaxed_system(packets + i, Packet{{(u64)flag << 32, (u64)flag << 32}});
+    }
+}
+
+// Waits for piece i of a rank. The 8 bytes, where `well` stays true.
+DEVICE u64 receive(const Collective& args, const Turn& turn, u32 peer, u64 i, u32 flag, bool& well) {
+    const Packet* const packet = packets_of(args, args.rank, peer, turn.calls & 1) + i;
+    Packet got = {};
+    const u32 ended = await(args, turn, SENDING, peer, [&] {
+        got = load_relaxed_system(packet);
+        return (u32)(got.word[0] >> 32) == flag && (u32)(got.word[1] >> 32) == flag;
+    });
+    well = well && ended == REACHED;
+    return (got.word[0] & 0xffffffffu) | got.word[1] << 32;
+}
+
+template <class T, class A>
+DEVICE void fold_pieces(const Collective& args, const Turn& turn, u32 flag, bool well) {
+    constexpr u32 LANES = Piece<T>::LANES;
+    void* const nowhere[] = {nullptr};
+    const Folding folding = {&args.from, nowhere, 1, 1, args.operation, args.world, args.factor};
+    const u64 pieces = (args.elements + LANES - 1) / LANES;
+    for (u64 i = (u64)block() * threads() + thread(); well && i < pieces; i += (u64)blocks() * threads()) {
+        A values[LANES] = {}, next[LANES];
+        for (u32 peer = 0; peer < args.world; ++peer) {
+            Piece<T> piece;
+            if (peer == args.rank) {
+                piece = load_piece((const T*)args.from, args.elements, i);
+            } else {
+                const u64 bits = receive(args, turn, peer, i, flag, well);
+                memcpy(&piece, &bits, sizeof piece);
+            }
+#pragma unroll
+            for (u32 lane = 0; lane < LANES; ++lane) next[lane] = widen<A>(piece.lane[lane]);
+            taken_in(folding, next);
+            if (peer == 0) {
+#pragma unroll
+                for (u32 lane = 0; lane < LANES; ++lane) values[lane] = next[lane];
+            } else {
+                combine(args.operation, values, next);
+            }
+        }
+        finished(folding, values);
+#pragma unroll
+        for (u32 lane = 0; lane < LANES; ++lane)
+            if (well && i * LANES + lane < args.elements) narrow(((T*)args.to)[i * LANES + lane], values[lane]);
+    }
+}
+
+template <class T>
+DEVICE void low_latency(const Collective& args, Met& met) {
+    typedef typename Carried<T>::Value Value;
+    typedef typename Carried<T>::Average Average;
+    Turn turn = begin(args);
+    const u32 flag = turn.packets + 1;
+    bool well = true;
+    const bool cleans = flag % CLEANING == 0;
+    if (cleans) {
+        well = enter(args, turn, met, true, true);
+        AT(RECEIVING, args.rank);
+        if (well) clean(args, flag - 1);
+#if !defined(PLANTED_RESET)
+        well = finish(args, turn, met, well, 1);
+#endif
+    } else {
+        post_entries<false>(args, turn, true, true);
+    }
+    if (well) {
+        AT(SENDING, args.rank);
+        const u64 pieces = (args.elements + Piece<T>::LANES - 1) / Piece<T>::LANES;
+        for (u64 i = (u64)block() * threads() + thread(); i < pieces; i += (u64)blocks() * threads()) {
+            const Piece<T> piece = load_piece((const T*)args.from, args.elements, i);
+            u64 bits;
+            memcpy(&bits, &piece, sizeof bits);
+            const u64 marked = (u64)flag << 32;
+            const Packet packet = {{marked | (bits & 0xffffffffu), marked | bits >> 32}};
+            // Beginning with the next rank, so that not all send to the same one at once.
+            for (u32 hop = 1; hop < args.world; ++hop) {
+                const u32 peer = (args.rank + hop) % args.world;
+                store_relaxed_system(packets_of(args, peer, args.rank, turn.calls & 1) + i, packet);
+            }
+        }
+        if (!cleans) well = await_entries<false>(args, turn, met);
+    }
+    if constexpr (Same<Value, Average>::VALUE) {
+        fold_pieces<T, Value>(args, turn, flag, well);
+    } else {
+        if (args.operation == AVG) fold_pieces<T, Average>(args, turn, flag, well);
+        else fold_pieces<T, Value>(args, turn, flag, well);
+    }
+    leave(args, turn, 1);
+}
+
+#define LOW_LATENCY(name, T)                                                                                           \
+    KERNEL(low_latency_##name, Collective) {                                                                           \
+        SHARED Met met;                                                                                                \
+        low_latency<T>(args, met);                                                                                     \
+    }
+TYPES(LOW_LATENCY)

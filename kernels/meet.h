@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// How ranks meet in a kernel: they enter a call, say that they are done, and leave.
+//
+// Block b of each rank meets block b of the others, and nobody else: what a block reads of peers was written by the same
+// block of theirs, or before the call.
+//
+// enter() is a barrier that carries the call: what a block wrote before it, peers' blocks see after it. Its proof: the
+// block's writes come before sync_block(), which comes before the release store of thread q into rank q's pad; thread r of
+// rank q's block acquires that store before its sync_block(), which comes before all reads of the block. The same holds of
+// finish(), by the counters `done`. Reads are treated alike: what a block has read before finish(), peers may overwrite
+// after it.
+//
+// Posts come before waits, so nobody waits for a rank that waits for it. A rank whose call fails goes on to leave(), does
+// no more work, and tells its peers, who would otherwise wait for it until their own deadlines.
+#pragma once
+
+#include "pad.h"
+
+// Tests stall a rank at a place, and count waits that had to look twice.
+#if !defined(AT)
+#define AT(place, rank)
+#endif
+#if !defined(SPUN)
+#define SPUN(phase)
+#endif
+
+// What the block knows of the call's ranks; in shared memory.
+struct Met {
+    u32 ended[RANKS]; // how the wait for that rank ended
+    const void* from[RANKS];
+    void* to[RANKS];
+    u32 staged[RANKS]; // whether it copied what it gives into its staging half
+};
+
+// What the first thread that sees it writes down of a failure.
+DEVICE void fail(const Collective& args, const Turn& turn, u32 ended, u32 phase, u32 rank) {
+    Report* const report = args.report;
+    or_system(ended == DIFFERS ? &report->differing : ended == DESERTED ? &report->deserted : &report->missing,
+              1u << rank);
+    if (add_system(&report->claims, 1) == 0) {
+        report->phase = phase;
+        report->block = block();
+        report->calls = turn.calls;
+        store_release_system(&report->ended, ended);
+    }
+    or_system(&args.state->failed, 1);
+}
+
+// Waits for what a rank does, and reports where it did not come. After a call that failed there is no waiting.
+template <class Seen>
+DEVICE u32 await(const Collective& args, const Turn& turn, u32 phase, u32 rank, Seen seen) {
+    if (turn.failed != 0) return ABORTED;
+    u32 ended = REACHED;
+    u64 deadline = 0;
+    for (u32 looks = 1; !seen(); ++looks) {
+        SPUN(phase);
+        if (looks % LOOKS == 0) {
+            const u64 now = clock_ns();
+            if (deadline == 0) deadline = now + args.patience;
+            if (load_relaxed_system(args.abort) != 0 || load_relaxed_system(&args.state->failed) != 0) ended = ABORTED;
+            else if (now > deadline) ended = LATE;
+            if (ended != REACHED) break;
+        }
+        pause();
+    }
+    if (ended != REACHED) fail(args, turn, ended, phase, rank);
+    return ended;
+}
+
+// Whether a counter has reached what it is awaited for.
+DEVICE bool is_reached(u64 counter, u64 awaited) {
+#if defined(PLANTED_SIGNED_COMPARE)
+    return (i64)counter >= (i64)awaited;
+#else
+    return (i64)(counter - awaited) >= 0;
+#endif
+}
+
+// Waits for a rank's counter.
+DEVICE u32 await_counter(const Collective& args, const Turn& turn, u32 phase, u32 rank, const u64* counter, u32 step) {
+    u64 seen = 0;
+    const u64 awaited = counter_of(turn.turn, step);
+    const u32 ended = await(args, turn, phase, rank, [&] {
+        seen = load_acquire_system(counter);
+        return is_reached(seen, awaited);
+    });
+    if (ended != REACHED || (u32)seen != GAVE_UP) return ended;
+    fail(args, turn, DESERTED, phase, rank);
+    return DESERTED;
+}
+
+// Publishes what the block did before the sync_block() that comes before this.
+DEVICE void publish(u64* word, u64 value) {
+#if defined(PLANTED_RELAXED)
+    store_relaxed_system(word, value);
+#else
+    store_release_system(word, value);
+#endif
+}
+
+DEVICE void sync_before_publishing() {
+#if !defined(PLANTED_NO_BARRIER)
+    sync_block();
+#endif
+}
+
+// The block's count of calls, this one included.
+DEVICE Turn begin(const Collective& args) {
+    Turn turn = args.state->turns[block()];
+    turn.turn += 1;
+    turn.failed = load_relaxed_system(&args.state->failed);
+    return turn;
+}
+
+DEVICE u32 entry_slot([[maybe_unused]] const Turn& turn) {
+#if defined(PLANTED_SINGLE_SLOT)
+    return 0;
+#else
+    return turn.turn & 1;
+#endif
+}
+
+// Tells every rank that this one has entered. ORDERED: what the block wrote before is published with it.
+template <bool ORDERED>
+DEVICE void post_entries(const Collective& args, const Turn& turn, bool from_staged, bool to_staged) {
+    for (u32 peer = thread(); peer < args.world; peer += threads()) {
+        Entry* const entry = &pad_of(args, peer)->entries[entry_slot(turn)][block()][args.rank];
+        const u64 low = counter_of(turn.turn, (u32)args.hash);
+        entry->from = from_staged ? STAGED : args.from_place;
+        entry->to = to_staged ? STAGED : args.to_place;
+        store_relaxed_system(&entry->word[1], counter_of(turn.turn, (u32)(args.hash >> 32)));
+        if (ORDERED) publish(&entry->word[0], low);
+        else store_relaxed_system(&entry->word[0], low);
+    }
+}
+
+// Waits for the entries of all ranks, compares their calls, and finds their buffers. Whether all ranks are in this call;
+// the answer is the same for all threads of the block.
+template <bool ORDERED>
+DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
+    for (u32 peer = thread(); peer < args.world; peer += threads()) {
+        const Entry* const entry = &pad_of(args, args.rank)->entries[entry_slot(turn)][block()][peer];
+        u64 low = 0, high = 0;
+        u32 ended = await(args, turn, ENTERING, peer, [&] {
+            low = load_acquire_system(&entry->word[0]);
+            high = load_relaxed_system(&entry->word[1]);
+            return low >> 32 == turn.turn && high >> 32 == turn.turn;
+        });
+        if (ended == REACHED && ((u32)low != (u32)args.hash || (u32)high != (u32)(args.hash >> 32))) {
+            ended = DIFFERS;
+            fail(args, turn, ended, ENTERING, peer);
+        }
+        met.ended[peer] = ended;
+        // An entry that is not ordered says nothing of buffers.
+        if (ORDERED && ended == REACHED) {
+            met.staged[peer] = entry->from == STAGED;
+            met.from[peer] = at_place(args, turn, entry->from, peer);
+            met.to[peer] = at_place(args, turn, entry->to, peer);
+        }
+    }
+    sync_block();
+    u32 ended = REACHED;
+    for (u32 peer = 0; peer < args.world; ++peer) ended |= met.ended[peer];
+    return ended == REACHED;
+}
+
+// Enters the call. Afterwards the block sees what the same block of every rank wrote before.
+DEVICE bool enter(const Collective& args, const Turn& turn, Met& met, bool from_staged, bool to_staged) {
+    sync_before_publishing();
+    AT(ENTERING, args.rank);
+    post_entries<true>(args, turn, from_staged, to_staged);
+    return await_entries<true>(args, turn, met);
+}
+
+// The inputs of all ranks in the order of the fold, which is that of the ranks.
+DEVICE const void* const* in_order([[maybe_unused]] const Collective& args, Met& met) {
+#if defined(PLANTED_OWN_FIRST)
+    sync_block();
+    if (thread() == 0) {
+        const void* const own = met.from[args.rank];
+        for (u32 peer = args.rank; peer > 0; --peer) met.from[peer] = met.from[peer - 1];
+        met.from[0] = own;
+    }
+    sync_block();
+#endif
+    return met.from;
+}
+
+// Whether any rank's input is read where it lies, so that none may leave before all are done.
+DEVICE bool any_is_direct(const Collective& args, const Met& met) {
+    u32 direct = 0;
+    for (u32 peer = 0; peer < args.world; ++peer) direct |= met.staged[peer] ^ 1;
+    return direct != 0;
+}
+
+// Says that this block has done its part, or has given up, and waits until the same block of every rank has.
+DEVICE bool finish(const Collective& args, const Turn& turn, Met& met, bool well, u32 step) {
+    sync_before_publishing();
+    AT(FINISHING, args.rank);
+    for (u32 peer = thread(); peer < args.world; peer += threads())
+        publish(&pad_of(args, peer)->done[block()][args.rank], counter_of(turn.turn, well ? step : GAVE_UP));
+    if (!well) return false;
+    for (u32 peer = thread(); peer < args.world; peer += threads())
+        met.ended[peer] =
+            await_counter(args, turn, FINISHING, peer, &pad_of(args, args.rank)->done[block()][peer], step);
+    sync_block();
+    u32 ended = REACHED;
+    for (u32 peer = 0; peer < args.world; ++peer) ended |= met.ended[peer];
+    return ended == REACHED;
+}
+
+// Counts the call, for this block and for those that had no part in it. The last thing a block does.
+DEVICE void leave(const Collective& args, const Turn& turn, u32 packets) {
+    sync_block();
+    for (u32 i = block() + thread() * blocks(); i < BLOCKS; i += threads() * blocks()) {
+        Turn* const kept = &args.state->turns[i];
+        if (i == block()) kept->turn = turn.turn;
+        kept->calls = turn.calls + 1;
+        kept->packets = turn.packets + packets;
+    }
+}

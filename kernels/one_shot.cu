@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// One-shot all-reduce: each rank reads all inputs and folds them in rank order. For messages whose time is latency.
+//
+// `elements` is the length. Bytes a rank moves per element of n ranks: its size times n read and 1 written; staged, 1 more
+// read and written. Flags: one to each rank to enter, and one more to leave if any input is read where it lies.
+//
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads: about one block for every 4 lines a thread,
+// so that few flags are sent for little data, at most a quarter of the multiprocessors, since each rank reads through links
+// that few blocks fill.
+//
+// Proof. A block folds one part of the range, of all inputs; the part depends on length and grid alone, so it is the
+// same block's on all ranks. Inputs: an earlier kernel of the rank's stream, or this block's copy into the staging half,
+// wrote the part before the rank entered; so it is seen after enter(). An input that is read where it lies stays as it is
+// until all are done: nobody leaves before finish(). It must not be this rank's output either, since peers read it until
+// they are done, and this rank stores before that: a rank that works in place stages its input, whatever it was told.
+// The staging half may be overwritten two calls later (pad.h), and no earlier: no exit is needed for it.
+#include "meet.h"
+#include "part.h"
+
+template <class T>
+DEVICE void one_shot(const Collective& args, Met& met) {
+    const Turn turn = begin(args);
+    const Range mine = part_of_block({0, args.elements}, Line<T>::LANES);
+    [[maybe_unused]] const u64 bytes = args.elements * sizeof(T);
+#if defined(PLANTED_IN_PLACE)
+    const bool in_place = false;
+#else
+    const bool in_place = (u64)args.from < (u64)args.to + bytes && (u64)args.to < (u64)args.from + bytes;
+#endif
+    const bool staged = args.from_place == STAGED || in_place;
+    if (staged) {
+        void* const staging = staging_of(args, turn, args.rank);
+        copy_range(args.from, &staging, 1, {mine.begin * sizeof(T), mine.end * sizeof(T)});
+    }
+    const bool well = enter(args, turn, met, staged, true);
+    if (well) {
+        AT(FOLDING, args.rank);
+        void* const to[] = {args.to};
+        const Folding folding = {in_order(args, met), to, args.world, 1, args.operation, args.world, args.factor};
+        fold_range<T>(folding, mine);
+    }
+    if (!well || any_is_direct(args, met)) finish(args, turn, met, well, 1);
+    leave(args, turn, 0);
+}
+
+#define ONE_SHOT(name, T)                                                                                              \
+    KERNEL(one_shot_##name, Collective) {                                                                              \
+        SHARED Met met;                                                                                                \
+        one_shot<T>(args, met);                                                                                        \
+    }
+TYPES(ONE_SHOT)

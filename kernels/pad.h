@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// What ranks share: the one layout of the memory in which kernels meet, and the arguments that all collectives take.
+//
+// Every rank owns an arena, device memory that its peers map:
+//
+//     Pad | packets (low_latency.cu) | staging, two halves of `half` bytes
+//
+// and, for itself alone, a State and a Report. All of it starts as zeros. Memory that peers map has a *place*, the number
+// of its region in the upper 16 bits and an offset in the others: regions are numbered alike on all ranks, and a rank finds
+// in `regions[region * world + rank]` where it sees that rank's. Region 0 are the arenas. Place 0 says *staged*: the kernel
+// itself copies the buffer into, or out of, the staging half of this call.
+//
+// Who writes what, with r and q ranks and b a block; everything else is read only:
+//
+//     word of q's Pad       written by         to say
+//     entries[s][b][r]      block b of r       r has entered: epoch and hash of the call, where its buffers are
+//     done[b][r]            block b of r       r has done its part of the call
+//     passed[b]             block b of q - 1   so many messages lie in q's slots (ring.cu)
+//     taken[b]              block b of q + 1   q + 1 has taken so many messages
+//     State                 this rank alone    how many calls there have been
+//
+// Counts of calls. A block counts the calls it took part in (`turn`): the epoch of all of its words. All blocks of a call
+// are those of all ranks, so `turn` is the same on all ranks for one block, though grids change from call to call. And
+// each rank counts its calls (`calls`), by whose parity the staging half is chosen; it is kept once for each block and
+// written at a call's end, each block writing every BLOCKS-th-of-the-grid entry from its own on, so that it reads in the
+// next call what this one left, without an atomic operation: in a call, entry b is read and written by block b only.
+// Both live in device memory and advance on the device, so a captured graph replays.
+//
+// Why two entries a block suffice, by parity of `turn`: r writes its entry for turn t + 2 when it has passed turn t + 1,
+// thus after block b of q has entered t + 1, thus after that has read all entries of turn t. An entry holds turn t - 2 or
+// t when it is awaited, never another, so it is compared for being equal, and wrapping is harmless.
+//
+// Why two halves suffice, by parity of `calls`: in call c a rank writes into halves of its own or of peers that were last
+// used in call c - 2. Before that it has completed call c - 1, in which one of its blocks has seen that every peer has
+// entered c - 1; a peer's stream runs one call after the other, so the peer had completed c - 2, in all of its blocks. That
+// holds though each call has its own grid and its own dealing, and is why the parity is that of the rank's calls and not
+// of a block's. Each collective therefore has every rank wait for an entry of every other, whatever else it needs.
+//
+// Other words are counters: turn in the upper half, a step within the call in the lower one, so that they only grow from
+// call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
+#pragma once
+
+#include "wait.h"
+
+constexpr u32 RANKS = 16;  // the most ranks
+constexpr u32 BLOCKS = 64; // the most blocks of a collective
+
+struct Entry {
+    u64 word[2]; // turn in the upper half, a half of the hash in the lower one
+    u64 from;    // the place of what the rank reads
+    u64 to;      // the place of what it writes
+};
+
+struct Pad {
+    Entry entries[2][BLOCKS][RANKS];
+    u64 done[BLOCKS][RANKS];
+    u64 passed[BLOCKS];
+    u64 taken[BLOCKS];
+};
+
+// What a rank counts, of each block.
+struct Turn {
+    u32 turn;    // calls that the block took part in; the epoch of its words
+    u32 calls;   // calls of the rank
+    u32 packets; // calls of the rank that sent packets
+    u32 failed;  // as begin() finds it: whether an earlier call has failed
+};
+
+struct State {
+    Turn turns[BLOCKS];
+    u32 failed; // not 0 once a call has failed: later ones leave at once
+    u32 unused[3];
+};
+
+// Why the first call of a rank that failed did, for the host to read. Bits of ranks: bit r is rank r.
+struct Report {
+    u32 claims;    // how often something went wrong; the first is what is written here
+    u32 ended;     // Ended
+    u32 phase;     // Phase
+    u32 block;     // which block it was
+    u32 calls;     // how many calls there were before this one
+    u32 missing;   // ranks that were waited for when it ended
+    u32 differing; // ranks that made another call
+    u32 deserted;  // ranks that had given up
+};
+
+enum Phase : u32 {
+    ENTERING = 1,
+    FINISHING = 2, // all have entered; a rank is not done
+    RECEIVING = 3, // ring: nothing from the rank before
+    SENDING = 4,   // ring: the rank after does not take what it has; low latency: a packet is missing
+};
+
+// The arguments of every collective.
+struct Collective {
+    u64 hash;           // of the descriptor: the same on all ranks, or the call ends
+    const u64* regions; // addresses
+    State* state;
+    Report* report;   // in memory that the host reads
+    const u32* abort; // not 0 ends the call
+    u64 patience;     // nanoseconds from a wait's begin to its end at the latest
+    const void* from; // what this rank gives
+    void* to;         // what it gets
+    u64 from_place;   // where peers find `from`; 0: staged
+    u64 to_place;     // .. and `to`
+    u64 elements;     // as each kernel says
+    u64 factor;       // of PREMUL, by its bits
+    u64 packets;      // the offset of the packets in the arenas, a multiple of 16
+    u64 lines;        // packets of one rank and parity
+    u64 staging;      // the offset of the staging halves in the arenas, a multiple of 16
+    u64 half;         // bytes of a half, a multiple of 16
+    u32 operation;
+    u32 root;
+    u32 rank;
+    u32 world; // 1 to RANKS
+};
+
+constexpr u64 STAGED = 0;
+constexpr u64 OFFSET = (1ull << 48) - 1;
+
+// The lower half of a counter by which a rank says that it has given the call up.
+constexpr u32 GAVE_UP = 0xffffffff;
+
+DEVICE u64 counter_of(u32 turn, u32 step) { return (u64)turn << 32 | step; }
+
+DEVICE char* arena_of(const Collective& args, u32 rank) { return (char*)args.regions[rank]; }
+DEVICE Pad* pad_of(const Collective& args, u32 rank) { return (Pad*)arena_of(args, rank); }
+
+// A rank's staging half of this call.
+DEVICE char* staging_of(const Collective& args, const Turn& turn, u32 rank) {
+#if defined(PLANTED_BLOCK_PARITY)
+    return arena_of(args, rank) + args.staging + (turn.turn & 1) * args.half;
+#else
+    return arena_of(args, rank) + args.staging + (turn.calls & 1) * args.half;
+#endif
+}
+
+DEVICE char* at_place(const Collective& args, const Turn& turn, u64 place, u32 rank) {
+    if (place == STAGED) return staging_of(args, turn, rank);
+    return (char*)args.regions[(place >> 48) * args.world + rank] + (place & OFFSET);
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// A block's part of the work: how elements are dealt, and how a block folds or copies a range of them.
+//
+// Ranges are dealt in order, as even as can be, the longer parts first, in units of 16 bytes, so that what is aligned stays
+// so. Of its part a block moves 16 bytes a thread at a time, consecutive threads consecutive lines; elements before the
+// first whole line and after the last go one by one. Lines are those of the first destination: where another buffer is
+// not aligned as that one is, all of the part goes one by one, which is slow and right.
+//
+// Every thread stores what it has itself folded from what lies at the same index: so a destination may be one of the
+// sources.
+#pragma once
+
+#include "operations.h"
+
+struct Range {
+    u64 begin, end;
+};
+
+// Part `index` of `elements`, dealt to `parts` in units of `unit` elements.
+DEVICE Range part_of(u64 elements, u32 unit, u32 parts, u32 index) {
+    const u64 units = (elements + unit - 1) / unit;
+    const u64 each = units / parts, longer = units % parts;
+    const u64 before = index * each + (index < longer ? index : longer);
+    const u64 begin = before * unit, end = (before + each + (index < longer ? 1 : 0)) * unit;
+    return {begin < elements ? begin : elements, end < elements ? end : elements};
+}
+
+// This block's part of a range.
+DEVICE Range part_of_block(Range range, u32 unit) {
+    const Range mine = part_of(range.end - range.begin, unit, blocks(), block());
+    return {range.begin + mine.begin, range.begin + mine.end};
+}
+
+// Where the elements of a fold are, by the addresses of element 0, and what becomes of them.
+struct Folding {
+    const void* const* from; // in the order of the fold
+    void* const* to;
+    u32 sources;
+    u32 destinations;
+    u32 operation;
+    u32 ranks;  // what AVG divides by
+    u64 factor; // of PREMUL, by its bits
+};
+
+// Bytes from an address up to the next line.
+DEVICE u32 to_line(const void* address) { return (u32)(-(u64)address & 15); }
+
+// Whether all buffers lie as the first destination does.
+DEVICE bool lie_alike(const Folding& folding) {
+    u32 differing = 0;
+#pragma unroll 1
+    for (u32 i = 0; i < folding.sources; ++i) differing |= to_line(folding.from[i]) ^ to_line(folding.to[0]);
+#pragma unroll 1
+    for (u32 i = 1; i < folding.destinations; ++i) differing |= to_line(folding.to[i]) ^ to_line(folding.to[0]);
+    return differing == 0;
+}
+
+// Elements as a fold begins with them or takes them in.
+template <class A, u32 LANES>
+DEVICE void taken_in(const Folding& folding, A (&values)[LANES]) {
+    if (folding.operation != PREMUL) return;
+    A factor;
+    factor_of_bits(factor, folding.factor);
+#pragma unroll
+    for (u32 lane = 0; lane < LANES; ++lane) values[lane] = product(values[lane], factor);
+}
+
+// The fold's values as they are stored, before they are rounded.
+template <class A, u32 LANES>
+DEVICE void finished(const Folding& folding, A (&values)[LANES]) {
+    if (folding.operation != AVG) return;
+    const A divisor = (A)folding.ranks;
+#pragma unroll
+    for (u32 lane = 0; lane < LANES; ++lane) values[lane] = values[lane] / divisor;
+}
+
+#if defined(PLANTED_ZERO_START)
+constexpr bool FROM_ZERO = true;
+#else
+constexpr bool FROM_ZERO = false;
+#endif
+
+// Folds up to `LINES` lines of T that lie from `element` on: number `first` and others after it, `step` lines apart, as far as
+// there are so many `lines`.
+template <class T, class A, u32 LINES>
+DEVICE void fold_lines(const Folding& folding, u64 element, u64 first, u64 step, u64 lines) {
+    constexpr u32 LANES = Line<T>::LANES;
+    A values[LINES * LANES] = {}, next[LINES * LANES];
+#pragma unroll 1
+    for (u32 source = 0; source < folding.sources; ++source) {
+        const Line<T>* const from = (const Line<T>*)((const T*)folding.from[source] + element) + first;
+        Line<T> loaded[LINES] = {};
+#pragma unroll
+        for (u32 i = 0; i < LINES; ++i)
+            if (first + i * step < lines) loaded[i] = from[i * step];
+#pragma unroll
+        for (u32 i = 0; i < LINES * LANES; ++i) next[i] = widen<A>(loaded[i / LANES].lane[i % LANES]);
+        taken_in(folding, next);
+        if (source == 0) {
+#pragma unroll
+            for (u32 i = 0; i < LINES * LANES; ++i) values[i] = FROM_ZERO ? sum(A(0), next[i]) : next[i];
+        } else {
+            combine(folding.operation, values, next);
+        }
+    }
+    finished(folding, values);
+    Line<T> folded[LINES];
+#pragma unroll
+    for (u32 i = 0; i < LINES * LANES; ++i) narrow(folded[i / LANES].lane[i % LANES], values[i]);
+#pragma unroll 1
+    for (u32 destination = 0; destination < folding.destinations; ++destination) {
+        Line<T>* const to = (Line<T>*)((T*)folding.to[destination] + element) + first;
+#pragma unroll
+        for (u32 i = 0; i < LINES; ++i)
+            if (first + i * step < lines) to[i * step] = folded[i];
+    }
+}
+
+template <class T, class A>
+DEVICE void fold_element(const Folding& folding, u64 i) {
+    A value[1] = {}, next[1];
+#pragma unroll 1
+    for (u32 source = 0; source < folding.sources; ++source) {
+        next[0] = widen<A>(((const T*)folding.from[source])[i]);
+        taken_in(folding, next);
+        if (source == 0) value[0] = FROM_ZERO ? sum(A(0), next[0]) : next[0];
+        else combine(folding.operation, value, next);
+    }
+    finished(folding, value);
+    T folded;
+    narrow(folded, value[0]);
+#pragma unroll 1
+    for (u32 destination = 0; destination < folding.destinations; ++destination)
+        ((T*)folding.to[destination])[i] = folded;
+}
+
+// Lines that a thread folds at once: as many as have their values in 16 registers, so that loads overlap.
+template <class T, class A>
+struct Batch {
+    static constexpr u32 REGISTERS = Line<T>::LANES * sizeof(A) / 4;
+    static constexpr u32 LINES = REGISTERS >= 16 ? 1 : 16 / REGISTERS;
+};
+
+template <class T, class A>
+DEVICE void fold_range_in(const Folding& folding, Range range) {
+    u64 i = range.begin;
+    if (lie_alike(folding)) {
+        const u64 head = range.begin + to_line((const T*)folding.to[0] + range.begin) / sizeof(T);
+        for (i += thread(); i < head && i < range.end; i += threads()) fold_element<T, A>(folding, i);
+        i = range.end;
+        if (head < range.end) {
+            constexpr u32 LINES = Batch<T, A>::LINES;
+            const u64 lines = (range.end - head) / Line<T>::LANES;
+            for (u64 line = thread(); line < lines; line += LINES * threads())
+                fold_lines<T, A, LINES>(folding, head, line, threads(), lines);
+            i = head + lines * Line<T>::LANES;
+        }
+    }
+    for (i += thread(); i < range.end; i += threads()) fold_element<T, A>(folding, i);
+}
+
+template <class Left, class Right>
+struct Same {
+    static constexpr bool VALUE = false;
+};
+template <class T>
+struct Same<T, T> {
+    static constexpr bool VALUE = true;
+};
+
+// Folds a range of elements, by all threads of this block.
+template <class T>
+DEVICE void fold_range(const Folding& folding, Range range) {
+    typedef typename Carried<T>::Value Value;
+    typedef typename Carried<T>::Average Average;
+    if constexpr (!Same<Value, Average>::VALUE) {
+        if (folding.operation == AVG) return fold_range_in<T, Average>(folding, range);
+    }
+    fold_range_in<T, Value>(folding, range);
+}
+
+template <class Word>
+DEVICE void copy_words(const char* from, void* const* to, u32 destinations, u64 begin, u64 end) {
+    for (u64 i = begin + thread() * sizeof(Word); i < end; i += threads() * sizeof(Word)) {
+        const Word word = *(const Word*)(from + i);
+#pragma unroll 1
+        for (u32 destination = 0; destination < destinations; ++destination)
+            if (to[destination] != from) *(Word*)((char*)to[destination] + i) = word;
+    }
+}
+
+// Copies a range of bytes to several destinations, by all threads of this block; each byte is moved as it is. A
+// destination that is the source is left as it is.
+DEVICE void copy_range(const void* from, void* const* to, u32 destinations, Range range) {
+    if (destinations == 0) return;
+    u32 differing = 0;
+    for (u32 i = 0; i < destinations; ++i) differing |= to_line(from) ^ to_line(to[i]);
+    const char* const source = (const char*)from;
+    // The widest word by which all of them are aligned alike.
+    const u32 word = differing == 0 ? sizeof(Packet) : differing % 4 == 0 ? 4 : 1;
+    const u64 head = range.begin + to_line(source + range.begin) % word;
+    const u64 begin = head < range.end ? head : range.end;
+    const u64 end = begin + (range.end - begin) / word * word;
+    copy_words<u8>(source, to, destinations, range.begin, begin);
+    if (word == sizeof(Packet)) copy_words<Packet>(source, to, destinations, begin, end);
+    else if (word == 4) copy_words<u32>(source, to, destinations, begin, end);
+    else copy_words<u8>(source, to, destinations, begin, end);
+    copy_words<u8>(source, to, destinations, end, range.end);
+}

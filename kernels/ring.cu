@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// Ring all-reduce: each rank receives from the rank before it alone, and sends to the rank after it alone. Chunks travel
+// round the ring and are folded as they go, then once more, folded. For links of a ring that are faster than all others.
+//
+// `elements` is the length. Fold order `Ring`: chunk c folds c+1, c+2, .., n-1, 0, .., c, so the result's bits depend on where
+// chunks begin, and nobody chooses this kernel unasked. What travels on the first round is a partial result, in f32 for f16
+// and bf16 and in 64 bits for averages of integers; integers otherwise are cut off at once, which is the same modulo their
+// size.
+//
+// Bytes a rank moves per element, n ranks: (n-1)/n times (a partial read and written, its input read), then (n-1)/n times
+// (its size read and 2 written). Flags a step: one forward, one back. Steps: 2(n-1) a segment; a segment is what a slot
+// takes of a block's part of a chunk.
+//
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads: each is a ring of its own, and as many
+// as fill a link. Staging must hold SLOTS slots a block; the larger they are, the fewer flags.
+//
+//     step of a segment     0        1 .. n-2      n-1             n .. 2n-3         2n-2
+//     rank r                send     fold, send    fold, finish,   keep, send on     keep
+//                                                  keep, send
+//     its chunk             r - 1 - step, modulo n
+//
+// Proof. Message m of a block is what its m-th send leaves in slot m modulo SLOTS of the rank after. `passed` of that rank is
+// raised to m + 1 after the block has written it (sync_block(), release store), and awaited before it is read (acquire,
+// sync_block()). `taken` of the rank before is raised to m + 1 after the block has read message m (sync_block(), release
+// store: a store that comes after those loads), and message m + SLOTS is not written before that was seen. Both counters have
+// one writer. Slots lie in the staging half of this call, so what an earlier call left there was read (pad.h); the
+// counters carry `turn`, so what it left in them is smaller. Nobody waits in a circle: a rank waits for message m of the
+// rank before, or for the rank after to take message m - SLOTS, both of which come before its own m-th send; the
+// first is waited for by nobody. In place: input of a chunk is read up to step n - 1 and its output written from then on, by
+// the same block.
+#include "meet.h"
+#include "part.h"
+
+constexpr u32 SLOTS = 4;
+
+// Elements of one line of T, as they lie in memory that may be aligned anyhow, or be shorter.
+template <class T>
+DEVICE Line<T> load_line(const T* from, u32 count) {
+    Line<T> line = {};
+    if (count == Line<T>::LANES && to_line(from) == 0) {
+        line = *(const Line<T>*)from;
+    } else {
+#pragma unroll
+        for (u32 lane = 0; lane < Line<T>::LANES; ++lane)
+            if (lane < count) line.lane[lane] = from[lane];
+    }
+    return line;
+}
+template <class T>
+DEVICE void store_line(T* to, const Line<T>& line, u32 count) {
+    if (count == Line<T>::LANES && to_line(to) == 0) {
+        *(Line<T>*)to = line;
+    } else {
+#pragma unroll
+        for (u32 lane = 0; lane < Line<T>::LANES; ++lane)
+            if (lane < count) to[lane] = line.lane[lane];
+    }
+}
+
+// As many partials as there are elements in a line.
+template <class P, u32 COUNT>
+struct alignas(16) Partials {
+    P lane[COUNT];
+};
+
+// One step of one segment: what is received, if anything, and where it goes, where not null. A is what folds carry and
+// P what is sent of it.
+template <class T, class P, class A>
+struct Step {
+    static constexpr u32 LANES = Line<T>::LANES;
+    typedef Partials<P, LANES> Sent;
+
+    DEVICE static void fold(const Collective& args, const char* received, const T* own, T* to, char* send, u64 length,
+                            bool last) {
+        void* const nowhere[] = {nullptr};
+        const Folding folding = {&args.from, nowhere, 1, 1, args.operation, args.world, args.factor};
+        for (u64 i = (u64)thread() * LANES; i < length; i += (u64)threads() * LANES) {
+            const u32 count = length - i < LANES ? (u32)(length - i) : LANES;
+            const Line<T> line = load_line(own + i, count);
+            A values[LANES];
+#pragma unroll
+            for (u32 lane = 0; lane < LANES; ++lane) values[lane] = widen<A>(line.lane[lane]);
+            taken_in(folding, values);
+            if (received != nullptr) {
+                const Sent partials = *(const Sent*)(received + i * sizeof(P));
+                A before[LANES];
+#pragma unroll
+                for (u32 lane = 0; lane < LANES; ++lane) before[lane] = (A)partials.lane[lane];
+                combine(args.operation, before, values);
+#pragma unroll
+                for (u32 lane = 0; lane < LANES; ++lane) values[lane] = before[lane];
+            }
+            if (last) {
+                finished(folding, values);
+                Line<T> folded;
+#pragma unroll
+                for (u32 lane = 0; lane < LANES; ++lane) narrow(folded.lane[lane], values[lane]);
+                store_line(to + i, folded, count);
+                *(Line<T>*)(send + i * sizeof(T)) = folded;
+            } else {
+                Sent partials;
+#pragma unroll
+                for (u32 lane = 0; lane < LANES; ++lane) partials.lane[lane] = (P)values[lane];
+                *(Sent*)(send + i * sizeof(P)) = partials;
+            }
+        }
+    }
+
+    DEVICE static void keep(const char* received, T* to, char* send, u64 length) {
+        for (u64 i = (u64)thread() * LANES; i < length; i += (u64)threads() * LANES) {
+            const u32 count = length - i < LANES ? (u32)(length - i) : LANES;
+            const Line<T> line = *(const Line<T>*)(received + i * sizeof(T));
+            store_line(to + i, line, count);
+            if (send != nullptr) *(Line<T>*)(send + i * sizeof(T)) = line;
+        }
+    }
+};
+
+// Waits for what a step needs, by the block's first thread. Whether it came; the same for all threads.
+DEVICE bool await_step(const Collective& args, const Turn& turn, Met& met, u32 before, [[maybe_unused]] u32 after,
+                       u32 received, [[maybe_unused]] u32 sent, [[maybe_unused]] bool sends) {
+    if (thread() == 0) {
+        Pad* const pad = pad_of(args, args.rank);
+        u32 ended = REACHED;
+        if (received > 0) ended = await_counter(args, turn, RECEIVING, before, &pad->passed[block()], received);
+#if !defined(PLANTED_NOT_TAKEN)
+        if (ended == REACHED && sends && sent >= SLOTS)
+            ended = await_counter(args, turn, SENDING, after, &pad->taken[block()], sent - SLOTS + 1);
+#endif
+        met.ended[0] = ended;
+    }
+    sync_block();
+    return met.ended[0] == REACHED;
+}
+
+template <class T, class P, class A>
+DEVICE void go_round(const Collective& args, const Turn& turn, Met& met) {
+    typedef Step<T, P, A> Step;
+    constexpr u32 LANES = Line<T>::LANES;
+    const u32 n = args.world, before = (args.rank + n - 1) % n, after = (args.rank + 1) % n;
+    // Chunks are dealt as the fold order has them, by single elements; the first is the longest.
+    const u64 longest = part_of_block(part_of(args.elements, 1, n, 0), LANES).end -
+                        part_of_block(part_of(args.elements, 1, n, 0), LANES).begin + LANES;
+    const u64 slot = args.half / blocks() / SLOTS / 16 * 16;
+    const u64 segment = slot / sizeof(P) / LANES * LANES;
+    const u32 segments = (u32)((longest + segment - 1) / segment);
+    const u64 slots = (u64)block() * SLOTS * slot;
+    const char* const receiving = staging_of(args, turn, args.rank) + slots;
+    char* const sending = staging_of(args, turn, after) + slots;
+    u32 sent = 0, received = 0;
+    bool well = true;
+    for (u32 turns = 0; well && turns < segments; ++turns) {
+        for (u32 step = 0; well && step <= 2 * n - 2; ++step) {
+            const bool receives = step > 0, sends = step < 2 * n - 2;
+            const Range chunk = part_of_block(part_of(args.elements, 1, n, (2 * n + args.rank - 1 - step % n) % n), LANES);
+            const u64 begin = chunk.begin + turns * segment, rest = chunk.end > begin ? chunk.end - begin : 0;
+            const u64 length = rest < segment ? rest : segment;
+            well = await_step(args, turn, met, before, after, receives ? received + 1 : 0, sent, sends);
+            if (well) {
+                AT(FOLDING, args.rank);
+                const char* const got = receives ? receiving + received % SLOTS * slot : nullptr;
+                char* const send = sends ? sending + sent % SLOTS * slot : nullptr;
+                T* const to = (T*)args.to + begin;
+                if (step < n) Step::fold(args, got, (const T*)args.from + begin, to, send, length, step == n - 1);
+                else Step::keep(got, to, send, length);
+            }
+            sync_before_publishing();
+            if (thread() == 0) {
+                if (receives)
+                    publish(&pad_of(args, before)->taken[block()], counter_of(turn.turn, well ? received + 1 : GAVE_UP));
+                if (sends)
+                    publish(&pad_of(args, after)->passed[block()], counter_of(turn.turn, well ? sent + 1 : GAVE_UP));
+            }
+            received += receives;
+            sent += sends;
+        }
+    }
+}
+
+template <class T>
+DEVICE void ring(const Collective& args, Met& met) {
+    typedef typename Carried<T>::Value Value;
+    typedef typename Carried<T>::Average Average;
+    const Turn turn = begin(args);
+    if (enter(args, turn, met, true, true)) {
+        if (args.world == 1) {
+            void* const to[] = {args.to};
+            const Folding folding = {&args.from, to, 1, 1, args.operation, 1, args.factor};
+            fold_range<T>(folding, part_of_block({0, args.elements}, Line<T>::LANES));
+        } else if (args.operation == AVG && !Same<Value, Average>::VALUE) {
+            if constexpr (!Same<Value, Average>::VALUE) go_round<T, Average, Average>(args, turn, met);
+        } else {
+            go_round<T, typename Partial<T>::Value, Value>(args, turn, met);
+        }
+    }
+    leave(args, turn, 0);
+}
+
+#define RING(name, T)                                                                                                  \
+    KERNEL(ring_##name, Collective) {                                                                                  \
+        SHARED Met met;                                                                                                \
+        ring<T>(args, met);                                                                                            \
+    }
+TYPES(RING)

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The memory in which kernels meet: how large it is and what lies where. What it is for, and why it suffices, is said in
+//! `kernels/pad.h`.
+
+use super::shape::{BLOCKS, RANKS};
+
+/// The first part of each rank's arena, which its peers write (`kernels/pad.h`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Pad {
+    /// By parity of the turn, block and writer: two words of epoch and hash, the places of input and output.
+    pub entries: [[[[u64; 4]; RANKS]; BLOCKS]; 2],
+    /// By block and writer.
+    pub done: [[u64; RANKS]; BLOCKS],
+    /// By block, from the rank before.
+    pub passed: [u64; BLOCKS],
+    /// By block, from the rank after.
+    pub taken: [u64; BLOCKS],
+}
+
+/// Bytes of a rank's private state: four words a block, and four more.
+pub const STATE_BYTES: usize = (BLOCKS + 1) * 16;
+
+/// Why the first failing call of a rank failed. Bits of ranks: bit r is rank r.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Report {
+    /// How often something went wrong; 0: all is well.
+    pub claims: u32,
+    /// 1: aborted, 2: late, 3: a rank makes another call, 4: a rank gave up.
+    pub ended: u32,
+    /// 1: entering, 2: finishing, 3: receiving, 4: sending.
+    pub phase: u32,
+    /// Which block it was.
+    pub block: u32,
+    /// How many calls the rank had made before this one, modulo 2^32.
+    pub calls: u32,
+    /// Ranks that were waited for when it ended.
+    pub missing: u32,
+    /// Ranks that made another call.
+    pub differing: u32,
+    /// Ranks that had given up.
+    pub deserted: u32,
+}
+
+/// Where peers find a buffer: a region, numbered alike on all ranks, and an offset in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(u64);
+
+impl Place {
+    /// The kernel copies the buffer into, or out of, the arena.
+    pub const STAGED: Place = Place(0);
+
+    /// The place of that offset in bytes, below 2^48, in a region, of which 0 are the arenas.
+    pub const fn new(region: u16, offset: u64) -> Self {
+        Place((region as u64) << 48 | offset & ((1 << 48) - 1))
+    }
+
+    /// The place as an argument.
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+}
+
+/// What lies where in an arena, in bytes from its beginning, a multiple of 16. The same on all ranks; zero at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arena {
+    /// Where the packets of the low-latency kernel begin.
+    pub packets: u64,
+    /// Packets of one rank and parity: each carries 8 bytes.
+    pub lines: u64,
+    /// Where the staging halves begin.
+    pub staging: u64,
+    /// Bytes of each half: the most that a staged call moves.
+    pub half: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+impl Arena {
+    /// The arena of `world` ranks, for low-latency messages of up to `small` bytes and staged ones of up to `staged` bytes.
+    pub const fn new(world: usize, small: usize, staged: usize) -> Self {
+        let packets = size_of::<Pad>() as u64;
+        let lines = small.div_ceil(8) as u64;
+        let staging = packets + 2 * world as u64 * lines * 16;
+        let half = staged.next_multiple_of(16) as u64;
+        Arena { packets, lines, staging, half, bytes: staging + 2 * half }
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The arguments of kernels: one struct each, as the kernel's own source declares it.
+
+use crate::element::{DataType, ReduceOp};
+
+/// The most sources, and the most destinations, of a [`Fold`].
+pub const SOURCES: usize = 16;
+
+/// `fold_*` (`kernels/fold.cu`): folds sources in their order and stores the result to each destination.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Fold {
+    /// Addresses of the sources, of which `sources` are used.
+    pub from: [u64; SOURCES],
+    /// Addresses of the destinations, of which `destinations` are used; any may be one of the sources.
+    pub to: [u64; SOURCES],
+    /// Elements to fold.
+    pub elements: u64,
+    /// By [`operation`].
+    pub factor: u64,
+    /// 1 to [`SOURCES`].
+    pub sources: u32,
+    /// 1 to [`SOURCES`].
+    pub destinations: u32,
+    /// By [`operation`].
+    pub operation: u32,
+    /// What an average divides by.
+    pub ranks: u32,
+}
+
+/// `convert_*` (`kernels/convert.cu`): `to = from * factor`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Convert {
+    /// Address of the source.
+    pub from: u64,
+    /// Address of the destination.
+    pub to: u64,
+    /// Address of a word that becomes 1 where an infinity or a NaN is stored; 0: nobody asks.
+    pub overflow: u64,
+    /// Elements to convert.
+    pub elements: u64,
+    /// What each is multiplied by, in f32.
+    pub factor: f32,
+    /// Zero.
+    pub unused: u32,
+}
+
+/// The arguments of every collective (`kernels/pad.h`). What `elements` counts, each kernel says.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Collective {
+    /// Of the call's descriptor: ranks with different ones end the call, and report it.
+    pub hash: u64,
+    /// Address of a table: entry `region * world + rank` is where this rank sees that rank's region. Region 0 are the arenas.
+    pub regions: u64,
+    /// Address of this rank's state: [`STATE_BYTES`](super::STATE_BYTES) bytes, zero before the first call, its own.
+    pub state: u64,
+    /// Address of this rank's [`Report`](super::Report), zero before the first call, which the host reads.
+    pub report: u64,
+    /// Address of the abort word: not 0 ends the call.
+    pub abort: u64,
+    /// Nanoseconds that one wait may take.
+    pub patience: u64,
+    /// Address of what this rank gives.
+    pub from: u64,
+    /// Address of what it gets.
+    pub to: u64,
+    /// The [`Place`](super::Place) where peers find `from`, or staged.
+    pub from_place: u64,
+    /// The place where peers find `to`, or staged.
+    pub to_place: u64,
+    /// As the kernel says.
+    pub elements: u64,
+    /// By [`operation`].
+    pub factor: u64,
+    /// Offset of the packets in the arenas.
+    pub packets: u64,
+    /// Packets of one rank and parity.
+    pub lines: u64,
+    /// Offset of the staging halves in the arenas.
+    pub staging: u64,
+    /// Bytes of a half.
+    pub half: u64,
+    /// By [`operation`].
+    pub operation: u32,
+    /// The root of a broadcast.
+    pub root: u32,
+    /// This rank.
+    pub rank: u32,
+    /// How many ranks there are, 1 to [`RANKS`](super::RANKS).
+    pub world: u32,
+}
+
+/// The words `operation` and `factor` of a fold of such elements. The operation must apply to the type.
+pub fn operation(op: ReduceOp, data_type: DataType) -> (u32, u64) {
+    let factor = match op {
+        ReduceOp::PreMulSum(factor) => match (factor.as_f64(), data_type) {
+            (Some(value), DataType::F64) => value.to_bits(),
+            (Some(value), _) => u64::from((value as f32).to_bits()),
+            (None, _) => factor.bits(),
+        },
+        _ => 0,
+    };
+    (u32::from(op.number()), factor)
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Launch shapes: how many blocks of how many threads. Each kernel's file in `kernels/` says why.
+
+use super::Kernel;
+
+/// The most ranks among which kernels meet.
+pub const RANKS: usize = 16;
+
+/// The most blocks of a collective.
+pub const BLOCKS: usize = 64;
+
+/// Blocks, and threads of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Blocks of the grid.
+    pub blocks: u32,
+    /// Threads of a block.
+    pub threads: u32,
+}
+
+impl Shape {
+    /// The shape for a kernel of which each rank works through `bytes` bytes, where `resident` blocks of 256 threads have
+    /// room on the device for this launch. All ranks must choose the same: from what they agreed on, never from what one
+    /// of them finds.
+    pub fn of(kernel: Kernel, bytes: u64, resident: u32) -> Self {
+        const THREADS: u32 = 256;
+        // Lines of 16 bytes that a thread has at the least, before a block more is worth it.
+        let lines = match kernel {
+            Kernel::Barrier => return Shape { blocks: 1, threads: 32 },
+            Kernel::LowLatency(_) => 1,
+            Kernel::Fold(_) | Kernel::Convert { .. } | Kernel::OneShot(_) => 4,
+            _ => 8,
+        };
+        let wanted = bytes.div_ceil(u64::from(THREADS) * 16 * lines).max(1);
+        let most = if kernel.is_collective() { resident.min(BLOCKS as u32) } else { resident };
+        Shape { blocks: wanted.min(u64::from(most.max(1))) as u32, threads: THREADS }
+    }
+}

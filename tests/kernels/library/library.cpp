@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// The kernels as a library for tests: launches by name, at the same time for all ranks, and the layout of arguments.
+#include "../../../kernels/convert.cu"
+#include "../../../kernels/fold.cu"
+#include "../../../kernels/host/device.h"
+#include "../../../kernels/pad.h"
+
+#include <cstddef>
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+// A device whose room every grid of the tests fits in, with those of all ranks.
+static host::Device& device() {
+    static host::Device& made = *new host::Device([] {
+        host::Model model;
+        model.multiprocessors = 64;
+        return model;
+    }());
+    return made;
+}
+
+// Launches a kernel once for each rank, with `bytes` of arguments each, one after the other in memory; all at once, and
+// `times` in a row for each. 0: all ended well; 1: there is no such kernel; 2: a launch ended otherwise.
+extern "C" int annulus_launch(const char* name, const void* arguments, size_t bytes, uint32_t ranks, uint32_t blocks,
+                              uint32_t threads, uint32_t times) {
+    const host::Kernel* const kernel = host::find(name);
+    if (kernel == nullptr || kernel->argument_bytes != bytes) return 1;
+    std::vector<int> ended(ranks);
+    std::vector<std::thread> streams;
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+        const auto run = [&, rank] {
+            const char* const own = static_cast<const char*>(arguments) + rank * bytes;
+            for (uint32_t time = 0; time < times; ++time)
+                if (device().run({kernel, own, blocks, threads, 0}).ended != host::Ended::WELL) ended[rank] = 2;
+        };
+        if (rank + 1 == ranks) run();
+        else streams.emplace_back(run);
+    }
+    for (std::thread& stream : streams) stream.join();
+    for (const int one : ended)
+        if (one != 0) return one;
+    return 0;
+}
+
+// Writes a line for each field of each struct that kernels are given or share: struct, field, offset, size.
+extern "C" void annulus_layout(char* to, size_t length) {
+    size_t at = 0;
+#define FIELD(Struct, field)                                                                                           \
+    at += static_cast<size_t>(std::snprintf(to + at, length - at, "%s %s %zu %zu\n", #Struct, #field,                  \
+                                            offsetof(Struct, field), sizeof(Struct::field)));
+#define WHOLE(Struct)                                                                                                  \
+    at += static_cast<size_t>(std::snprintf(to + at, length - at, "%s %s %zu %zu\n", #Struct, "-", size_t(0),          \
+                                            sizeof(Struct)));
+#include "layout.h"
+}
