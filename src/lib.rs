@@ -52,7 +52,7 @@ pub mod tensor;
 pub mod train;
 pub mod transport;
 
-pub use communicator::{AbortHandle, Communicator, Operator, Pending, RankFailure, Shared, run};
+pub use communicator::{AbortHandle, Communicator, DeviceCommunicator, Operator, Pending, RankFailure, Shared, run};
 pub use element::{DataType, Element, FoldOrder, ReduceOp};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};

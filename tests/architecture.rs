@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("transport", &["error", "sync"]),
     ("kernel", &["error", "element"]),
     ("driver", &["error", "element"]),
-    ("communicator", &["error", "element", "sync", "schedule", "record", "reduce", "transport"]),
+    ("communicator", &["error", "element", "sync", "schedule", "record", "reduce", "transport", "kernel", "driver"]),
     ("tensor", &["error", "element"]),
     ("nn", &["error", "element", "tensor"]),
     ("optim", &["error", "element", "tensor", "nn"]),
@@ -77,6 +77,7 @@ const STRICTER: &[(&str, &[&str])] = &[
 /// show in review.
 const UNSAFE: &[&str] = &[
     "src/communicator/addresses.rs",
+    "src/communicator/device/launch.rs",
     "src/communicator/execute.rs",
     "src/communicator/memory.rs",
     "src/doctor/gpu/card/code.rs",
