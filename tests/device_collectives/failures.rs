@@ -1,1 +1,182 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Failures: each is found while the call runs, names ranks and the call, and is everybody's.
 
+use std::time::Duration;
+
+use annulus::driver::Device;
+use annulus::{Error, ReduceOp, Result, run};
+
+use super::{absent, block, on, ranks, upload};
+
+fn invalid(result: Result<()>) -> String {
+    match result {
+        Err(Error::InvalidArgument(why)) => why.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rank_that_never_comes_is_named_at_the_deadline() {
+    if absent() {
+        return;
+    }
+    ranks::everywhere(3, "failures::a_rank_that_never_comes_is_named_at_the_deadline", |comm| {
+        let (gpus, stream) = on(&comm);
+        let buffer = upload(gpus.device(), &stream, &[1.0_f32; 5]);
+        gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
+        stream.synchronize().unwrap();
+        gpus.set_timeout(Duration::from_millis(200));
+        if comm.rank() != 2 {
+            gpus.all_reduce_in_place(&buffer, ReduceOp::Max, &stream).unwrap();
+            // What is enqueued behind it ends too.
+            gpus.barrier(&stream).unwrap_or_default();
+            let error = stream.synchronize().unwrap_err();
+            assert!(matches!(&error, Error::Timeout { missing, .. } if missing == &[2]), "{error:?}");
+            let sentence = error.to_string();
+            assert_eq!(
+                sentence,
+                "call 1, all_reduce_in_place(f32, 5, Max): rank 2 did not enter within 200ms; see what keeps it"
+            );
+            assert_eq!(stream.read(&buffer), Err(error), "the failure stays");
+        }
+        comm.barrier().unwrap();
+        // The late rank learns of it, and so do later calls on all.
+        let later = gpus.barrier(&stream).unwrap_err();
+        assert!(matches!(&later, Error::Timeout { missing, .. } if missing == &[2]), "{later:?}");
+        assert_eq!(gpus.register(&buffer).unwrap_err(), later);
+    });
+}
+
+#[test]
+fn ranks_that_call_different_things_are_told_which() {
+    if absent() {
+        return;
+    }
+    ranks::everywhere(4, "failures::ranks_that_call_different_things_are_told_which", |comm| {
+        let (gpus, stream) = on(&comm);
+        let length = if comm.rank() == 2 { 1023 } else { 1024 };
+        let buffer = gpus.device().allocate::<i16>(length).unwrap();
+        gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
+        let error = stream.synchronize().unwrap_err();
+        assert!(matches!(error, Error::Mismatch(_)), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "call 0: ranks 0, 1, 3 call all_reduce_in_place(i16, 1024, Sum); rank 2 calls \
+             all_reduce_in_place(i16, 1023, Sum); all ranks must make the same call"
+        );
+    });
+    ranks::threads(2, |comm| {
+        let (gpus, stream) = on(&comm);
+        let buffer = gpus.device().allocate::<f32>(4).unwrap();
+        gpus.set_algorithm((comm.rank() == 1).then_some("ring")).unwrap();
+        gpus.all_reduce_in_place(&buffer, ReduceOp::Avg, &stream).unwrap();
+        let sentence = stream.synchronize().unwrap_err().to_string();
+        assert!(sentence.contains("rank 1 calls all_reduce_in_place(f32, 4, Avg) by algorithm ring"), "{sentence}");
+    });
+}
+
+#[test]
+fn an_abort_ends_what_runs_on_all_ranks() {
+    if absent() {
+        return;
+    }
+    ranks::everywhere(3, "failures::an_abort_ends_what_runs_on_all_ranks", |comm| {
+        let (gpus, stream) = on(&comm);
+        let buffer = gpus.device().allocate::<f64>(9000).unwrap();
+        if comm.rank() == 1 {
+            gpus.abort("the user said so");
+        } else {
+            // It may be too late to enqueue it.
+            gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap_or_default();
+        }
+        let aborted = Error::Aborted("rank 1 aborted: the user said so".into());
+        let ended = stream.synchronize();
+        assert!(ended.is_ok() || ended == Err(aborted.clone()), "{ended:?}");
+        comm.barrier().unwrap();
+        assert_eq!(gpus.barrier(&stream), Err(aborted));
+        // The host's communicator has not failed.
+        comm.barrier().unwrap();
+    });
+}
+
+#[test]
+fn a_blocked_stream_is_not_waited_for_by_others_for_ever() {
+    if absent() {
+        return;
+    }
+    ranks::threads(2, |comm| {
+        let (gpus, stream) = on(&comm);
+        gpus.set_timeout(Duration::from_millis(100));
+        let open = (comm.rank() == 0).then(|| block(&stream));
+        gpus.barrier(&stream).unwrap();
+        if comm.rank() == 1 {
+            let error = stream.synchronize().unwrap_err();
+            assert!(matches!(&error, Error::Timeout { missing, .. } if missing == &[0]), "{error:?}");
+        }
+        comm.barrier().unwrap();
+        drop(open);
+        // The rest of the call leaves at once; what became of it on the late rank, it may or may not have seen.
+        let late = stream.synchronize();
+        assert!(late.is_ok() || matches!(&late, Err(Error::Timeout { missing, .. }) if missing == &[0]), "{late:?}");
+    });
+}
+
+#[test]
+fn what_one_rank_sees_wrong_is_refused_and_uses_no_call() {
+    if absent() {
+        return;
+    }
+    ranks::threads(2, |comm| {
+        let (gpus, stream) = on(&comm);
+        let (device, rank) = (gpus.device(), comm.rank());
+        let buffer = device.allocate::<f32>(7).unwrap();
+        let six = buffer.part(..6).unwrap();
+        if rank == 0 {
+            let refused = |result, parts: &[&str]| {
+                let why = invalid(result);
+                assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+            };
+            let sum = ReduceOp::Sum;
+            refused(gpus.all_reduce(&buffer, &six, sum, &stream), &["all_reduce on rank 0", "7", "6", "equal"]);
+            refused(gpus.all_reduce(&six, &buffer.part(1..).unwrap(), sum, &stream), &["overlap", "in place"]);
+            refused(gpus.all_reduce(&six, &six, sum, &stream), &["are the same", "in place"]);
+            refused(gpus.all_reduce_in_place(&six, ReduceOp::BitAnd, &stream), &["f32"]);
+            refused(gpus.reduce_scatter_in_place(&buffer, sum, &stream), &["7 elements", "2 equal parts"]);
+            refused(gpus.all_gather(&six, &buffer, &stream), &["recv must hold 2 times as many"]);
+            refused(gpus.broadcast_in_place(&buffer, 2, &stream), &["no rank 2", "2 ranks"]);
+            refused(gpus.broadcast::<f32>(None, &buffer, 0, &stream), &["the root must pass send"]);
+            refused(gpus.broadcast(Some(&six), &buffer, 1, &stream), &["only the root, rank 1, passes send"]);
+            refused(
+                gpus.set_algorithm(Some("quick")),
+                &["no algorithm quick", "low_latency, one_shot, two_shot, ring"],
+            );
+        }
+        // Of one kind of memory only, and all ranks hear of it.
+        let registered = gpus.register(&buffer).unwrap_err();
+        assert!(matches!(registered, Error::InvalidArgument(_)), "{registered}");
+        gpus.broadcast_in_place(&buffer, 0, &stream).unwrap();
+        stream.synchronize().unwrap();
+    });
+}
+
+#[test]
+fn devices_out_of_reach_are_refused_on_all_ranks() {
+    if absent() {
+        return;
+    }
+    let variables = [("ANNULUS_SIM_DEVICES", "3"), ("ANNULUS_SIM_UNREACHABLE", "0-2")];
+    let body = || {
+        run(3, |comm| {
+            let refused = comm.on(&Device::simulated(comm.rank())?).unwrap_err();
+            assert!(matches!(refused, Error::Unsupported(_)), "{refused}");
+            let names_a_cause = ["cannot address memory of simulated device", "rank 0 could not"];
+            assert!(names_a_cause.iter().any(|cause| refused.to_string().contains(cause)), "{refused}");
+            // The host's communicator works, and so do devices that reach each other.
+            comm.on(&Device::simulated(comm.rank() % 2)?).map(drop)
+        })
+        .unwrap();
+    };
+    for rank in ranks::start(&[0], 1, "failures::devices_out_of_reach_are_refused_on_all_ranks", &variables, body) {
+        assert!(rank.status.success(), "{}", rank.output);
+    }
+}

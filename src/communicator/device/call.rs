@@ -11,7 +11,7 @@ use super::launch::Launch;
 use crate::driver::{DeviceBuffer, Stream};
 use crate::element::DataType;
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Place};
+use crate::kernel::Kernel;
 use crate::schedule::Collective;
 
 /// Up to how many bytes each rank reads all of a message: beyond, that each folds a part for all takes less time, though
@@ -126,26 +126,25 @@ impl DeviceCommunicator {
     fn enqueue_reduce_scatter(&self, call: &Call, hash: u64, stream: &Stream) -> Result<()> {
         let (members, slice) = (&self.members, call.to.len());
         let kernel = Kernel::ReduceScatter(call.descriptor.data_type);
-        let launch = |from: &DeviceBuffer<u8>, from_place, to: &DeviceBuffer<u8>| {
+        let launch = |from: &DeviceBuffer<u8>, to: &DeviceBuffer<u8>| {
             let mut launch = Launch::new(kernel, &call.descriptor, hash, from, to);
             launch.elements = to.len() / call.descriptor.data_type.size();
             launch.work = to.len();
-            launch.from_place = from_place;
             self.launch(&launch, stream)
         };
         if slice * members.world <= self.most() {
-            return launch(&call.from, None, &call.to);
+            return launch(&call.from, &call.to);
         }
         // The same part of each slice is packed, where all ranks see it.
         let most = self.most() / members.world / 16 * 16;
         for piece in pieces(slice, most) {
             let length = piece.len();
-            let pack = members.arenas[members.rank].part(members.pack..members.pack + length * members.world)?;
+            let pack = members.packs[members.rank].part(..length * members.world)?;
             for rank in 0..members.world {
                 let from = call.from.part(rank * slice + piece.start..rank * slice + piece.end)?;
                 stream.copy(&from, &pack.part(rank * length..(rank + 1) * length)?)?;
             }
-            launch(&pack, Some(Place::new(0, members.pack as u64)), &call.to.part(piece)?)?;
+            launch(&pack, &call.to.part(piece)?)?;
         }
         Ok(())
     }

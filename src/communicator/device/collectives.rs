@@ -169,7 +169,7 @@ impl DeviceCommunicator {
     ///
     /// `InvalidArgument` on a stream of another device; and the [failure](Self#failure) of an earlier call.
     pub fn barrier(&self, stream: &Stream) -> Result<()> {
-        let none = self.members.arenas[self.rank()].part(..0)?;
+        let none = self.members.packs[self.rank()].part(..0)?;
         self.call(Asked::new("barrier", Collective::Barrier, None).in_place(), &none, &none, (1, 1), stream)
     }
 
@@ -243,7 +243,8 @@ impl DeviceCommunicator {
 
     /// Proves that what each rank writes arrives at every other: all meet, and each gets a number of every other's.
     pub(super) fn test_self(&self) -> Result<()> {
-        let stream = &self.members.stream;
+        // Not the stream by which reports of faults are read: calls make their stream wait for such reports.
+        let stream = &self.device().stream()?;
         let (send, recv) = (self.device().allocate(1)?, self.device().allocate(self.world_size())?);
         let number = |rank: usize| 0x5eed_0000_0000_0000 + rank as u64;
         stream.write(&send, &[number(self.rank())])?;

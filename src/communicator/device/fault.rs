@@ -89,7 +89,8 @@ fn late(members: &Members, report: &Report, call: u64) -> Error {
     let own = entries(members, report)[members.rank].and_then(|hash| members.posted(members.rank, hash));
     let own = own.map_or_else(String::new, |words| format!(", {}", sentence(&words)));
     let patience = Duration::from_nanos(members.patience());
-    let context = format!("call {call}{own}: {} {what} within {patience:?}", name(&missing));
+    let them = if missing.len() == 1 { "it" } else { "them" };
+    let context = format!("call {call}{own}: {} {what} within {patience:?}; see what keeps {them}", name(&missing));
     Error::Timeout { missing, context: context.into() }
 }
 

@@ -38,22 +38,22 @@ pub(super) struct Members {
     pub device: Device,
     /// The same on all ranks.
     pub layout: Arena,
-    /// Where in an arena the communicator packs what a launch is to read, `layout.half` bytes, ..
-    pub pack: usize,
-    /// .. and where its board is.
+    /// Where in an arena the board is.
     pub board: usize,
     /// Blocks of a launch, at the most; the same on all ranks.
     pub room: u32,
-    /// By rank.
+    /// By rank. Streams of calls never write to them: a fault is explained by what is read from them.
     pub arenas: Vec<DeviceBuffer<u8>>,
+    /// By rank: where a rank packs what a launch is to read, `layout.half` bytes. Region 1.
+    pub packs: Vec<DeviceBuffer<u8>>,
     pub state: DeviceBuffer<u64>,
     /// Addresses of regions, by region and rank.
     pub table: DeviceBuffer<u64>,
-    /// By region and rank; the first are the arenas.
+    /// By region and rank; the first two are the arenas and the packs.
     pub regions: Mutex<Vec<Vec<DeviceBuffer<u8>>>>,
     pub abort: Words,
     pub kernels: HashMap<Kernel, driver::Kernel>,
-    /// For what calls do not wait for.
+    /// For what calls do not wait for. No call is enqueued on it: a fault is explained by what is read through it.
     pub stream: Stream,
     pub reporter: Arc<Reporter>,
     patience: AtomicU64,
@@ -114,22 +114,24 @@ impl Communicator {
         let kernels = agree(&control, "loading kernels", kernels(device))?;
         let room = agree_on_room(&control, device, &kernels)?;
         let layout = Arena::new(world, SMALL, STAGED);
-        let (pack, board) = (layout.bytes as usize, (layout.bytes + layout.half) as usize);
+        let board = layout.bytes as usize;
         let parts = || {
             let arena = device.allocate_mappable::<u8>(board + board::BYTES)?;
             let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);
-            Ok((arena, state, table, device.words(1)?, device.stream()?))
+            let pack = device.allocate_mappable::<u8>(layout.half as usize)?;
+            Ok((arena, pack, state, table, device.words(1)?, device.stream()?))
         };
-        let (arena, state, table, abort, stream) = agree(&control, "allocating what calls on devices need", parts())?;
+        let (arena, pack, state, table, abort, stream) =
+            agree(&control, "allocating what calls on devices need", parts())?;
         let members = Members {
             rank: self.rank(),
             world,
             device: device.clone(),
             layout,
-            pack,
             board,
             room,
             arenas: exchange(&control, device, &arena)?,
+            packs: exchange(&control, device, &pack)?,
             state,
             table,
             regions: Mutex::default(),
@@ -143,6 +145,7 @@ impl Communicator {
         let members = Arc::new(members);
         let start = || {
             members.add_region(members.arenas.clone())?;
+            members.add_region(members.packs.clone())?;
             let faults = fault_words(&members)?;
             let watchdog = Watchdog::start(members.clone(), faults.clone())?;
             Ok((faults, watchdog))

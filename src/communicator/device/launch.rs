@@ -8,7 +8,7 @@ use super::super::descriptor::Descriptor;
 use super::DeviceCommunicator;
 use crate::driver::{self, DeviceBuffer, Stream, Use};
 use crate::error::Result;
-use crate::kernel::{self, Kernel, Place, Shape};
+use crate::kernel::{self, Kernel, Shape};
 
 /// What a launch is of a call.
 pub(super) struct Launch<'a> {
@@ -22,8 +22,6 @@ pub(super) struct Launch<'a> {
     /// Bytes that this rank works through.
     pub work: usize,
     pub root: usize,
-    /// Where peers find `from`, if that is known.
-    pub from_place: Option<Place>,
 }
 
 impl<'a> Launch<'a> {
@@ -35,7 +33,7 @@ impl<'a> Launch<'a> {
         from: &'a DeviceBuffer<u8>,
         to: &'a DeviceBuffer<u8>,
     ) -> Self {
-        Launch { kernel, descriptor, hash, from, to, elements: 0, work: 0, root: 0, from_place: None }
+        Launch { kernel, descriptor, hash, from, to, elements: 0, work: 0, root: 0 }
     }
 }
 
@@ -55,7 +53,7 @@ impl DeviceCommunicator {
             patience: members.patience(),
             from: from.address(),
             to: to.address(),
-            from_place: launch.from_place.unwrap_or_else(|| place(from)).word(),
+            from_place: place(from).word(),
             to_place: place(to).word(),
             elements: launch.elements as u64,
             factor,

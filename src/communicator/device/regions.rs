@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Memory that peers see, by the number of its region: 0 are the arenas, others were registered by all ranks together.
+//! Memory that peers see, by the number of its region: 0 are the arenas, 1 is where a
+//! call packs what a launch is to read, others were registered by all ranks together.
 //!
 //! A region is never given up while its communicator lives: a kernel of a peer, or a captured graph, may use it whenever
 //! all ranks have entered a call, also one that this rank has found to fail.
@@ -14,7 +15,7 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::kernel::Place;
 
-/// The most regions, arenas included: what the table of addresses has room for.
+/// The most regions, the communicator's own two included: what the table of addresses has room for.
 pub(super) const REGIONS: usize = 256;
 
 impl DeviceCommunicator {
@@ -23,7 +24,7 @@ impl DeviceCommunicator {
     ///
     /// # Errors
     ///
-    /// On all ranks: `System` where a rank's memory is exhausted, `InvalidArgument` where 255 buffers are registered, and
+    /// On all ranks: `System` where a rank's memory is exhausted, `InvalidArgument` where 254 buffers are registered, and
     /// the failures of every collective.
     pub fn allocate<T: Element>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let allocated = self.members.device.allocate_mappable::<T>(len);
@@ -39,7 +40,7 @@ impl DeviceCommunicator {
     /// # Errors
     ///
     /// On all ranks: `InvalidArgument` where a rank's buffer is of another device or was not made by
-    /// [`allocate_mappable`](crate::driver::Device::allocate_mappable), or where 255 buffers are registered; and the
+    /// [`allocate_mappable`](crate::driver::Device::allocate_mappable), or where 254 buffers are registered; and the
     /// failures of every collective.
     pub fn register<T: Element>(&self, buffer: &DeviceBuffer<T>) -> Result<()> {
         let members = &self.members;
@@ -54,7 +55,9 @@ impl DeviceCommunicator {
             }
             match known < REGIONS {
                 true => Ok(()),
-                false => Err(Error::invalid(format!("{known} buffers are registered, and there is no room for more"))),
+                false => {
+                    Err(Error::invalid(format!("{} buffers are registered, and there is no room for more", known - 2)))
+                }
             }
         };
         agree(&self.control, "registering device memory", check())?;
