@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The arguments of the kernels that these tests launch (`kernels/probe.cu`, `kernels/fold.cu`), as their bytes.
 
+use annulus::kernel::{Fold, SOURCES, operation};
+use annulus::{DataType, ReduceOp};
+
 /// 32- and 64-bit words in the order of the kernel's struct, with the padding that its alignment asks for.
 pub struct Argument(Vec<u8>);
 
@@ -27,10 +30,21 @@ impl Argument {
     }
 }
 
-/// `fold_sum_f32` and `fold_sum_bf16`.
+/// `fold_*`: a sum.
 pub fn fold(from: &[u64], to: u64, elements: usize) -> Vec<u8> {
-    let sources = (0..8).fold(Argument::new(), |argument, source| argument.u64(from.get(source).copied().unwrap_or(0)));
-    sources.u64(to).u64(elements as u64).u32(from.len() as u32).end()
+    let mut argument = Fold {
+        from: [0; SOURCES],
+        to: [0; SOURCES],
+        elements: elements as u64,
+        factor: 0,
+        sources: from.len() as u32,
+        destinations: 1,
+        operation: operation(ReduceOp::Sum, DataType::F32).0,
+        ranks: 1,
+    };
+    argument.from[..from.len()].copy_from_slice(from);
+    argument.to[0] = to;
+    bytemuck::bytes_of(&argument).to_vec()
 }
 
 /// `probe_advance`: an epoch, and where it is kept, `length` words.

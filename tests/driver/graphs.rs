@@ -22,7 +22,7 @@ fn a_graph_works_on_what_is_there_when_it_is_launched() {
         // Buffers of its own, which nobody else holds when the capture has ended.
         let one = upload(&device, stream, &[1.0_f32; 37]);
         let argument = arguments::fold(&[input.address(), one.address()], output.address(), 37);
-        let fold = device.kernel("fold_sum_f32")?;
+        let fold = device.kernel("fold_f32")?;
         let uses = [Use::reads(&input), Use::reads(&one), Use::writes(&output)];
         // SAFETY: the argument is the kernel's, and its addresses are of buffers of 37 elements that are used so.
         unsafe { stream.launch(&fold, Shape::new(2, 64), &argument, &uses) }?;

@@ -33,7 +33,7 @@ fn folds_are_those_of_the_kernel() {
         let addresses: Vec<u64> = from.iter().map(|buffer| buffer.address()).collect();
         let argument = arguments::fold(&addresses, to.address(), elements);
         let uses: Vec<_> = from.iter().map(Use::reads).chain([Use::writes(&to)]).collect();
-        let kernel = device.kernel("fold_sum_f32").unwrap();
+        let kernel = device.kernel("fold_f32").unwrap();
         // SAFETY: the argument is the kernel's, and its addresses are of buffers of that many elements that are used
         // so.
         unsafe { stream.launch(&kernel, Shape::new(blocks, 64), &argument, &uses) }.unwrap();
@@ -46,7 +46,7 @@ fn folds_are_those_of_the_kernel() {
         let addresses: Vec<u64> = from.iter().map(|buffer| buffer.address()).collect();
         let argument = arguments::fold(&addresses, to.address(), elements);
         let uses: Vec<_> = from.iter().map(Use::reads).chain([Use::writes(&to)]).collect();
-        let kernel = device.kernel("fold_sum_bf16").unwrap();
+        let kernel = device.kernel("fold_bf16").unwrap();
         // SAFETY: as above.
         unsafe { stream.launch(&kernel, Shape::new(blocks, 64), &argument, &uses) }.unwrap();
         assert_eq!(stream.read(&to).unwrap(), narrow(sums));
