@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Conversion with a factor: to = from * factor, a product in f32, then rounded to the target; from f32 to f16 or bf16 and
-// back. For loss scaling: where an infinity or a NaN is stored, *overflow becomes 1.
+// Conversion with a factor: to = from * factor, a product in f32, then rounded to the target; from f32 to f16 or bf16
+// and back. For loss scaling: where an infinity or a NaN is stored, *overflow becomes 1.
 //
 // Bytes moved per element: the sizes of both types. No flags among ranks; the overflow word is only ever set, to the
 // same value, so it may be shared by launches and their order does not matter.

@@ -6,8 +6,8 @@
 // carry floats for f16 and bf16, words of at least 32 bits for integers (arithmetic modulo 2^32 or 2^64, cut off when
 // stored, is arithmetic modulo the type's own size), and 64 bits for averages of integers.
 //
-// Narrowing rounds once, to nearest even, and makes every NaN the canonical one: bfloat16 by integer arithmetic, so that
-// every compiler's result has the same bits.
+// Narrowing rounds once, to nearest even, and makes every NaN the canonical one: bfloat16 by integer arithmetic, so
+// that every compiler's result has the same bits.
 #pragma once
 
 #include "dialect.h"

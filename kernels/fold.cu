@@ -4,8 +4,8 @@
 // several destinations. A destination may be one of the sources (dst = op(dst, src)), at the same alignment.
 //
 // Bytes moved per element: its size times (sources + destinations). No flags.
-// Launch: any shape; each block has one contiguous part. 256 threads, and as many blocks as are resident, but not more than
-// there are 4 lines a thread: fewer would idle, and a block more than are resident would only begin later.
+// Launch: any shape; each block has one contiguous part. 256 threads, and as many blocks as are resident, but not more
+// than there are 4 lines a thread: fewer would idle, and a block more than are resident would only begin later.
 #include "part.h"
 
 constexpr u32 SOURCES = 16;

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Low-latency all-reduce: each rank sends its whole input to all others, each 4 bytes of it with a flag of 4 bytes beside
-// them in one word, so that what arrives says itself that it is there. One trip over a link, without a fence. For the
-// smallest messages: it sends twice their bytes, to everybody.
+// Low-latency all-reduce: each rank sends its whole input to all others, each 4 bytes of it with a flag of 4 bytes
+// beside them in one word, so that what arrives says itself that it is there. One trip over a link, and no fence after
+// it. For the smallest messages: it sends twice their bytes, to everybody.
 //
-// `elements` is the length. A packet of 16 bytes carries 8. Bytes a rank moves per byte, n ranks: 1 read, 2(n - 1) written,
-// 2(n - 1) read, 1 written. Flags: one a word, and one to each rank that carries the call, without order.
+// `elements` is the length. A packet of 16 bytes carries 8. Bytes a rank moves per byte, n ranks: 1 read, 2(n - 1)
+// written, 2(n - 1) read, 1 written. Flags: one a word, and one to each rank that carries
+// the call, posted before the packets, so that it has nothing to wait for.
 //
-// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads and more, one packet of each rank a thread.
-// The message's packets must not be more than `lines`.
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads and more, one packet of each rank a
+// thread. The message's packets must not be more than `lines`.
 //
-// Proof. A word of a packet is loaded and stored whole, so data with the call's flag was sent in the call. Packets of a rank
-// and parity of `calls` lie at their own place, which nothing else uses: what lies there was read two calls before (pad.h).
-// The flag is the rank's count of calls that sent packets: words that were not sent in this call have an older one. A
-// flag would come again after 2^32 such calls; before that, every 2^30 of them, a rank sets all of its packets to the flag
-// before this one. Nothing of an earlier call is in flight then, since all that was sent in it was received, and nothing of
-// this one, since nobody sends before finish() has said that all ranks are done; block b sets what it receives. Every rank's entry is awaited before its data is used: so ranks know
-// that they are in one call, and that each has completed the one before.
+// Proof. A word of a packet is loaded and stored whole, so data with the call's flag was sent in the call. Packets of a
+// rank and parity of `calls` lie at their own place, which nothing else uses: what lies there was read two calls before
+// (pad.h). The flag is the rank's count of calls that sent packets: words that were not sent in this call have an older
+// one. A flag would come again after 2^32 such calls; before that, every 2^30 of them, a rank sets all of its packets
+// to the flag before this one. Nothing of an earlier call is in flight then, since all that was sent in it was
+// received, and nothing of this one, since nobody sends before finish() has said that all ranks are done; block b sets
+// what it receives. Every rank's entry is awaited before its data is used: so ranks know that they are in one call, and
+// that each has completed the one before.
 // In place: a thread has read what it sends before it stores the result, of the same elements.
 #include "meet.h"
 #include "part.h"
@@ -114,7 +116,7 @@ DEVICE void low_latency(const Collective& args, Met& met) {
         well = finish(args, turn, met, well, 1);
 #endif
     } else {
-        post_entries<false>(args, turn, true, true);
+        post_entries(args, turn, true, true);
     }
     if (well) {
         AT(SENDING, args.rank);
@@ -131,7 +133,7 @@ DEVICE void low_latency(const Collective& args, Met& met) {
                 store_relaxed_system(packets_of(args, peer, args.rank, turn.calls & 1) + i, packet);
             }
         }
-        if (!cleans) well = await_entries<false>(args, turn, met);
+        if (!cleans) well = await_entries(args, turn, met);
     }
     if constexpr (Same<Value, Average>::VALUE) {
         fold_pieces<T, Value>(args, turn, flag, well);

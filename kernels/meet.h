@@ -2,17 +2,17 @@
 //
 // How ranks meet in a kernel: they enter a call, say that they are done, and leave.
 //
-// Block b of each rank meets block b of the others, and nobody else: what a block reads of peers was written by the same
-// block of theirs, or before the call.
+// Block b of each rank meets block b of the others, and nobody else: what a block reads of peers was written by the
+// same block of theirs, or before the call.
 //
 // enter() is a barrier that carries the call: what a block wrote before it, peers' blocks see after it. Its proof: the
-// block's writes come before sync_block(), which comes before the release store of thread q into rank q's pad; thread r of
-// rank q's block acquires that store before its sync_block(), which comes before all reads of the block. The same holds of
-// finish(), by the counters `done`. Reads are treated alike: what a block has read before finish(), peers may overwrite
-// after it.
+// block's writes come before sync_block(), which comes before the release store of thread q into rank q's pad; thread r
+// of rank q's block acquires that store before its sync_block(), which comes before all reads of the block. The same
+// holds of finish(), by the counters `done`. Reads are treated alike: what a block has read before finish(), peers may
+// overwrite after it.
 //
-// Posts come before waits, so nobody waits for a rank that waits for it. A rank whose call fails goes on to leave(), does
-// no more work, and tells its peers, who would otherwise wait for it until their own deadlines.
+// Posts come before waits, so nobody waits for a rank that waits for it. A rank whose call fails goes on to leave(),
+// does no more work, and tells its peers, who would otherwise wait for it until their own deadlines.
 #pragma once
 
 #include "pad.h"
@@ -31,6 +31,7 @@ struct Met {
     const void* from[RANKS];
     void* to[RANKS];
     u32 staged[RANKS]; // whether it copied what it gives into its staging half
+    u32 step;          // how the wait for one step ended (ring.cu)
 };
 
 // What the first thread that sees it writes down of a failure.
@@ -121,8 +122,7 @@ DEVICE u32 entry_slot([[maybe_unused]] const Turn& turn) {
 #endif
 }
 
-// Tells every rank that this one has entered. ORDERED: what the block wrote before is published with it.
-template <bool ORDERED>
+// Tells every rank that this one has entered, and publishes what the block wrote before.
 DEVICE void post_entries(const Collective& args, const Turn& turn, bool from_staged, bool to_staged) {
     for (u32 peer = thread(); peer < args.world; peer += threads()) {
         Entry* const entry = &pad_of(args, peer)->entries[entry_slot(turn)][block()][args.rank];
@@ -130,14 +130,12 @@ DEVICE void post_entries(const Collective& args, const Turn& turn, bool from_sta
         entry->from = from_staged ? STAGED : args.from_place;
         entry->to = to_staged ? STAGED : args.to_place;
         store_relaxed_system(&entry->word[1], counter_of(turn.turn, (u32)(args.hash >> 32)));
-        if (ORDERED) publish(&entry->word[0], low);
-        else store_relaxed_system(&entry->word[0], low);
+        publish(&entry->word[0], low);
     }
 }
 
-// Waits for the entries of all ranks, compares their calls, and finds their buffers. Whether all ranks are in this call;
-// the answer is the same for all threads of the block.
-template <bool ORDERED>
+// Waits for the entries of all ranks, compares their calls, and finds their buffers. Whether all ranks are in this
+// call; the answer is the same for all threads of the block.
 DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
     for (u32 peer = thread(); peer < args.world; peer += threads()) {
         const Entry* const entry = &pad_of(args, args.rank)->entries[entry_slot(turn)][block()][peer];
@@ -152,8 +150,7 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
             fail(args, turn, ended, ENTERING, peer);
         }
         met.ended[peer] = ended;
-        // An entry that is not ordered says nothing of buffers.
-        if (ORDERED && ended == REACHED) {
+        if (ended == REACHED) {
             met.staged[peer] = entry->from == STAGED;
             met.from[peer] = at_place(args, turn, entry->from, peer);
             met.to[peer] = at_place(args, turn, entry->to, peer);
@@ -169,8 +166,8 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
 DEVICE bool enter(const Collective& args, const Turn& turn, Met& met, bool from_staged, bool to_staged) {
     sync_before_publishing();
     AT(ENTERING, args.rank);
-    post_entries<true>(args, turn, from_staged, to_staged);
-    return await_entries<true>(args, turn, met);
+    post_entries(args, turn, from_staged, to_staged);
+    return await_entries(args, turn, met);
 }
 
 // The inputs of all ranks in the order of the fold, which is that of the ranks.

@@ -2,19 +2,19 @@
 //
 // One-shot all-reduce: each rank reads all inputs and folds them in rank order. For messages whose time is latency.
 //
-// `elements` is the length. Bytes a rank moves per element of n ranks: its size times n read and 1 written; staged, 1 more
-// read and written. Flags: one to each rank to enter, and one more to leave if any input is read where it lies.
+// `elements` is the length. Bytes a rank moves per element of n ranks: its size times n read and 1 written; staged, 1
+// more read and written. Flags: one to each rank to enter, and one more to leave if any input is read where it lies.
 //
-// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads: about one block for every 4 lines a thread,
-// so that few flags are sent for little data, at most a quarter of the multiprocessors, since each rank reads through links
-// that few blocks fill.
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads: about one block for every 4 lines a
+// thread, so that few flags are sent for little data, at most a quarter of the multiprocessors, since each rank reads
+// through links that few blocks fill.
 //
 // Proof. A block folds one part of the range, of all inputs; the part depends on length and grid alone, so it is the
-// same block's on all ranks. Inputs: an earlier kernel of the rank's stream, or this block's copy into the staging half,
-// wrote the part before the rank entered; so it is seen after enter(). An input that is read where it lies stays as it is
-// until all are done: nobody leaves before finish(). It must not be this rank's output either, since peers read it until
-// they are done, and this rank stores before that: a rank that works in place stages its input, whatever it was told.
-// The staging half may be overwritten two calls later (pad.h), and no earlier: no exit is needed for it.
+// same block's on all ranks. Inputs: an earlier kernel of the rank's stream, or this block's copy into the staging
+// half, wrote the part before the rank entered; so it is seen after enter(). An input that is read where it lies stays
+// as it is until all are done: nobody leaves before finish(). It must not be this rank's output either, since peers
+// read it until they are done, and this rank stores before that: a rank that works in place stages its input, whatever
+// it was told. The staging half may be overwritten two calls later (pad.h), and no earlier: no exit is needed for it.
 #include "meet.h"
 #include "part.h"
 

@@ -2,10 +2,10 @@
 //
 // The operations of folds, on what folds carry (elements.h).
 //
-// An operation is a line of OPERATIONS: its name, its number (that of `ReduceOp` in Rust), and the function of two values
-// by which it folds. It is an argument of a kernel and no part of its type: the operation is chosen once for a line of
-// 16 bytes, by a branch that all threads take alike, which costs little beside the loading of that line, and the code
-// stays a tenth of what it would be.
+// An operation is a line of OPERATIONS: its name, its number (that of `ReduceOp` in Rust), and the function of two
+// values by which it folds. It is an argument of a kernel and no part of its type: the operation is chosen once for a
+// line of 16 bytes, by a branch that all threads take alike, which costs little beside the loading of that line, and
+// the code stays a tenth of what it would be.
 //
 // Integers wrap, by unsigned arithmetic. MIN and MAX are IEEE 754-2019 minimum and maximum. AVG divides the sum, and
 // PREMUL multiplies what is folded; both are done by their callers (part.h).

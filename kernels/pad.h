@@ -6,10 +6,10 @@
 //
 //     Pad | packets (low_latency.cu) | staging, two halves of `half` bytes
 //
-// and, for itself alone, a State and a Report. All of it starts as zeros. Memory that peers map has a *place*, the number
-// of its region in the upper 16 bits and an offset in the others: regions are numbered alike on all ranks, and a rank finds
-// in `regions[region * world + rank]` where it sees that rank's. Region 0 are the arenas. Place 0 says *staged*: the kernel
-// itself copies the buffer into, or out of, the staging half of this call.
+// and, for itself alone, a State and a Report. All of it starts as zeros. Memory that peers map has a *place*, the
+// number of its region in the upper 16 bits and an offset in the others: regions are numbered alike on all ranks, and a
+// rank finds in `regions[region * world + rank]` where it sees that rank's. Region 0 are the arenas. Place 0 says
+// *staged*: the kernel itself copies the buffer into, or out of, the staging half of this call.
 //
 // Who writes what, with r and q ranks and b a block; everything else is read only:
 //
@@ -20,25 +20,26 @@
 //     taken[b]              block b of q + 1   q + 1 has taken so many messages
 //     State                 this rank alone    how many calls there have been
 //
-// Counts of calls. A block counts the calls it took part in (`turn`): the epoch of all of its words. All blocks of a call
-// are those of all ranks, so `turn` is the same on all ranks for one block, though grids change from call to call. And
-// each rank counts its calls (`calls`), by whose parity the staging half is chosen; it is kept once for each block and
-// written at a call's end, each block writing every BLOCKS-th-of-the-grid entry from its own on, so that it reads in the
-// next call what this one left, without an atomic operation: in a call, entry b is read and written by block b only.
-// Both live in device memory and advance on the device, so a captured graph replays.
+// Counts of calls. A block counts the calls it took part in (`turn`): the epoch of all of its words. All blocks of a
+// call are those of all ranks, so `turn` is the same on all ranks for one block, though grids change from call to call.
+// And each rank counts its calls (`calls`), by whose parity the staging half is chosen; it is kept once for each block
+// and written at a call's end, each block writing every BLOCKS-th-of-the-grid entry from its own on, so that it reads
+// in the next call what this one left, without an atomic operation: in a call, entry b is read and written by block b
+// only. Both live in device memory and advance on the device, so a captured graph replays.
 //
-// Why two entries a block suffice, by parity of `turn`: r writes its entry for turn t + 2 when it has passed turn t + 1,
-// thus after block b of q has entered t + 1, thus after that has read all entries of turn t. An entry holds turn t - 2 or
-// t when it is awaited, never another, so it is compared for being equal, and wrapping is harmless.
+// Why two entries a block suffice, by parity of `turn`: r writes its entry for turn t + 2 when it has passed turn t +
+// 1, thus after block b of q has entered t + 1, thus after that has read all entries of turn t. An entry holds turn t -
+// 2 or t when it is awaited, never another, so it is compared for being equal, and wrapping is harmless.
 //
-// Why two halves suffice, by parity of `calls`: in call c a rank writes into halves of its own or of peers that were last
-// used in call c - 2. Before that it has completed call c - 1, in which one of its blocks has seen that every peer has
-// entered c - 1; a peer's stream runs one call after the other, so the peer had completed c - 2, in all of its blocks. That
-// holds though each call has its own grid and its own dealing, and is why the parity is that of the rank's calls and not
-// of a block's. Each collective therefore has every rank wait for an entry of every other, whatever else it needs.
+// Why two halves suffice, by parity of `calls`: in call c a rank writes into halves of its own or of peers that were
+// last used in call c - 2. Before that it has completed call c - 1, in which one of its blocks has seen that every peer
+// has entered c - 1; a peer's stream runs one call after the other, so the peer had completed c - 2, in all of its
+// blocks. That holds though each call has its own grid and its own dealing, and is why the parity is that of the rank's
+// calls and not of a block's. Each collective therefore has every rank wait for an entry of every other, whatever else
+// it needs.
 //
-// Other words are counters: turn in the upper half, a step within the call in the lower one, so that they only grow from
-// call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
+// Other words are counters: turn in the upper half, a step within the call in the lower one, so that they only grow
+// from call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
 #pragma once
 
 #include "wait.h"

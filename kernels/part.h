@@ -2,10 +2,10 @@
 //
 // A block's part of the work: how elements are dealt, and how a block folds or copies a range of them.
 //
-// Ranges are dealt in order, as even as can be, the longer parts first, in units of 16 bytes, so that what is aligned stays
-// so. Of its part a block moves 16 bytes a thread at a time, consecutive threads consecutive lines; elements before the
-// first whole line and after the last go one by one. Lines are those of the first destination: where another buffer is
-// not aligned as that one is, all of the part goes one by one, which is slow and right.
+// Ranges are dealt in order, as even as can be, the longer parts first, in units of 16 bytes, so that what is aligned
+// stays so. Of its part a block moves 16 bytes a thread at a time, consecutive threads consecutive lines; elements
+// before the first whole line and after the last go one by one. Lines are those of the first destination: where another
+// buffer is not aligned as that one is, all of the part goes one by one, which is slow and right.
 //
 // Every thread stores what it has itself folded from what lies at the same index: so a destination may be one of the
 // sources.
@@ -81,8 +81,8 @@ constexpr bool FROM_ZERO = true;
 constexpr bool FROM_ZERO = false;
 #endif
 
-// Folds up to `LINES` lines of T that lie from `element` on: number `first` and others after it, `step` lines apart, as far as
-// there are so many `lines`.
+// Folds up to `LINES` lines of T that lie from `element` on: number `first` and others after it, `step` lines apart, as
+// far as there are so many `lines`.
 template <class T, class A, u32 LINES>
 DEVICE void fold_lines(const Folding& folding, u64 element, u64 first, u64 step, u64 lines) {
     constexpr u32 LANES = Line<T>::LANES;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Ring all-reduce: each rank receives from the rank before it alone, and sends to the rank after it alone. Chunks travel
-// round the ring and are folded as they go, then once more, folded. For links of a ring that are faster than all others.
+// Ring all-reduce: each rank receives from the rank before it alone, and sends to the rank after it alone. Chunks
+// travel round the ring and are folded as they go, then once more, folded. For links of a ring that are faster than all
+// others.
 //
-// `elements` is the length. Fold order `Ring`: chunk c folds c+1, c+2, .., n-1, 0, .., c, so the result's bits depend on where
-// chunks begin, and nobody chooses this kernel unasked. What travels on the first round is a partial result, in f32 for f16
-// and bf16 and in 64 bits for averages of integers; integers otherwise are cut off at once, which is the same modulo their
-// size.
+// `elements` is the length. Fold order `Ring`: chunk c folds c+1, c+2, .., n-1, 0, .., c, so the result's bits depend
+// on where chunks begin, and nobody chooses this kernel unasked. What travels on the first round is a partial result,
+// in f32 for f16 and bf16 and in 64 bits for averages of integers; integers otherwise are cut off at once, which is the
+// same modulo their size.
 //
-// Bytes a rank moves per element, n ranks: (n-1)/n times (a partial read and written, its input read), then (n-1)/n times
-// (its size read and 2 written). Flags a step: one forward, one back. Steps: 2(n-1) a segment; a segment is what a slot
-// takes of a block's part of a chunk.
+// Bytes a rank moves per element, n ranks: (n-1)/n times (a partial read and written, its input read), then (n-1)/n
+// times (its size read and 2 written). Flags a step: one forward, one back. Steps: 2(n-1) a segment; a segment is what
+// a slot takes of a block's part of a chunk.
 //
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads: each is a ring of its own, and as many
 // as fill a link. Staging must hold SLOTS slots a block; the larger they are, the fewer flags.
@@ -20,15 +21,15 @@
 //                                                  keep, send
 //     its chunk             r - 1 - step, modulo n
 //
-// Proof. Message m of a block is what its m-th send leaves in slot m modulo SLOTS of the rank after. `passed` of that rank is
-// raised to m + 1 after the block has written it (sync_block(), release store), and awaited before it is read (acquire,
-// sync_block()). `taken` of the rank before is raised to m + 1 after the block has read message m (sync_block(), release
-// store: a store that comes after those loads), and message m + SLOTS is not written before that was seen. Both counters have
-// one writer. Slots lie in the staging half of this call, so what an earlier call left there was read (pad.h); the
-// counters carry `turn`, so what it left in them is smaller. Nobody waits in a circle: a rank waits for message m of the
-// rank before, or for the rank after to take message m - SLOTS, both of which come before its own m-th send; the
-// first is waited for by nobody. In place: input of a chunk is read up to step n - 1 and its output written from then on, by
-// the same block.
+// Proof. Message m of a block is what its m-th send leaves in slot m modulo SLOTS of the rank after. `passed` of that
+// rank is raised to m + 1 after the block has written it (sync_block(), release store), and awaited before it is read
+// (acquire, sync_block()). `taken` of the rank before is raised to m + 1 after the block has read message m
+// (sync_block(), release store: a store that comes after those loads), and message m + SLOTS is not written before that
+// was seen. Both counters have one writer. Slots lie in the staging half of this call, so what an earlier call left
+// there was read (pad.h); the counters carry `turn`, so what it left in them is smaller. Nobody waits in a circle: a
+// rank waits for message m of the rank before, or for the rank after to take message m - SLOTS, both of which come
+// before its own m-th send; the first is waited for by nobody. In place: input of a chunk is read up to step n - 1 and
+// its output written from then on, by the same block.
 #include "meet.h"
 #include "part.h"
 
@@ -128,10 +129,10 @@ DEVICE bool await_step(const Collective& args, const Turn& turn, Met& met, u32 b
         if (ended == REACHED && sends && sent >= SLOTS)
             ended = await_counter(args, turn, SENDING, after, &pad->taken[block()], sent - SLOTS + 1);
 #endif
-        met.ended[0] = ended;
+        met.step = ended;
     }
     sync_block();
-    return met.ended[0] == REACHED;
+    return met.step == REACHED;
 }
 
 template <class T, class P, class A>
@@ -153,7 +154,8 @@ DEVICE void go_round(const Collective& args, const Turn& turn, Met& met) {
     for (u32 turns = 0; well && turns < segments; ++turns) {
         for (u32 step = 0; well && step <= 2 * n - 2; ++step) {
             const bool receives = step > 0, sends = step < 2 * n - 2;
-            const Range chunk = part_of_block(part_of(args.elements, 1, n, (2 * n + args.rank - 1 - step % n) % n), LANES);
+            const u32 which = (2 * n + args.rank - 1 - step % n) % n;
+            const Range chunk = part_of_block(part_of(args.elements, 1, n, which), LANES);
             const u64 begin = chunk.begin + turns * segment, rest = chunk.end > begin ? chunk.end - begin : 0;
             const u64 length = rest < segment ? rest : segment;
             well = await_step(args, turn, met, before, after, receives ? received + 1 : 0, sent, sends);
@@ -167,10 +169,10 @@ DEVICE void go_round(const Collective& args, const Turn& turn, Met& met) {
             }
             sync_before_publishing();
             if (thread() == 0) {
-                if (receives)
-                    publish(&pad_of(args, before)->taken[block()], counter_of(turn.turn, well ? received + 1 : GAVE_UP));
-                if (sends)
-                    publish(&pad_of(args, after)->passed[block()], counter_of(turn.turn, well ? sent + 1 : GAVE_UP));
+                u64* const taken = &pad_of(args, before)->taken[block()];
+                u64* const passed = &pad_of(args, after)->passed[block()];
+                if (receives) publish(taken, counter_of(turn.turn, well ? received + 1 : GAVE_UP));
+                if (sends) publish(passed, counter_of(turn.turn, well ? sent + 1 : GAVE_UP));
             }
             received += receives;
             sent += sends;

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// What is moved and not folded: all-gather, which is two-shot all-reduce's second half, and broadcast. Bytes are moved as
-// they are, whatever their type; the widest words are used by which all buffers are aligned alike.
+// What is moved and not folded: all-gather, which is two-shot all-reduce's second half, and broadcast. Bytes are moved
+// as they are, whatever their type; the widest words are used by which all buffers are aligned alike.
 //
 // All-gather: `elements` are the bytes of one rank's slice, which it stores to the outputs of all ranks. Bytes a rank
 // moves per byte of its slice: 1 read, n written.
-// Broadcast: `elements` are the bytes of the message; each rank reads one slice of it from the root, and stores it to all
-// outputs but the one that is the root's input. Bytes a rank moves per byte of the message: 1/n read and 1 written. So the
-// root's links carry the message twice, those of other ranks once, however many there are; a root that sent all of it to
-// each would send it n - 1 times. Staged output: 1 read and written more per byte, as staged input of the root.
+// Broadcast: `elements` are the bytes of the message; each rank reads one slice of it from the root, and stores it to
+// all outputs but the one that is the root's input. Bytes a rank moves per byte of the message: 1/n read and 1 written.
+// So the root's links carry the message twice, those of other ranks once, however many there are; a root that sent all
+// of it to each would send it n - 1 times. Staged output: 1 read and written more per byte, as staged input of the
+// root.
 // Flags: one to each rank to enter, one when done.
 //
 // Launch: as two-shot all-reduce.
 //
 // Proof. As of two_shot.cu, with one source: slice r of every output is written by rank r alone; of every input it is
-// read by rank r alone. All-gather in place has its input at its own slice of its output, and is not stored to; nor is the
-// output of a root that is its input.
+// read by rank r alone. All-gather in place has its input at its own slice of its output, and is not stored to; nor is
+// the output of a root that is its input.
 #include "meet.h"
 #include "part.h"
 

@@ -3,21 +3,22 @@
 // Two-shot all-reduce, and its first half, reduce-scatter: each rank folds one slice of all inputs, in rank order, and
 // stores it to the outputs of all ranks in the same pass. For messages whose time is bandwidth.
 //
-// `elements` is the length of all-reduce, and of one rank's slice of reduce-scatter. Bytes a rank moves per element of the
-// whole length, n ranks: its size times 1 read and 1 written, (n - 1)/n of each over links; reduce-scatter writes 1/n.
-// Staged input: 1 more read and written; staged output of all-reduce: as much again. Flags: one to each rank to enter, one
-// when done.
+// `elements` is the length of all-reduce, and of one rank's slice of reduce-scatter. Bytes a rank moves per element of
+// the whole length, n ranks: its size times 1 read and 1 written, (n - 1)/n of each over links; reduce-scatter writes
+// 1/n.
+// Staged input: 1 more read and written; staged output of all-reduce: as much again. Flags: one to each rank to enter,
+// one when done.
 //
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads, about one for every 8 lines a thread of a
 // slice: all links are used at once, and a few dozen blocks fill them.
 //
-// Proof. Slice r is dealt to blocks as it is on every rank. Element i of slice r of any buffer is read by rank r alone, and
-// written by rank r alone, by the thread that has just read it. So nothing that is folded was overwritten, also where
-// outputs are inputs, and where both are the one staging half. Inputs are seen after enter(): an earlier kernel wrote them,
-// or the same block of their rank into the staging half. Outputs are complete after finish(): the same block of each
-// rank wrote its slice's part before it said so; and all reading of inputs is done by then. Reduce-scatter needs finish()
-// for that alone, thus not where all inputs are staged. In place, its output is its own slice of its input, which is
-// read by this rank alone.
+// Proof. Slice r is dealt to blocks as it is on every rank. Element i of slice r of any buffer is read by rank r alone,
+// and written by rank r alone, by the thread that has just read it. So nothing that is folded was overwritten, also
+// where outputs are inputs, and where both are the one staging half. Inputs are seen after enter(): an earlier kernel
+// wrote them, or the same block of their rank into the staging half. Outputs are complete after finish(): the same
+// block of each rank wrote its slice's part before it said so; and all reading of inputs is done by then.
+// Reduce-scatter needs finish() for that alone, thus not where all inputs are staged. In place, its output is its own
+// slice of its input, which is read by this rank alone.
 #include "meet.h"
 #include "part.h"
 

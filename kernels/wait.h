@@ -2,9 +2,9 @@
 //
 // Waiting for what another rank writes: the one loop in which kernels wait.
 //
-// It ends. Between looks at what it waits for it looks, every 64th time, at the abort word and at the clock, both of which
-// are too far away to be asked more often; and it answers why it ended, so that the caller can go on to every sync_block()
-// of its kernel without touching data, and leave a record of who was missing.
+// It ends. Between looks at what it waits for it looks, every 64th time, at the abort word and at the clock, both of
+// which are too far away to be asked more often; and it answers why it ended, so that the caller can go on to every
+// sync_block() of its kernel without touching data, and leave a record of who was missing.
 //
 // Counters only grow, and are compared by the sign of their difference: right as long as they are less than half their
 // range apart, also where they wrap.

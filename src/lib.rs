@@ -15,6 +15,7 @@
 //! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
 //! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`], [`ddp`], [`train`] |
 //! | a device, simulated so far | [`driver::Device`], [`driver::Stream`], [`driver::DeviceBuffer`] |
+//! | collectives on device memory | [`Communicator::on`], [`DeviceCommunicator`] |
 //! | benchmarks of your own | [`bench::Harness`] |
 //!
 //! ```

@@ -81,14 +81,19 @@ const PLANTED: [(&str, &str); 9] = [
     ("PLANTED_BLOCK_PARITY", "grids_change"),    // staging halves by the count of a block
 ];
 
-/// The collectives' cases, with one mistake planted.
+/// The collectives' cases, with one mistake planted. What is the same for all is compiled once.
 fn planted(compiler: &str, mistake: &str, flags: &[&str]) -> PathBuf {
     let all = compiler::files(&["kernels", "kernels/host", "tests/kernels"], &["cu", "cpp", "h"]);
+    let arguments: Vec<&str> = ["-std=c++17", "-ffp-contract=off", "-pthread"].iter().chain(flags).copied().collect();
     let mut sources = compiler::files(&["kernels/host"], &["cpp"]);
-    sources.extend(["collectives", "main"].map(|name| compiler::root().join(format!("tests/kernels/{name}.cpp"))));
+    sources.push(compiler::root().join("tests/kernels/main.cpp"));
+    let common = compiler::once("planted-common", &arguments, &all, |folder| {
+        let together: Vec<&str> = arguments.iter().copied().chain(["-r", "-nostdlib"]).collect();
+        compiler::compile(compiler, &together, &sources, &folder.join("common.o"));
+    });
     let mistake = format!("-D{mistake}");
-    let arguments: Vec<&str> =
-        ["-std=c++17", "-ffp-contract=off", "-pthread", "-DPLANTED", &mistake].iter().chain(flags).copied().collect();
+    let arguments: Vec<&str> = arguments.into_iter().chain(["-DPLANTED", &mistake]).collect();
+    let sources = [compiler::root().join("tests/kernels/collectives.cpp"), common.join("common.o")];
     compiler::once("planted", &arguments, &all, |folder| {
         compiler::compile(compiler, &arguments, &sources, &folder.join("kernels"))
     })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The memory in which kernels meet: how large it is and what lies where. What it is for, and why it suffices, is said in
-//! `kernels/pad.h`.
+//! The memory in which kernels meet: how large it is and what lies where. What it is for, and why it suffices, is said
+//! in `kernels/pad.h`.
 
 use super::shape::{BLOCKS, RANKS};
 
@@ -78,7 +78,8 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// The arena of `world` ranks, for low-latency messages of up to `small` bytes and staged ones of up to `staged` bytes.
+    /// The arena of `world` ranks, for low-latency messages of up to `small` bytes and staged ones of up to `staged`
+    /// bytes.
     pub const fn new(world: usize, small: usize, staged: usize) -> Self {
         let packets = size_of::<Pad>() as u64;
         let lines = small.div_ceil(8) as u64;

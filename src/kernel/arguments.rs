@@ -52,7 +52,8 @@ pub struct Convert {
 pub struct Collective {
     /// Of the call's descriptor: ranks with different ones end the call, and report it.
     pub hash: u64,
-    /// Address of a table: entry `region * world + rank` is where this rank sees that rank's region. Region 0 are the arenas.
+    /// Address of a table: entry `region * world + rank` is where this rank sees that rank's region. Region 0 are the
+    /// arenas.
     pub regions: u64,
     /// Address of this rank's state: [`STATE_BYTES`](super::STATE_BYTES) bytes, zero before the first call, its own.
     pub state: u64,

@@ -19,9 +19,9 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape for a kernel of which each rank works through `bytes` bytes, where `resident` blocks of 256 threads have
-    /// room on the device for this launch. All ranks must choose the same: from what they agreed on, never from what one
-    /// of them finds.
+    /// The shape for a kernel of which each rank works through `bytes` bytes, where `resident` blocks of 256 threads
+    /// have room on the device for this launch. All ranks must choose the same: from what they agreed on, never from
+    /// what one of them finds.
     pub fn of(kernel: Kernel, bytes: u64, resident: u32) -> Self {
         const THREADS: u32 = 256;
         // Lines of 16 bytes that a thread has at the least, before a block more is worth it.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// The protocols of the collectives: thousands of calls in a row, counts that wrap, grids that change, ranks that are late,
-// absent, aborted or in another call. What is folded are small whole numbers, so that every order has the same sum, and
-// every call has other ones. (tests/kernels_bits.rs has the bits.)
+// The protocols of the collectives: thousands of calls in a row, counts that wrap, grids that change, ranks that are
+// late, absent, aborted or in another call. What is folded are small whole numbers, so that every order has the same
+// sum, and every call has other ones. (tests/kernels_bits.rs has the bits.)
 //
 // Each case also runs against kernels in which a mistake was planted (tests/kernels.rs), and must fail then.
 #include "types.h"
@@ -159,7 +159,8 @@ static bool make(World& world, const Call& call, u32 rank, u32 number) {
         } else if (is(call, "broadcast")) {
             expected = input_of(args.root, number, i);
         } else {
-            for (u32 peer = 0; peer < n; ++peer) expected += input_of(peer, number, scatters ? rank * call.elements + i : i);
+            const u64 at = scatters ? rank * call.elements + i : i;
+            for (u32 peer = 0; peer < n; ++peer) expected += input_of(peer, number, at);
         }
         if (to[i] != expected) return false;
     }
@@ -205,6 +206,16 @@ CASE(calls_of_one_kind) {
         World world(3);
         EXPECT(make_all(world, COSTLY ? 8 : 60, [&](u32 number) -> Call {
             return {kernel, 61, 2, number % 2 == 0, number % 4 >= 2};
+        }));
+    }
+}
+
+// What one staged call leaves to the next but one, with each kind of call between them.
+CASE(calls_between_calls) {
+    for (const char* kernel : {"low_latency_f32", "barrier", "ring_f32", "reduce_scatter_f32"}) {
+        World world(2);
+        EXPECT(make_all(world, COSTLY ? 12 : 40, [&](u32 number) -> Call {
+            return {number % 2 == 0 ? "one_shot_f32" : kernel, 60, 2, true, false};
         }));
     }
 }
@@ -299,20 +310,26 @@ static std::vector<Report> failing(const char* kernel, u64 patience, bool absent
             Collective args = world.arguments(rank, 40, false, false);
             u32 blocks = 2;
             if (rank == 1) change(args, blocks);
-            EXPECT(run({kernel, &args, blocks, threads_of(), 0}).ended == host::Ended::WELL);
+            const Shape shape = {kernel, &args, blocks, threads_of(), 0};
+            EXPECT(run(shape).ended == host::Ended::WELL);
             // A later call ends at once.
-            if (world.reports[rank].claims != 0) EXPECT(run({kernel, &args, blocks, threads_of(), 0}).ended == host::Ended::WELL);
+            if (world.reports[rank].claims != 0) EXPECT(run(shape).ended == host::Ended::WELL);
         });
     meanwhile(world);
     for (std::thread& rank : ranks) rank.join();
     return world.reports;
 }
 
+// Whether rank 2 is named as missing, and the rank itself is not. The third may have been late too, on a busy machine.
+static bool names(const Report& report, u32 rank) {
+    return (report.missing & 4) != 0 && (report.missing & 1u << rank) == 0;
+}
+
 CASE(a_rank_that_never_comes_is_named) {
     for (const char* kernel : every_kernel) {
         const auto reports = failing(kernel, SHORT, true, [](Collective&, u32&) {}, [](World&) {});
         for (u32 rank = 0; rank < 2; ++rank)
-            EXPECT(reports[rank].ended == LATE && reports[rank].missing == 4 && reports[rank].phase == ENTERING);
+            EXPECT(reports[rank].ended == LATE && names(reports[rank], rank) && reports[rank].phase == ENTERING);
     }
 }
 
@@ -323,7 +340,7 @@ CASE(abort_ends_a_call) {
             nanosleep(&some, nullptr);
             store_relaxed_system(&world.abort, 1);
         });
-        for (u32 rank = 0; rank < 2; ++rank) EXPECT(reports[rank].ended == ABORTED && reports[rank].missing == 4);
+        for (u32 rank = 0; rank < 2; ++rank) EXPECT(reports[rank].ended == ABORTED && names(reports[rank], rank));
     }
 }
 

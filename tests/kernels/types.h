@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// The types for which this program has kernels: two, which every path of a kernel is taken for. (tests/kernels_bits.rs has
-// all of them.)
+// The types for which this program has kernels: two, which every path of a kernel is taken for. (tests/kernels_bits.rs
+// has all of them.)
 #pragma once
 
 #if defined(PLANTED)
