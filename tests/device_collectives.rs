@@ -17,8 +17,8 @@ mod failures;
 mod order;
 mod ranks;
 
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 
 use annulus::driver::{Device, DeviceBuffer, Stream};
 use annulus::{Communicator, DeviceCommunicator, Element, Error};
@@ -33,6 +33,20 @@ fn absent() -> bool {
         Err(Error::Unsupported(why)) => panic!("{why}"),
         _ => false,
     }
+}
+
+/// Runs `body` on `ranks` threads. One such world at a time has the devices to itself: launches of two worlds could each
+/// take room that the other needs to go on.
+fn threads(ranks: usize, body: impl Fn(Communicator) + Sync) {
+    static ROOM: Mutex<()> = Mutex::new(());
+    let _room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
+    ranks::threads(ranks, body);
+}
+
+/// Runs `body` on `ranks` processes and on as many threads.
+fn everywhere(ranks: usize, name: &str, body: impl Fn(Communicator) + Sync) {
+    ranks::processes(ranks, name, &body);
+    threads(ranks, &body);
 }
 
 /// The rank's communicator on its device, device `rank` modulo how many there are, and a stream.

@@ -355,7 +355,8 @@ fn bits_do_not_depend_on_the_launch_shape() {
     let n = 3;
     let mut world = World::new(n);
     let values = inputs::cancelling::<f32>(3, 0, &vec![12_001; n]);
-    let whole: [(fn(DataType) -> Kernel, usize, FoldOrder); 4] = [
+    type OfType = fn(DataType) -> Kernel;
+    let whole: [(OfType, usize, FoldOrder); 4] = [
         (Kernel::OneShot, 12_001, FoldOrder::Rank),
         (Kernel::TwoShot, 12_001, FoldOrder::Rank),
         (Kernel::Ring, 12_001, FoldOrder::Ring),

@@ -6,7 +6,7 @@ use annulus::reference::check::compare;
 use annulus::reference::{self, bits, inputs};
 use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
-use super::{absent, on, ranks, types};
+use super::{absent, on, ranks, threads, types};
 
 /// Lengths around what a line and a block take, and beyond what one low-latency message and one slice take.
 const LENGTHS: [usize; 7] = [0, 1, 7, 33, 257, 600, 2049];
@@ -149,7 +149,7 @@ fn threads_get_the_bits_of_the_reference() {
         return;
     }
     for n in 1..=8 {
-        ranks::threads(n, |comm| everything(&comm));
+        threads(n, |comm| everything(&comm));
     }
 }
 
@@ -189,7 +189,7 @@ fn a_ring_folds_in_the_order_of_a_ring() {
         return;
     }
     for n in [1, 2, 3, 5] {
-        ranks::threads(n, |comm| {
+        threads(n, |comm| {
             let (gpus, stream) = on(&comm);
             gpus.set_algorithm(Some("ring")).unwrap();
             let rank = Rank { gpus: &gpus, stream: &stream, order: &FoldOrder::Ring };
@@ -210,7 +210,7 @@ fn long_messages_are_cut() {
     if absent() {
         return;
     }
-    ranks::threads(2, |comm| {
+    threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let (rank, length) = (comm.rank(), (17 << 20) + 3);
         let heaps = [gpus.allocate::<u8>(3 * length).unwrap(), gpus.device().allocate(3 * length).unwrap()];

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use annulus::driver::Device;
-use annulus::{Error, ReduceOp, Result, run};
+use annulus::{Communicator, Error, ReduceOp, Result, run};
 
-use super::{absent, block, on, ranks, upload};
+use super::{absent, block, everywhere, on, ranks, threads, upload};
 
 fn invalid(result: Result<()>) -> String {
     match result {
@@ -20,7 +20,7 @@ fn a_rank_that_never_comes_is_named_at_the_deadline() {
     if absent() {
         return;
     }
-    ranks::everywhere(3, "failures::a_rank_that_never_comes_is_named_at_the_deadline", |comm| {
+    everywhere(3, "failures::a_rank_that_never_comes_is_named_at_the_deadline", |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = upload(gpus.device(), &stream, &[1.0_f32; 5]);
         gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
@@ -52,7 +52,7 @@ fn ranks_that_call_different_things_are_told_which() {
     if absent() {
         return;
     }
-    ranks::everywhere(4, "failures::ranks_that_call_different_things_are_told_which", |comm| {
+    everywhere(4, "failures::ranks_that_call_different_things_are_told_which", |comm| {
         let (gpus, stream) = on(&comm);
         let length = if comm.rank() == 2 { 1023 } else { 1024 };
         let buffer = gpus.device().allocate::<i16>(length).unwrap();
@@ -65,13 +65,22 @@ fn ranks_that_call_different_things_are_told_which() {
              all_reduce_in_place(i16, 1023, Sum); all ranks must make the same call"
         );
     });
-    ranks::threads(2, |comm| {
+    threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<f32>(4).unwrap();
+        // More different calls than are remembered.
+        let many = gpus.device().allocate::<u8>(300).unwrap();
+        for length in 0..300 {
+            gpus.broadcast_in_place(&many.part(..length).unwrap(), 0, &stream).unwrap();
+        }
         gpus.set_algorithm((comm.rank() == 1).then_some("ring")).unwrap();
         gpus.all_reduce_in_place(&buffer, ReduceOp::Avg, &stream).unwrap();
         let sentence = stream.synchronize().unwrap_err().to_string();
-        assert!(sentence.contains("rank 1 calls all_reduce_in_place(f32, 4, Avg) by algorithm ring"), "{sentence}");
+        assert_eq!(
+            sentence,
+            "call 300: rank 0 calls all_reduce_in_place(f32, 4, Avg); rank 1 calls all_reduce_in_place(f32, 4, Avg) by \
+             algorithm ring; all ranks must make the same call"
+        );
     });
 }
 
@@ -80,7 +89,7 @@ fn an_abort_ends_what_runs_on_all_ranks() {
     if absent() {
         return;
     }
-    ranks::everywhere(3, "failures::an_abort_ends_what_runs_on_all_ranks", |comm| {
+    everywhere(3, "failures::an_abort_ends_what_runs_on_all_ranks", |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<f64>(9000).unwrap();
         if comm.rank() == 1 {
@@ -104,7 +113,7 @@ fn a_blocked_stream_is_not_waited_for_by_others_for_ever() {
     if absent() {
         return;
     }
-    ranks::threads(2, |comm| {
+    threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         gpus.set_timeout(Duration::from_millis(100));
         let open = (comm.rank() == 0).then(|| block(&stream));
@@ -126,7 +135,7 @@ fn what_one_rank_sees_wrong_is_refused_and_uses_no_call() {
     if absent() {
         return;
     }
-    ranks::threads(2, |comm| {
+    threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let (device, rank) = (gpus.device(), comm.rank());
         let buffer = device.allocate::<f32>(7).unwrap();
@@ -165,18 +174,24 @@ fn devices_out_of_reach_are_refused_on_all_ranks() {
         return;
     }
     let variables = [("ANNULUS_SIM_DEVICES", "3"), ("ANNULUS_SIM_UNREACHABLE", "0-2")];
-    let body = || {
+    let refused = |comm: &Communicator| {
+        let refused = comm.on(&Device::simulated(comm.rank()).unwrap()).unwrap_err();
+        let named = if comm.rank() == 1 { "rank 0 could not" } else { "cannot address memory of device" };
+        assert!(matches!(&refused, Error::Unsupported(why) if why.contains(named)), "{refused}");
+        // The host's communicator works, and so do devices that reach each other.
+        comm.on(&Device::simulated(comm.rank() % 2).unwrap()).unwrap();
+    };
+    let threads = || {
         run(3, |comm| {
-            let refused = comm.on(&Device::simulated(comm.rank())?).unwrap_err();
-            assert!(matches!(refused, Error::Unsupported(_)), "{refused}");
-            let names_a_cause = ["cannot address memory of simulated device", "rank 0 could not"];
-            assert!(names_a_cause.iter().any(|cause| refused.to_string().contains(cause)), "{refused}");
-            // The host's communicator works, and so do devices that reach each other.
-            comm.on(&Device::simulated(comm.rank() % 2)?).map(drop)
+            refused(&comm);
+            Ok(())
         })
         .unwrap();
     };
-    for rank in ranks::start(&[0], 1, "failures::devices_out_of_reach_are_refused_on_all_ranks", &variables, body) {
+    let name = "failures::devices_out_of_reach_are_refused_on_all_ranks";
+    let of_threads = ranks::start(&[0], 1, name, &variables, threads);
+    let of_processes = ranks::start(&[0, 1, 2], 3, name, &variables, || refused(&Communicator::from_env().unwrap()));
+    for rank in of_threads.into_iter().chain(of_processes) {
         assert!(rank.status.success(), "{}", rank.output);
     }
 }

@@ -4,14 +4,14 @@
 use annulus::driver::DeviceBuffer;
 use annulus::{Element, ReduceOp};
 
-use super::{absent, block, on, ranks};
+use super::{absent, block, on, threads};
 
 #[test]
 fn a_call_returns_before_its_stream_comes_to_it() {
     if absent() {
         return;
     }
-    ranks::threads(3, |comm| {
+    threads(3, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.allocate::<f32>(100).unwrap();
         let other = gpus.device().allocate::<f32>(300).unwrap();
@@ -34,7 +34,7 @@ fn calls_on_two_streams_are_in_order() {
     if absent() {
         return;
     }
-    ranks::threads(3, |comm| {
+    threads(3, |comm| {
         let (gpus, first) = on(&comm);
         let second = gpus.device().stream().unwrap();
         let buffers: Vec<DeviceBuffer<u32>> = (0..2).map(|_| gpus.device().allocate(700).unwrap()).collect();
@@ -70,7 +70,7 @@ fn a_graph_is_launched_a_thousand_times() {
     if absent() {
         return;
     }
-    ranks::threads(2, |comm| {
+    threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffers = [gpus.device().allocate::<f32>(200).unwrap(), gpus.allocate(200).unwrap()];
         let graph = stream.capture(|stream| step(&gpus, &buffers, stream)).unwrap();

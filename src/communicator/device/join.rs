@@ -196,6 +196,16 @@ fn agree_on_room(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel,
             "ranks 0 and {rank} have devices of different kinds; collectives need devices of one kind"
         )));
     }
+    let reach = |(rank, own): (usize, &[u64; WORDS])| match device.reaches_number(own[1] as usize)? {
+        true => Ok(()),
+        false => Err(Error::unsupported(format!(
+            "{device}, of rank {}, cannot address memory of device {}, of rank {rank}; give ranks devices that reach each \
+             other",
+            comm.rank(),
+            own[1]
+        ))),
+    };
+    agree(comm, "reaching other ranks' devices", said.iter().enumerate().try_for_each(reach))?;
     let mut least = u32::MAX;
     for (rank, [_, index, resident]) in said.iter().enumerate() {
         let ranks = said.iter().filter(|other| other[1] == *index).count();

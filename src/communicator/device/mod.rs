@@ -52,6 +52,9 @@ use crate::error::{Error, Result};
 /// behind the call, and a buffer that is dropped stays until the call has been done. Every collective synchronises its
 /// ranks, on their devices. Calls can be captured in a [`Graph`](crate::driver::Graph), which all ranks launch.
 ///
+/// Calls of two communicators must not run at the same time where they share a device: each could take the room that the
+/// other's ranks need to come to their call. Put them on one stream, in the same order on all ranks.
+///
 /// Memory of [`allocate`](Self::allocate), and what was [registered](Self::register), is used where it lies. Any other
 /// buffer is copied through memory of the communicator's own, within the kernel. Results are the same to the bit, and
 /// they are those of a [`Communicator`], whatever the memory, the length and the devices.
