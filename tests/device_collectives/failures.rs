@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use annulus::driver::Device;
+use annulus::error::Cause;
 use annulus::{Communicator, Error, ReduceOp, Result, run};
+use rustix::process::{Signal, getpid, kill_process};
 
 use super::{absent, block, everywhere, on, ranks, threads, upload};
 
@@ -82,6 +84,32 @@ fn ranks_that_call_different_things_are_told_which() {
              algorithm ring; all ranks must make the same call"
         );
     });
+}
+
+#[test]
+fn a_dead_process_is_noticed_by_its_death() {
+    if absent() {
+        return;
+    }
+    let name = "failures::a_dead_process_is_noticed_by_its_death";
+    let ended = ranks::start(&[0, 1, 2], 3, name, &[], || {
+        let comm = Communicator::from_env().unwrap();
+        let (gpus, stream) = on(&comm);
+        gpus.barrier(&stream).unwrap();
+        stream.synchronize().unwrap();
+        if comm.rank() == 2 {
+            kill_process(getpid(), Signal::KILL).unwrap();
+        }
+        // The deadline is far away.
+        gpus.barrier(&stream).unwrap();
+        let error = stream.synchronize().unwrap_err();
+        assert!(matches!(&error, Error::RankLost { rank: 2, cause: Cause::Died, .. }), "{error:?}");
+        assert!(error.to_string().contains("to enter call 1"), "{error}");
+        assert_eq!(gpus.barrier(&stream), Err(error));
+    });
+    for rank in ended {
+        assert_eq!(rank.status.success(), rank.rank != 2, "rank {}: {}", rank.rank, rank.output);
+    }
 }
 
 #[test]

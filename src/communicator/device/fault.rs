@@ -14,7 +14,7 @@ use super::board::WORDS;
 use super::call::Algorithm;
 use super::join::{Members, SELF_TESTS};
 use crate::driver::Words;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::kernel::{BLOCKS, Pad, RANKS, Report};
 
 const ABORTED: u32 = 1;
@@ -107,22 +107,53 @@ fn called(members: &Members, report: &Report) -> Vec<Option<String>> {
     calls
 }
 
+/// Words of an entry: two of a turn and half of a hash, and two that do not matter here.
+type Entry = [u64; 4];
+
+/// The entries of all ranks, in block 0 of this rank's pad, of an odd or an even turn.
+fn entries_of(members: &Members, parity: u32) -> Vec<Entry> {
+    const SLOT: usize = size_of::<[[Entry; RANKS]; BLOCKS]>();
+    let first = offset_of!(Pad, entries) + (parity % 2) as usize * SLOT;
+    let bytes = members.arenas[members.rank]
+        .part(first..first + size_of::<[Entry; RANKS]>())
+        .and_then(|entries| members.stream.read(&entries));
+    bytes.map_or_else(|_| Vec::new(), |bytes| bytemuck::pod_collect_to_vec(&bytes))
+}
+
 /// The hash of the call that failed, of each rank whose entry is still there.
 fn entries(members: &Members, report: &Report) -> [Option<u64>; RANKS] {
-    type Entry = [u64; 4];
-    const SLOT: usize = size_of::<[[Entry; RANKS]; BLOCKS]>();
     let turn = report.calls.wrapping_add(1);
-    let first = offset_of!(Pad, entries) + (turn % 2) as usize * SLOT;
     let mut hashes = [None; RANKS];
-    let of_block_0 = members.arenas[members.rank].part(first..first + size_of::<[Entry; RANKS]>());
-    if let Ok(bytes) = of_block_0.and_then(|entries| members.stream.read(&entries)) {
-        let entries: Vec<Entry> = bytemuck::pod_collect_to_vec(&bytes);
-        for (hash, [low, high, ..]) in hashes.iter_mut().zip(entries) {
-            let is_of_the_call = low >> 32 == u64::from(turn) && high >> 32 == u64::from(turn);
-            *hash = is_of_the_call.then_some(high << 32 | low & 0xffff_ffff);
-        }
+    for (hash, [low, high, ..]) in hashes.iter_mut().zip(entries_of(members, turn)) {
+        let is_of_the_call = low >> 32 == u64::from(turn) && high >> 32 == u64::from(turn);
+        *hash = is_of_the_call.then_some(high << 32 | low & 0xffff_ffff);
     }
     hashes
+}
+
+/// Reports a rank whose process has died, where a call of this rank waits for it to enter.
+pub(super) fn report_death(members: &Members) {
+    // A thread that is gone may have left calls on its stream.
+    if members.transport.kind() != "processes" {
+        return;
+    }
+    let ranks = (0..members.world).filter(|rank| *rank != members.rank);
+    let dead: Vec<usize> = ranks.filter(|rank| members.transport.gone(*rank) == Some(Cause::Died)).collect();
+    if dead.is_empty() {
+        return;
+    }
+    // Read when the death has been seen: what the rank had entered by then is there.
+    for entries in [entries_of(members, 0), entries_of(members, 1)] {
+        let turn = |rank: usize| entries.get(rank).map_or(0, |entry| (entry[0] >> 32) as u32);
+        let awaited = turn(members.rank);
+        let is_before = |rank: usize| awaited.wrapping_sub(turn(rank)) as i32 > 0;
+        if let Some(rank) = dead.iter().copied().find(|rank| is_before(*rank)) {
+            let call = awaited.wrapping_sub(1 + SELF_TESTS);
+            let context = format!("rank {} waited for it to enter call {call} on its device", members.rank);
+            members.reporter.report(Error::RankLost { rank, cause: Cause::Died, context: context.into() });
+            return;
+        }
+    }
 }
 
 fn sentence(words: &[u64; WORDS]) -> String {

@@ -18,6 +18,7 @@ use crate::driver::{self, Device, DeviceBuffer, FaultWords, Stream, Words};
 use crate::element::DataType;
 use crate::error::{Error, Result};
 use crate::kernel::{Arena, Kernel, RANKS, STATE_BYTES};
+use crate::transport::Transport;
 
 /// Bytes of the longest message that goes by the low-latency kernel.
 const SMALL: usize = 4 << 10;
@@ -56,6 +57,7 @@ pub(super) struct Members {
     /// For what calls do not wait for. No call is enqueued on it: a fault is explained by what is read through it.
     pub stream: Stream,
     pub reporter: Arc<Reporter>,
+    pub transport: Arc<dyn Transport>,
     patience: AtomicU64,
 }
 
@@ -139,6 +141,7 @@ impl Communicator {
             kernels,
             stream,
             reporter: control.reporter.clone(),
+            transport: control.transport().clone(),
             patience: AtomicU64::default(),
         };
         members.set_patience(self.timeout.get());
