@@ -35,8 +35,8 @@ fn absent() -> bool {
     }
 }
 
-/// Runs `body` on `ranks` threads. One such world at a time has the devices to itself: launches of two worlds could each
-/// take room that the other needs to go on.
+/// Runs `body` on `ranks` threads. One such world at a time has the devices to itself: launches of two worlds could
+/// each take room that the other needs to go on.
 fn threads(ranks: usize, body: impl Fn(Communicator) + Sync) {
     static ROOM: Mutex<()> = Mutex::new(());
     let _room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! One call: by which kernel it is done, in how many launches.
 //!
-//! Both follow from the call alone and what was agreed on, never from where a rank's buffers are: so what is longer than
-//! a staging half is cut for those too that stage nothing. Pieces of a fold in rank order have the bits of the whole.
+//! Both follow from the call alone and what was agreed on, never from where a rank's buffers are: so what is longer
+//! than a staging half is cut for those too that stage nothing. Pieces of a fold in rank order have the bits of the
+//! whole.
 
 use super::super::descriptor::{Descriptor, hash};
 use super::DeviceCommunicator;
@@ -14,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::schedule::Collective;
 
-/// Up to how many bytes each rank reads all of a message: beyond, that each folds a part for all takes less time, though
-/// it has one more step. A two-shot all-reduce reads and writes about 2 bytes over links for each byte of the message, a
-/// one-shot one n - 1.
+/// Up to how many bytes each rank reads all of a message: beyond, that each folds a part for all takes less time,
+/// though it has one more step. A two-shot all-reduce reads and writes about 2 bytes over links for each byte of the
+/// message, a one-shot one n - 1.
 const ONE_SHOT: usize = 256 << 10;
 
 /// How all-reduce is done.

@@ -38,8 +38,8 @@ impl Drop for Offer {
     }
 }
 
-/// Whether all ranks have succeeded so far. Collective. A rank that failed gets its own error, the others one that names
-/// it.
+/// Whether all ranks have succeeded so far. Collective. A rank that failed gets its own error, the others one that
+/// names it.
 pub(super) fn agree<T>(comm: &Communicator, what: &str, own: Result<T>) -> Result<T> {
     let mut failed = vec![0_u8; comm.world_size()];
     comm.all_gather(&[u8::from(own.is_err())], &mut failed)?;

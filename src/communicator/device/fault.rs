@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A kernel's report, in words: which call failed, and which ranks are to blame.
 //!
-//! The report says how the kernel ended and the number of the call. What ranks called is in the entries of block 0, which
-//! is in every launch, so that its count of turns is the number of calls; the hash there leads to the descriptor on that
-//! rank's board. Whoever comes first, all ranks return one failure.
+//! The report says how the kernel ended and the number of the call. What ranks called is in the entries of block 0,
+//! which is in every launch, so that its count of turns is the number of calls; the hash there leads to the descriptor
+//! on that rank's board. Whoever comes first, all ranks return one failure.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;

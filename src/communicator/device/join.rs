@@ -103,8 +103,8 @@ impl Communicator {
     /// # Errors
     ///
     /// On all ranks: `Unsupported` for more than 16 ranks, for devices of different kinds or out of each other's reach,
-    /// and where more ranks share a device than it has room for; `System` where memory is exhausted; and the failures of
-    /// every collective.
+    /// and where more ranks share a device than it has room for; `System` where memory is exhausted; and the failures
+    /// of every collective.
     pub fn on(&self, device: &Device) -> Result<DeviceCommunicator> {
         let world = self.world_size();
         if world > RANKS {
@@ -202,8 +202,8 @@ fn agree_on_room(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel,
     let reach = |(rank, own): (usize, &[u64; WORDS])| match device.reaches_number(own[1] as usize)? {
         true => Ok(()),
         false => Err(Error::unsupported(format!(
-            "{device}, of rank {}, cannot address memory of device {}, of rank {rank}; give ranks devices that reach each \
-             other",
+            "{device}, of rank {}, cannot address memory of device {}, of rank {rank}; give ranks devices that reach \
+             each other",
             comm.rank(),
             own[1]
         ))),

@@ -76,13 +76,14 @@ impl DeviceCommunicator {
         let Shape { blocks, threads } = Shape::of(kernel, launch.work as u64, members.room);
         let shape = driver::Shape::new(blocks, threads).together();
         stream.watch(&self.faults);
-        // SAFETY: The argument is that of every collective (`kernels/pad.h`), and its addresses are of this rank's state,
-        // table and words, as long as kernels take them to be, of the call's buffers, whose lengths `collectives` has
-        // checked against the number of elements that all agree on by the hash, and, through the table, of all ranks'
-        // arenas and registered buffers: `uses` names all of them. A place is of a region that all ranks know, since
-        // registering is collective, and of as many bytes in it as the buffer has. Blocks of all ranks are resident
-        // together (`room`), and have a shape that follows from what all ranks know. What several ranks access at a
-        // time, they do by the protocol of `kernels/meet.h`: so `shares`, for what is not this call's buffer.
+        // SAFETY: The argument is that of every collective (`kernels/pad.h`), and its addresses are of this rank's
+        // state, table and words, as long as kernels take them to be, of the call's buffers, whose lengths
+        // `collectives` has checked against the number of elements that all agree on by the hash, and, through the
+        // table, of all ranks' arenas and registered buffers: `uses` names all of them. A place is of a region that all
+        // ranks know, since registering is collective, and of as many bytes in it as the buffer has. Blocks of all
+        // ranks are resident together (`room`), and have a shape that follows from what all ranks know. What several
+        // ranks access at a time, they do by the protocol of `kernels/meet.h`: so `shares`, for what is not this call's
+        // buffer.
         unsafe { stream.launch(&members.kernels[&kernel], shape, bytemuck::bytes_of(&arguments), &uses) }
     }
 }

@@ -52,8 +52,8 @@ use crate::error::{Error, Result};
 /// behind the call, and a buffer that is dropped stays until the call has been done. Every collective synchronises its
 /// ranks, on their devices. Calls can be captured in a [`Graph`](crate::driver::Graph), which all ranks launch.
 ///
-/// Calls of two communicators must not run at the same time where they share a device: each could take the room that the
-/// other's ranks need to come to their call. Put them on one stream, in the same order on all ranks.
+/// Calls of two communicators must not run at the same time where they share a device: each could take the room that
+/// the other's ranks need to come to their call. Put them on one stream, in the same order on all ranks.
 ///
 /// Memory of [`allocate`](Self::allocate), and what was [registered](Self::register), is used where it lies. Any other
 /// buffer is copied through memory of the communicator's own, within the kernel. Results are the same to the bit, and
@@ -62,10 +62,10 @@ use crate::error::{Error, Result};
 /// # Failure
 ///
 /// What one rank can see wrong alone is [`Error::InvalidArgument`] at once. All else is found while the call runs, and
-/// returned where the host waits for its stream: by [`synchronize`](crate::driver::Stream::synchronize), by reads and by
-/// events. The first failure ends the communicator: calls that run end, and every later one returns it, on all ranks.
-/// What buffers hold after that is unspecified. Errors number calls from 0; a call that is too long for one launch counts
-/// once for each.
+/// returned where the host waits for its stream: by [`synchronize`](crate::driver::Stream::synchronize), by reads and
+/// by events. The first failure ends the communicator: calls that run end, and every later one returns it, on all
+/// ranks. What buffers hold after that is unspecified. Errors number calls from 0; a call that is too long for one
+/// launch counts once for each.
 pub struct DeviceCommunicator {
     members: Arc<Members>,
     board: Board,
@@ -93,15 +93,15 @@ impl DeviceCommunicator {
         &self.members.device
     }
 
-    /// How long a kernel waits for another rank, from the begin of its wait; of calls that are enqueued or captured from
-    /// now on. Set it alike on all ranks. At first it is the host communicator's.
+    /// How long a kernel waits for another rank, from the begin of its wait; of calls that are enqueued or captured
+    /// from now on. Set it alike on all ranks. At first it is the host communicator's.
     pub fn set_timeout(&self, timeout: Duration) {
         self.members.set_patience(timeout);
     }
 
     /// The algorithm of the following all-reduces, by name: `low_latency`, `one_shot`, `two_shot` or `ring`; `None`:
-    /// automatic. Other collectives have one algorithm each. Set it alike on all ranks, or the next call is a `Mismatch`.
-    /// `ring` is never chosen automatically, and folds in [`FoldOrder::Ring`](crate::FoldOrder::Ring).
+    /// automatic. Other collectives have one algorithm each. Set it alike on all ranks, or the next call is a
+    /// `Mismatch`. `ring` is never chosen automatically, and folds in [`FoldOrder::Ring`](crate::FoldOrder::Ring).
     ///
     /// # Errors
     ///

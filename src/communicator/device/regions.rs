@@ -2,8 +2,8 @@
 //! Memory that peers see, by the number of its region: 0 are the arenas, 1 is where a
 //! call packs what a launch is to read, others were registered by all ranks together.
 //!
-//! A region is never given up while its communicator lives: a kernel of a peer, or a captured graph, may use it whenever
-//! all ranks have entered a call, also one that this rank has found to fail.
+//! A region is never given up while its communicator lives: a kernel of a peer, or a captured graph, may use it
+//! whenever all ranks have entered a call, also one that this rank has found to fail.
 
 use std::sync::PoisonError;
 
@@ -24,8 +24,8 @@ impl DeviceCommunicator {
     ///
     /// # Errors
     ///
-    /// On all ranks: `System` where a rank's memory is exhausted, `InvalidArgument` where 254 buffers are registered, and
-    /// the failures of every collective.
+    /// On all ranks: `System` where a rank's memory is exhausted, `InvalidArgument` where 254 buffers are registered,
+    /// and the failures of every collective.
     pub fn allocate<T: Element>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let allocated = self.members.device.allocate_mappable::<T>(len);
         let buffer = agree(&self.control, "allocating memory that peers see", allocated)?;
@@ -33,9 +33,9 @@ impl DeviceCommunicator {
         Ok(buffer)
     }
 
-    /// Lets peers see a buffer of this rank's device, so that calls on it, or on parts of it, copy nothing but what they
-    /// must. Collective, on the host; each rank passes a buffer of its own, of any length. It is kept as long as the
-    /// communicator.
+    /// Lets peers see a buffer of this rank's device, so that calls on it, or on parts of it, copy nothing but what
+    /// they must. Collective, on the host; each rank passes a buffer of its own, of any length. It is kept as long as
+    /// the communicator.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Who looks after calls that nobody waits for: a thread that carries failures from the host to the device and back.
 //!
-//! It looks for ranks that have died, too. A failure on the host, which may be another rank's, becomes this rank's abort word, so that kernels that run end. A
-//! failure of a kernel is put into words, which tells the other ranks, though nobody has synchronised yet.
+//! It looks for ranks that have died, too. A failure on the host, which may be another rank's, becomes this rank's
+//! abort word, so that kernels that run end. A failure of a kernel is put into words, which tells the other ranks,
+//! though nobody has synchronised yet.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
