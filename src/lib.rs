@@ -15,6 +15,7 @@
 //! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
 //! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`], [`ddp`], [`train`] |
 //! | a device, simulated so far | [`driver::Device`], [`driver::Stream`], [`driver::DeviceBuffer`] |
+//! | collectives on device memory | [`Communicator::on`], [`DeviceCommunicator`] |
 //! | benchmarks of your own | [`bench::Harness`] |
 //!
 //! ```
@@ -53,7 +54,7 @@ pub mod tensor;
 pub mod train;
 pub mod transport;
 
-pub use communicator::{AbortHandle, Communicator, Operator, Pending, RankFailure, Shared, run};
+pub use communicator::{AbortHandle, Communicator, DeviceCommunicator, Operator, Pending, RankFailure, Shared, run};
 pub use element::{DataType, Element, FoldOrder, ReduceOp};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};

@@ -20,8 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("reduce", &["error", "element"]),
     ("transport", &["error", "sync"]),
     ("kernel", &["error", "element"]),
-    ("driver", &["error", "element", "kernel"]),
-    ("communicator", &["error", "element", "sync", "schedule", "record", "reduce", "transport"]),
+    ("driver", &["error", "element"]),
+    ("communicator", &["error", "element", "sync", "schedule", "record", "reduce", "transport", "kernel", "driver"]),
     ("tensor", &["error", "element"]),
     ("nn", &["error", "element", "file", "tensor"]),
     ("optim", &["error", "element", "tensor", "nn"]),
@@ -79,6 +79,7 @@ const STRICTER: &[(&str, &[&str])] = &[
 /// show in review.
 const UNSAFE: &[&str] = &[
     "src/communicator/addresses.rs",
+    "src/communicator/device/launch.rs",
     "src/communicator/execute.rs",
     "src/communicator/memory.rs",
     "src/doctor/gpu/card/code.rs",

@@ -121,11 +121,15 @@ pub(super) fn hash(words: impl IntoIterator<Item = u64>) -> u64 {
     })
 }
 
-/// The mismatch of call `call`, given every rank's descriptor: ranks that call the same are named together.
+/// The mismatch of call `call`, given every rank's descriptor.
 pub(crate) fn mismatch(call: u64, descriptors: &[[u64; DESCRIPTOR]]) -> Error {
-    let sentences: Vec<String> = descriptors.iter().map(Descriptor::sentence).collect();
-    let mut parts: Vec<(Vec<usize>, &str)> = Vec::new();
-    for (rank, sentence) in sentences.iter().enumerate() {
+    mismatch_of(call, descriptors.iter().map(Descriptor::sentence).enumerate())
+}
+
+/// The same of calls in words, each with its rank: ranks that call the same are named together.
+pub(super) fn mismatch_of(call: u64, sentences: impl IntoIterator<Item = (usize, String)>) -> Error {
+    let mut parts: Vec<(Vec<usize>, String)> = Vec::new();
+    for (rank, sentence) in sentences {
         match parts.iter_mut().find(|(_, text)| *text == sentence) {
             Some((ranks, _)) => ranks.push(rank),
             None => parts.push((vec![rank], sentence)),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The communicator on host memory: joins schedules with a transport.
+//! Communicators: on host memory, where schedules are joined with a transport; and on device memory (`device`).
 //!
 //! | file | subject |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `engine` | who moves them on: callers and the progress thread |
 //! | `plan` `loaded` `addresses` `execute` | what a call means, made ready once; where its memory is; the executor |
 //! | `explain` | what a call would run, and why |
+//! | `device/` | calls on device memory, enqueued on streams |
 //! | `descriptor` `failure` `history` | agreement, failure, and what is remembered of calls |
 
 mod addresses;
@@ -20,6 +21,7 @@ mod calls;
 mod collectives;
 mod completion;
 mod descriptor;
+mod device;
 mod engine;
 mod execute;
 mod explain;
@@ -43,6 +45,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use device::DeviceCommunicator;
 pub use explain::{Explanation, Question};
 pub use failure::AbortHandle;
 pub use memory::{Buffer, Shared};

@@ -94,6 +94,12 @@ impl<T: Element> DeviceBuffer<T> {
         }
     }
 
+    /// The same memory, as bytes.
+    pub fn as_bytes(&self) -> DeviceBuffer<u8> {
+        let bytes = self.bytes();
+        DeviceBuffer::of(self.allocation.clone(), bytes.start, bytes.len())
+    }
+
     /// Where it lies in its allocation.
     pub(super) fn bytes(&self) -> Range<usize> {
         let size = size_of::<T>();

@@ -163,6 +163,11 @@ impl Device {
         self.core.reaches(&other.core)
     }
 
+    /// The same of the device of that number on the same platform, which another process may have opened.
+    pub(crate) fn reaches_number(&self, index: usize) -> Result<bool> {
+        self.core.reaches_number(index)
+    }
+
     /// Lets this device address mappable memory of the other from now on. Copies see to that themselves.
     ///
     /// # Errors
@@ -270,8 +275,12 @@ impl Core {
         if !self.same_platform(other) {
             return Ok(false);
         }
-        self.backend.reaches(other.index()).map_err(|failure| {
-            self.failed(format_args!("asking whether it reaches {other}"), &failure, "see the driver's own log")
+        self.reaches_number(other.index())
+    }
+
+    fn reaches_number(&self, index: usize) -> Result<bool> {
+        self.backend.reaches(index).map_err(|failure| {
+            self.failed(format_args!("asking whether it reaches device {index}"), &failure, "see the driver's own log")
         })
     }
 

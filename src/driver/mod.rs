@@ -19,7 +19,8 @@
 //! same elements are in order, whatever their streams, as long as one of them writes. Launching a kernel is unsafe,
 //! since what it does with an address is its own affair.
 //!
-//! So far collectives use none of this, and of CUDA there is what `annulus doctor --gpu` needs.
+//! Collectives on device memory are [`DeviceCommunicator`](crate::DeviceCommunicator)'s. Of CUDA there is so far what
+//! `annulus doctor --gpu` needs.
 
 mod allocation;
 mod backend;

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The calls, typed and checked. Counts and in-place rules are NCCL's, as on the host.
+
+use super::super::descriptor::Descriptor;
+use super::DeviceCommunicator;
+use super::call::Call;
+use super::join::SELF_TESTS;
+use crate::driver::{DeviceBuffer, Stream};
+use crate::element::{DataType, Element, ReduceOp};
+use crate::error::{Error, Result};
+use crate::schedule::Collective;
+
+/// What is called, apart from its buffers and their type.
+struct Asked {
+    name: &'static str,
+    collective: Collective,
+    op: Option<ReduceOp>,
+    root: usize,
+    in_place: bool,
+}
+
+impl Asked {
+    fn new(name: &'static str, collective: Collective, op: Option<ReduceOp>) -> Self {
+        Asked { name, collective, op, root: 0, in_place: false }
+    }
+
+    fn in_place(self) -> Self {
+        Asked { in_place: true, ..self }
+    }
+
+    fn root(self, root: usize) -> Self {
+        Asked { root, ..self }
+    }
+}
+
+impl DeviceCommunicator {
+    /// Every rank's `recv` becomes the fold of all ranks' `send`, in rank order. Both have the same length, the same on
+    /// all ranks.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the lengths differ, buffers overlap or are not of the communicator's device, or the
+    /// operation does not [apply](ReduceOp::applies_to) to the type; and the [failure](Self#failure) of an earlier
+    /// call.
+    pub fn all_reduce<T: Element>(
+        &self,
+        send: &DeviceBuffer<T>,
+        recv: &DeviceBuffer<T>,
+        op: ReduceOp,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("all_reduce", Collective::AllReduce, Some(op));
+        self.call(asked, send, recv, (1, 1), stream)
+    }
+
+    /// The same with `buffer` as both.
+    ///
+    /// # Errors
+    ///
+    /// As [`all_reduce`](Self::all_reduce).
+    pub fn all_reduce_in_place<T: Element>(
+        &self,
+        buffer: &DeviceBuffer<T>,
+        op: ReduceOp,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("all_reduce_in_place", Collective::AllReduce, Some(op)).in_place();
+        self.call(asked, buffer, buffer, (1, 1), stream)
+    }
+
+    /// Rank r's `recv` becomes part r of the fold of all ranks' `send`, in rank order; `send` is `world_size` times as
+    /// long.
+    ///
+    /// # Errors
+    ///
+    /// As [`all_reduce`](Self::all_reduce).
+    pub fn reduce_scatter<T: Element>(
+        &self,
+        send: &DeviceBuffer<T>,
+        recv: &DeviceBuffer<T>,
+        op: ReduceOp,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("reduce_scatter", Collective::ReduceScatter, Some(op));
+        self.call(asked, send, recv, (self.world_size(), 1), stream)
+    }
+
+    /// The same with the output as part `rank` of `buffer`, whose other parts are left as they are.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the length is no multiple of `world_size`; otherwise as [`all_reduce`](Self::all_reduce).
+    pub fn reduce_scatter_in_place<T: Element>(
+        &self,
+        buffer: &DeviceBuffer<T>,
+        op: ReduceOp,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("reduce_scatter_in_place", Collective::ReduceScatter, Some(op)).in_place();
+        let own = self.own_part(&asked, buffer)?;
+        self.call(asked, buffer, &own, (self.world_size(), 1), stream)
+    }
+
+    /// Every rank's `recv` becomes all ranks' `send`, one after the other; it is `world_size` times as long.
+    ///
+    /// # Errors
+    ///
+    /// As [`all_reduce`](Self::all_reduce), but that any type will do.
+    pub fn all_gather<T: Element>(
+        &self,
+        send: &DeviceBuffer<T>,
+        recv: &DeviceBuffer<T>,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("all_gather", Collective::AllGather, None);
+        self.call(asked, send, recv, (1, self.world_size()), stream)
+    }
+
+    /// The same with part `rank` of `buffer` as the input.
+    ///
+    /// # Errors
+    ///
+    /// As [`reduce_scatter_in_place`](Self::reduce_scatter_in_place).
+    pub fn all_gather_in_place<T: Element>(&self, buffer: &DeviceBuffer<T>, stream: &Stream) -> Result<()> {
+        let asked = Asked::new("all_gather_in_place", Collective::AllGather, None).in_place();
+        let own = self.own_part(&asked, buffer)?;
+        self.call(asked, &own, buffer, (1, self.world_size()), stream)
+    }
+
+    /// Every rank's `recv` becomes the root's `send`. The root passes `Some(send)`, as long as `recv`; the others pass
+    /// `None`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there is no such root, if the root passes no `send` or another rank does; otherwise as
+    /// [`all_gather`](Self::all_gather).
+    pub fn broadcast<T: Element>(
+        &self,
+        send: Option<&DeviceBuffer<T>>,
+        recv: &DeviceBuffer<T>,
+        root: usize,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("broadcast", Collective::Broadcast, None).root(root);
+        let rank = self.rank();
+        match (send, rank == root) {
+            (Some(send), true) => self.call(asked, send, recv, (1, 1), stream),
+            // What another rank gives is not looked at.
+            (None, false) => self.call(Asked { in_place: false, ..asked }, recv, recv, (1, 1), stream),
+            (None, true) => Err(Error::invalid(format!("broadcast on rank {rank}: the root must pass send"))),
+            (Some(_), false) => Err(Error::invalid(format!(
+                "broadcast on rank {rank}: only the root, rank {root}, passes send; pass None"
+            ))),
+        }
+    }
+
+    /// The same with `buffer` as both.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_in_place<T: Element>(&self, buffer: &DeviceBuffer<T>, root: usize, stream: &Stream) -> Result<()> {
+        let asked = Asked::new("broadcast_in_place", Collective::Broadcast, None).root(root).in_place();
+        self.call(asked, buffer, buffer, (1, 1), stream)
+    }
+
+    /// What is enqueued behind it is done when all ranks' streams have come to it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` on a stream of another device; and the [failure](Self#failure) of an earlier call.
+    pub fn barrier(&self, stream: &Stream) -> Result<()> {
+        let none = self.members.packs[self.rank()].part(..0)?;
+        self.call(Asked::new("barrier", Collective::Barrier, None).in_place(), &none, &none, (1, 1), stream)
+    }
+
+    /// Checks a call and enqueues it; `parts` are how often the count goes into input and output.
+    fn call<T: Element>(
+        &self,
+        asked: Asked,
+        from: &DeviceBuffer<T>,
+        to: &DeviceBuffer<T>,
+        parts: (usize, usize),
+        stream: &Stream,
+    ) -> Result<()> {
+        let Asked { name, collective, op, root, in_place } = asked;
+        let (rank, device) = (self.rank(), self.device());
+        let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
+        if root >= self.world_size() {
+            return refused(format!("there is no rank {root} to be the root among {} ranks", self.world_size()));
+        }
+        if stream.device() != *device {
+            return refused(format!("{stream} is not of {device}, which the communicator was made for"));
+        }
+        for (what, buffer) in [("input", from), ("output", to)] {
+            if buffer.device() != *device {
+                return refused(format!("the {what} is {buffer:?}; it must be of {device}"));
+            }
+        }
+        if from.len().checked_mul(parts.1) != to.len().checked_mul(parts.0) {
+            let (sent, received) = (from.len(), to.len());
+            return refused(match parts {
+                (1, 1) => format!("send has {sent} elements and recv {received}; they must be equal"),
+                (1, n) => format!("recv has {received} elements and send {sent}; recv must hold {n} times as many"),
+                (n, _) => format!("send has {sent} elements and recv {received}; send must hold {n} times as many"),
+            });
+        }
+        let (from, to) = (from.as_bytes(), to.as_bytes());
+        let end = |buffer: &DeviceBuffer<u8>| buffer.address() + buffer.len() as u64;
+        let is_same = (from.address(), from.len()) == (to.address(), to.len());
+        let may_be_same = in_place || (collective == Collective::Broadcast && rank != root);
+        if !may_be_same && from.address() < end(&to) && to.address() < end(&from) {
+            let whole = if is_same { "are the same" } else { "overlap" };
+            return refused(format!("send and recv {whole}; they must be apart, or the call in place"));
+        }
+        if let Some(op) = op {
+            op.check(T::DATA_TYPE)?;
+        }
+        let descriptor = Descriptor {
+            collective,
+            data_type: if collective == Collective::Barrier { DataType::U8 } else { T::DATA_TYPE },
+            op,
+            operator: None,
+            count: from.len() / size_of::<T>() / parts.0,
+            root,
+            in_place,
+            algorithm: 0,
+            program: 0,
+            is_varying: false,
+        };
+        self.enqueue(&Call { descriptor, from, to }, stream)
+    }
+
+    /// This rank's part of a buffer of one part a rank.
+    fn own_part<T: Element>(&self, asked: &Asked, buffer: &DeviceBuffer<T>) -> Result<DeviceBuffer<T>> {
+        let (name, rank, world, all) = (asked.name, self.rank(), self.world_size(), buffer.len());
+        if !all.is_multiple_of(world) {
+            return Err(Error::invalid(format!(
+                "{name} on rank {rank}: {all} elements cannot be {world} equal parts; pass a multiple of {world}"
+            )));
+        }
+        buffer.part(rank * (all / world)..(rank + 1) * (all / world))
+    }
+
+    /// Proves that what each rank writes arrives at every other: all meet, and each gets a number of every other's.
+    pub(super) fn test_self(&self) -> Result<()> {
+        // Not the stream by which reports of faults are read: calls make their stream wait for such reports.
+        let stream = &self.device().stream()?;
+        let (send, recv) = (self.device().allocate(1)?, self.device().allocate(self.world_size())?);
+        let number = |rank: usize| 0x5eed_0000_0000_0000 + rank as u64;
+        stream.write(&send, &[number(self.rank())])?;
+        self.barrier(stream)?;
+        self.all_gather(&send, &recv, stream)?;
+        const { assert!(SELF_TESTS == 2, "as many calls as these") };
+        let got = stream.read(&recv)?;
+        match (0..self.world_size()).find(|rank| got[*rank] != number(*rank)) {
+            None => Ok(()),
+            Some(rank) => Err(Error::system(
+                format!("testing device memory between ranks {rank} and {}", self.rank()),
+                "what was written did not arrive; the machine's peer-to-peer access does not work",
+            )),
+        }
+    }
+}

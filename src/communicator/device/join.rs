@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MPL-2.0
+//! How ranks come to have a communicator on their devices: what they agree on, what they share, and the proof that what
+//! one writes arrives at the others.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use super::super::Communicator;
+use super::super::failure::Reporter;
+use super::board::{self, Board};
+use super::exchange::{agree, exchange};
+use super::regions::REGIONS;
+use super::watchdog::Watchdog;
+use super::{DeviceCommunicator, fault};
+use crate::driver::{self, Device, DeviceBuffer, FaultWords, Stream, Words};
+use crate::element::DataType;
+use crate::error::{Error, Result};
+use crate::kernel::{Arena, Kernel, RANKS, STATE_BYTES};
+use crate::transport::Transport;
+
+/// Bytes of the longest message that goes by the low-latency kernel.
+const SMALL: usize = 4 << 10;
+
+/// Bytes that one launch moves at the most. Each rank has three times as much for what peers do not see.
+const STAGED: usize = 16 << 20;
+
+/// Threads of a block of a collective.
+const THREADS: u32 = 256;
+
+/// Calls by which the ranks test what they have agreed on, before there are others.
+pub(super) const SELF_TESTS: u32 = 2;
+
+/// One rank's membership: everything that kernels and those who wait for them need.
+pub(super) struct Members {
+    pub rank: usize,
+    pub world: usize,
+    pub device: Device,
+    /// The same on all ranks.
+    pub layout: Arena,
+    /// Where in an arena the board is.
+    pub board: usize,
+    /// Blocks of a launch, at the most; the same on all ranks.
+    pub room: u32,
+    /// By rank. Streams of calls never write to them: a fault is explained by what is read from them.
+    pub arenas: Vec<DeviceBuffer<u8>>,
+    /// By rank: where a rank packs what a launch is to read, `layout.half` bytes. Region 1.
+    pub packs: Vec<DeviceBuffer<u8>>,
+    pub state: DeviceBuffer<u64>,
+    /// Addresses of regions, by region and rank.
+    pub table: DeviceBuffer<u64>,
+    /// By region and rank; the first two are the arenas and the packs.
+    pub regions: Mutex<Vec<Vec<DeviceBuffer<u8>>>>,
+    pub abort: Words,
+    pub kernels: HashMap<Kernel, driver::Kernel>,
+    /// For what calls do not wait for. No call is enqueued on it: a fault is explained by what is read through it.
+    pub stream: Stream,
+    pub reporter: Arc<Reporter>,
+    pub transport: Arc<dyn Transport>,
+    patience: AtomicU64,
+}
+
+impl Members {
+    /// How long a wait of a kernel may take, in nanoseconds.
+    pub fn patience(&self) -> u64 {
+        // Relaxed: a number by itself.
+        self.patience.load(Ordering::Relaxed)
+    }
+
+    pub fn set_patience(&self, timeout: Duration) {
+        let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX).min(1 << 62);
+        // Relaxed: as above.
+        self.patience.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// The failure of this communicator, if there was one.
+    pub fn failure(&self, faults: &FaultWords) -> Result<()> {
+        self.reporter.failure().or_else(|| faults.first()).map_or(Ok(()), Err)
+    }
+}
+
+impl Communicator {
+    /// A communicator of the same ranks on device memory: this rank's is of `device`. Collective; this communicator
+    /// stays as it is. Ranks may have devices of their own or share them.
+    ///
+    /// ```no_run
+    /// use annulus::driver::Device;
+    /// use annulus::{ReduceOp, run};
+    ///
+    /// run(4, |comm| {
+    ///     let gpus = comm.on(&Device::simulated(0)?)?;
+    ///     let stream = gpus.device().stream()?;
+    ///     let buffer = gpus.allocate::<f32>(1000)?;
+    ///     stream.fill(&buffer, comm.rank() as f32)?;
+    ///     gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream)?; // enqueued; returns at once
+    ///     assert_eq!(stream.read(&buffer)?, [6.0; 1000]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), annulus::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// On all ranks: `Unsupported` for more than 16 ranks, for devices of different kinds or out of each other's reach,
+    /// and where more ranks share a device than it has room for; `System` where memory is exhausted; and the failures
+    /// of every collective.
+    pub fn on(&self, device: &Device) -> Result<DeviceCommunicator> {
+        let world = self.world_size();
+        if world > RANKS {
+            return Err(Error::unsupported(format!(
+                "kernels meet among {RANKS} ranks at the most, and there are {world}; split the communicator"
+            )));
+        }
+        let control = self.duplicate()?;
+        let kernels = agree(&control, "loading kernels", kernels(device))?;
+        let room = agree_on_room(&control, device, &kernels)?;
+        let layout = Arena::new(world, SMALL, STAGED);
+        let board = layout.bytes as usize;
+        let parts = || {
+            let arena = device.allocate_mappable::<u8>(board + board::BYTES)?;
+            let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);
+            let pack = device.allocate_mappable::<u8>(layout.half as usize)?;
+            Ok((arena, pack, state, table, device.words(1)?, device.stream()?))
+        };
+        let (arena, pack, state, table, abort, stream) =
+            agree(&control, "allocating what calls on devices need", parts())?;
+        let members = Members {
+            rank: self.rank(),
+            world,
+            device: device.clone(),
+            layout,
+            board,
+            room,
+            arenas: exchange(&control, device, &arena)?,
+            packs: exchange(&control, device, &pack)?,
+            state,
+            table,
+            regions: Mutex::default(),
+            abort,
+            kernels,
+            stream,
+            reporter: control.reporter.clone(),
+            transport: control.transport().clone(),
+            patience: AtomicU64::default(),
+        };
+        members.set_patience(self.timeout.get());
+        let members = Arc::new(members);
+        let start = || {
+            members.add_region(members.arenas.clone())?;
+            members.add_region(members.packs.clone())?;
+            let faults = fault_words(&members)?;
+            let watchdog = Watchdog::start(members.clone(), faults.clone())?;
+            Ok((faults, watchdog))
+        };
+        let (faults, _watchdog) = agree(&control, "preparing calls on devices", start())?;
+        let board = Board::new();
+        let made = DeviceCommunicator { members, board, faults, algorithm: Default::default(), control, _watchdog };
+        let tested = made.test_self();
+        agree(&made.control, "testing whether ranks' devices see each other's writes", tested)?;
+        Ok(made)
+    }
+}
+
+/// What kernels report by, in words of this communicator.
+fn fault_words(members: &Arc<Members>) -> Result<FaultWords> {
+    let (report, own) = (Arc::new(OnceLock::<Words>::new()), members.clone());
+    let known = report.clone();
+    let faults = members.device.fault_words(move |words| match known.get() {
+        Some(report) => fault::explain(&own, report),
+        None => Error::System(format!("a kernel reported a fault: its words are {words:x?}").into()),
+    })?;
+    report.get_or_init(|| faults.words().clone());
+    Ok(faults)
+}
+
+/// Every kernel by which calls are made.
+fn kernels(device: &Device) -> Result<HashMap<Kernel, driver::Kernel>> {
+    let of_type = [Kernel::OneShot, Kernel::TwoShot, Kernel::ReduceScatter, Kernel::Ring, Kernel::LowLatency];
+    let typed = of_type.into_iter().flat_map(|of| DataType::ALL.map(of));
+    let all = typed.chain([Kernel::Barrier, Kernel::AllGather, Kernel::Broadcast]);
+    all.map(|kernel| Ok((kernel, device.kernel(&kernel.to_string())?))).collect()
+}
+
+/// How many blocks each rank's launches have at the most, so that those of all ranks are resident together.
+fn agree_on_room(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel, driver::Kernel>) -> Result<u32> {
+    const WORDS: usize = 3;
+    let resident = kernels.values().map(|kernel| kernel.resident_blocks(THREADS, 0)).min_by_key(|room| match room {
+        Ok(room) => *room,
+        Err(_) => 0,
+    });
+    let resident = agree(comm, "asking for the room of kernels", resident.unwrap_or(Ok(0)))?;
+    let has = device.capabilities();
+    let mut all = vec![0_u64; WORDS * comm.world_size()];
+    comm.all_gather(&[has.platform as u64, has.index as u64, u64::from(resident)], &mut all)?;
+    let (said, _) = all.as_chunks::<WORDS>();
+    if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
+        return Err(Error::unsupported(format!(
+            "ranks 0 and {rank} have devices of different kinds; collectives need devices of one kind"
+        )));
+    }
+    let reach = |(rank, own): (usize, &[u64; WORDS])| match device.reaches_number(own[1] as usize)? {
+        true => Ok(()),
+        false => Err(Error::unsupported(format!(
+            "{device}, of rank {}, cannot address memory of device {}, of rank {rank}; give ranks devices that reach \
+             each other",
+            comm.rank(),
+            own[1]
+        ))),
+    };
+    agree(comm, "reaching other ranks' devices", said.iter().enumerate().try_for_each(reach))?;
+    let mut least = u32::MAX;
+    for (rank, [_, index, resident]) in said.iter().enumerate() {
+        let ranks = said.iter().filter(|other| other[1] == *index).count();
+        least = least.min(room(rank, *index, *resident as u32, ranks)?);
+    }
+    Ok(least)
+}
+
+/// A rank's share of a device that has room for so many blocks, among the ranks that share it.
+fn room(rank: usize, index: u64, resident: u32, ranks: usize) -> Result<u32> {
+    match resident / ranks as u32 {
+        0 => Err(Error::unsupported(format!(
+            "{ranks} ranks, rank {rank} among them, share device {index}, which has room for {resident} blocks of \
+             {THREADS} threads at once; each rank needs one, so put at most {resident} ranks on it"
+        ))),
+        share => Ok(share),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_shared_by_as_many_ranks_as_it_has_room_for() {
+        assert_eq!(room(0, 0, 32, 1), Ok(32));
+        assert_eq!(room(0, 0, 32, 5), Ok(6));
+        assert_eq!(room(0, 0, 4, 4), Ok(1));
+        let refused = room(7, 3, 4, 8).unwrap_err().to_string();
+        for part in ["8 ranks", "rank 7", "device 3", "room for 4 blocks", "at most 4 ranks"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
+}

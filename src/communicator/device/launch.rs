@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MPL-2.0
+//! One launch of a kernel of collectives: its arguments, its shape, and what it uses.
+#![allow(unsafe_code)]
+
+use std::sync::PoisonError;
+
+use super::super::descriptor::Descriptor;
+use super::DeviceCommunicator;
+use crate::driver::{self, DeviceBuffer, Stream, Use};
+use crate::error::Result;
+use crate::kernel::{self, Kernel, Shape};
+
+/// What a launch is of a call.
+pub(super) struct Launch<'a> {
+    kernel: Kernel,
+    descriptor: &'a Descriptor,
+    hash: u64,
+    from: &'a DeviceBuffer<u8>,
+    to: &'a DeviceBuffer<u8>,
+    /// As the kernel counts them.
+    pub elements: usize,
+    /// Bytes that this rank works through.
+    pub work: usize,
+    pub root: usize,
+}
+
+impl<'a> Launch<'a> {
+    /// Of no elements, so far.
+    pub fn new(
+        kernel: Kernel,
+        descriptor: &'a Descriptor,
+        hash: u64,
+        from: &'a DeviceBuffer<u8>,
+        to: &'a DeviceBuffer<u8>,
+    ) -> Self {
+        Launch { kernel, descriptor, hash, from, to, elements: 0, work: 0, root: 0 }
+    }
+}
+
+impl DeviceCommunicator {
+    /// Enqueues a launch.
+    pub(super) fn launch(&self, launch: &Launch<'_>, stream: &Stream) -> Result<()> {
+        let Launch { kernel, descriptor, from, to, .. } = *launch;
+        let (members, layout) = (&self.members, &self.members.layout);
+        let (operation, factor) = descriptor.op.map_or((0, 0), |op| kernel::operation(op, descriptor.data_type));
+        let place = |buffer: &DeviceBuffer<u8>| members.place_of(buffer.address(), buffer.len());
+        let arguments = kernel::Collective {
+            hash: launch.hash,
+            regions: members.table.address(),
+            state: members.state.address(),
+            report: self.faults.words().address(),
+            abort: members.abort.address(),
+            patience: members.patience(),
+            from: from.address(),
+            to: to.address(),
+            from_place: place(from).word(),
+            to_place: place(to).word(),
+            elements: launch.elements as u64,
+            factor,
+            packets: layout.packets,
+            lines: layout.lines,
+            staging: layout.staging,
+            half: layout.half,
+            operation,
+            root: launch.root as u32,
+            rank: members.rank as u32,
+            world: members.world as u32,
+        };
+        // The state is written by every launch, so launches on different streams are in order.
+        let mut uses =
+            vec![Use::reads(from), Use::writes(to), Use::writes(&members.state), Use::shares(&members.table)];
+        uses.extend([Use::words(&members.abort), Use::words(self.faults.words())]);
+        let regions = members.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.extend(regions.iter().flatten().map(Use::shares));
+        drop(regions);
+        let Shape { blocks, threads } = Shape::of(kernel, launch.work as u64, members.room);
+        let shape = driver::Shape::new(blocks, threads).together();
+        stream.watch(&self.faults);
+        // SAFETY: The argument is that of every collective (`kernels/pad.h`), and its addresses are of this rank's
+        // state, table and words, as long as kernels take them to be, of the call's buffers, whose lengths
+        // `collectives` has checked against the number of elements that all agree on by the hash, and, through the
+        // table, of all ranks' arenas and registered buffers: `uses` names all of them. A place is of a region that all
+        // ranks know, since registering is collective, and of as many bytes in it as the buffer has. Blocks of all
+        // ranks are resident together (`room`), and have a shape that follows from what all ranks know. What several
+        // ranks access at a time, they do by the protocol of `kernels/meet.h`: so `shares`, for what is not this call's
+        // buffer.
+        unsafe { stream.launch(&members.kernels[&kernel], shape, bytemuck::bytes_of(&arguments), &uses) }
+    }
+}

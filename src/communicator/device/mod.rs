@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The communicator on device memory: calls that are enqueued on a stream and return at once.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `join` | `on`: what ranks agree on, and whether their devices reach each other |
+//! | `exchange` | how ranks come by each other's device memory |
+//! | `regions` | memory that peers see: where it is, and by which number |
+//! | `collectives` | the calls, typed and checked |
+//! | `call` | one call, cut into launches; which kernel runs |
+//! | `launch` | one launch: its arguments, and what it uses |
+//! | `board` | the descriptors of calls, where peers find them |
+//! | `fault` | a kernel's report, in words |
+//! | `watchdog` | who looks after calls that nobody waits for |
+//!
+//! Nothing in a call waits for the host. Which kernel runs, in which shape and in how many launches, follows from the
+//! call and from what was agreed when the communicator was made, so all ranks do the same. Whether a buffer is seen by
+//! peers or staged may differ between ranks: each kernel finds in its entry what each rank has. Epochs are kept on the
+//! device, so a captured call can be replayed, in between others.
+//!
+//! Failures go the way of the host's: a second communicator of the same ranks carries them. The rank whose kernel ends
+//! early says so there; every other rank's watchdog sees it, and ends what runs.
+
+mod board;
+mod call;
+mod collectives;
+mod exchange;
+mod fault;
+mod join;
+mod launch;
+mod regions;
+mod watchdog;
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::board::Board;
+use self::call::Algorithm;
+use self::join::Members;
+use self::watchdog::Watchdog;
+use super::{AbortHandle, Communicator};
+use crate::driver::{Device, FaultWords};
+use crate::error::{Error, Result};
+
+/// One rank's membership in a group of ranks that make collective calls on device memory. Made by
+/// [`Communicator::on`].
+///
+/// Calls are enqueued on a stream and return at once. All ranks make the same calls in the same order; calls of one
+/// communicator follow one another, also on different streams. Buffers may be read and written by what is enqueued
+/// behind the call, and a buffer that is dropped stays until the call has been done. Every collective synchronises its
+/// ranks, on their devices. Calls can be captured in a [`Graph`](crate::driver::Graph), which all ranks launch.
+///
+/// Calls of two communicators must not run at the same time where they share a device: each could take the room that
+/// the other's ranks need to come to their call. Put them on one stream, in the same order on all ranks.
+///
+/// Memory of [`allocate`](Self::allocate), and what was [registered](Self::register), is used where it lies. Any other
+/// buffer is copied through memory of the communicator's own, within the kernel. Results are the same to the bit, and
+/// they are those of a [`Communicator`], whatever the memory, the length and the devices.
+///
+/// # Failure
+///
+/// What one rank can see wrong alone is [`Error::InvalidArgument`] at once. All else is found while the call runs, and
+/// returned where the host waits for its stream: by [`synchronize`](crate::driver::Stream::synchronize), by reads and
+/// by events. The first failure ends the communicator: calls that run end, and every later one returns it, on all
+/// ranks. What buffers hold after that is unspecified. Errors number calls from 0; a call that is too long for one
+/// launch counts once for each.
+pub struct DeviceCommunicator {
+    members: Arc<Members>,
+    board: Board,
+    faults: FaultWords,
+    algorithm: Cell<Option<Algorithm>>,
+    /// The same ranks on the host: for what is agreed on, and the way of failures.
+    control: Communicator,
+    /// Ends with the communicator.
+    _watchdog: Watchdog,
+}
+
+impl DeviceCommunicator {
+    /// This rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.members.rank
+    }
+
+    /// The number of ranks.
+    pub fn world_size(&self) -> usize {
+        self.members.world
+    }
+
+    /// This rank's device.
+    pub fn device(&self) -> &Device {
+        &self.members.device
+    }
+
+    /// How long a kernel waits for another rank, from the begin of its wait; of calls that are enqueued or captured
+    /// from now on. Set it alike on all ranks. At first it is the host communicator's.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.members.set_patience(timeout);
+    }
+
+    /// The algorithm of the following all-reduces, by name: `low_latency`, `one_shot`, `two_shot` or `ring`; `None`:
+    /// automatic. Other collectives have one algorithm each. Set it alike on all ranks, or the next call is a
+    /// `Mismatch`. `ring` is never chosen automatically, and folds in [`FoldOrder::Ring`](crate::FoldOrder::Ring).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there is no algorithm of that name.
+    pub fn set_algorithm(&self, name: Option<&str>) -> Result<()> {
+        let named = |name| {
+            Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or_else(|| {
+                let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+                Error::invalid(format!("there is no algorithm {name} on devices; there are {names}"))
+            })
+        };
+        self.algorithm.set(name.map(named).transpose()?);
+        Ok(())
+    }
+
+    /// A handle that ends all calls of this communicator, from any thread.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.control.abort_handle()
+    }
+
+    /// Ends all calls of this communicator, on all ranks: those that run, and every later one, fail with
+    /// [`Error::Aborted`] and this reason.
+    pub fn abort(&self, reason: &str) {
+        self.control.abort(reason);
+    }
+}
+
+impl fmt::Debug for DeviceCommunicator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceCommunicator(rank {} of {} on {})", self.rank(), self.world_size(), self.device())
+    }
+}
