@@ -16,24 +16,14 @@ mod failures;
 #[path = "device_collectives/order.rs"]
 mod order;
 mod ranks;
+mod simulated;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use annulus::driver::{Device, DeviceBuffer, Stream};
-use annulus::{Communicator, DeviceCommunicator, Element, Error};
+use annulus::driver::{Device, Stream};
+use annulus::{Communicator, DeviceCommunicator};
 
-/// Whether the library was built without simulated devices, since this machine has no C++ compiler.
-fn absent() -> bool {
-    match Device::simulated(0) {
-        Err(Error::Unsupported(why)) if compiler::compiler().is_none() => {
-            assert!(why.contains("C++ compiler"), "{why}");
-            true
-        }
-        Err(Error::Unsupported(why)) => panic!("{why}"),
-        _ => false,
-    }
-}
+use simulated::{absent, block, upload};
 
 /// Runs `body` on `ranks` threads. One such world at a time has the devices to itself: launches of two worlds could
 /// each take room that the other needs to go on.
@@ -55,19 +45,4 @@ fn on(comm: &Communicator) -> (DeviceCommunicator, Stream) {
     let gpus = comm.on(&device).unwrap();
     let stream = device.stream().unwrap();
     (gpus, stream)
-}
-
-/// Blocks a stream by a function of the host, until the sender is used or dropped.
-fn block(stream: &Stream) -> Sender<()> {
-    let (open, gate) = channel();
-    let gate: Mutex<Receiver<()>> = Mutex::new(gate);
-    let wait = move || gate.lock().unwrap().recv().unwrap_or_default();
-    stream.call(wait).unwrap();
-    open
-}
-
-fn upload<T: Element>(device: &Device, stream: &Stream, values: &[T]) -> DeviceBuffer<T> {
-    let buffer = device.allocate(values.len()).unwrap();
-    stream.write(&buffer, values).unwrap();
-    buffer
 }

@@ -18,25 +18,16 @@ mod kernels;
 #[path = "driver/processes.rs"]
 mod processes;
 mod ranks;
+mod simulated;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use annulus::driver::{Device, DeviceBuffer, Stream};
 use annulus::{DataType, Element, Error, bf16, f16};
 
-/// Whether the library was built without simulated devices, since this machine has no C++ compiler.
-fn absent() -> bool {
-    match Device::simulated(0) {
-        Err(Error::Unsupported(why)) if compiler::compiler().is_none() => {
-            assert!(why.contains("C++ compiler"), "{why}");
-            true
-        }
-        Err(Error::Unsupported(why)) => panic!("{why}"),
-        _ => false,
-    }
-}
+use simulated::{absent, block, upload};
 
 /// Device 0, if there is one.
 fn device() -> Option<Device> {
@@ -47,15 +38,6 @@ fn device() -> Option<Device> {
 fn blocked(device: &Device) -> (Stream, Sender<()>) {
     let stream = device.stream().unwrap();
     (stream.clone(), block(&stream))
-}
-
-/// Blocks a stream by a function of the host, until the sender is used or dropped.
-fn block(stream: &Stream) -> Sender<()> {
-    let (open, gate) = channel();
-    let gate: Mutex<Receiver<()>> = Mutex::new(gate);
-    let wait = move || gate.lock().unwrap().recv().unwrap_or_default();
-    stream.call(wait).unwrap();
-    open
 }
 
 /// Waits for what must come, and fails where it does not.
@@ -71,12 +53,6 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 fn values<T: Element>(count: usize, seed: usize) -> Vec<T> {
     let bytes: Vec<u8> = (0..count * size_of::<T>()).map(|i| ((i * 7 + seed * 13 + i / 251) % 113) as u8).collect();
     bytemuck::pod_collect_to_vec(&bytes)
-}
-
-fn upload<T: Element>(device: &Device, stream: &Stream, values: &[T]) -> DeviceBuffer<T> {
-    let buffer = device.allocate(values.len()).unwrap();
-    stream.write(&buffer, values).unwrap();
-    buffer
 }
 
 /// The sentence of an error that is the caller's fault.
