@@ -64,8 +64,11 @@ impl fmt::Display for Explanation {
 
 /// What the table of this machine says rides along with the entry.
 pub(super) fn limits() -> Result<Limits> {
-    let Table { always, inline, .. } = Table::of_machine()?;
-    Ok(Limits { always, inline })
+    Table::of_machine().map(|table| limits_of(&table))
+}
+
+fn limits_of(table: &Table) -> Limits {
+    Limits { always: table.always, inline: table.inline }
 }
 
 impl Communicator {
@@ -110,8 +113,7 @@ impl Question {
     /// cannot be read.
     pub fn among(&self, ranks: usize, processes: bool) -> Result<Explanation> {
         let table = Table::of_machine()?;
-        let limits = Limits { always: table.always, inline: table.inline };
-        self.explain(&table, ranks.max(1), if processes { "processes" } else { "threads" }, limits, 0)
+        self.explain(&table, ranks.max(1), if processes { "processes" } else { "threads" }, limits_of(&table), 0)
     }
 
     fn explain(

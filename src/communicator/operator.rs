@@ -9,10 +9,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::Communicator;
 use super::calls::Call;
 use super::descriptor::hash;
-use super::pending::Pending;
-use super::{Buffer, Communicator};
 use crate::element::Element;
 use crate::error::Result;
 
@@ -157,12 +156,12 @@ impl Communicator {
     /// As `all_reduce`; `InvalidArgument` if the operator is ordered and the algorithm that was set folds in another
     /// order than the ranks'; `Aborted` if the operator panics on a rank.
     pub fn all_reduce_with<T: Element>(&self, send: &[T], recv: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.all_reduce_call(send, recv, None)?.folded_by(operator))
+        self.engine.block(self.all_reduce_with_call(send, recv, operator)?)
     }
 
     /// The same with `buffer` as both.
     pub fn all_reduce_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.all_reduce_in_place_call(buffer, None)?.folded_by(operator))
+        self.engine.block(self.all_reduce_in_place_with_call(buffer, operator)?)
     }
 
     /// [`Communicator::reduce_scatter`] with an operation of one's own.
@@ -171,7 +170,7 @@ impl Communicator {
     ///
     /// As `reduce_scatter`, and those that an operator adds to [`Communicator::all_reduce_with`].
     pub fn reduce_scatter_with<T: Element>(&self, send: &[T], recv: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.reduce_scatter_call(send, recv, None)?.folded_by(operator))
+        self.engine.block(self.reduce_scatter_with_call(send, recv, operator)?)
     }
 
     /// The same with the output as part `rank` of `buffer`, whose other parts are left as they are.
@@ -180,7 +179,7 @@ impl Communicator {
     ///
     /// As `reduce_scatter_in_place`, and those that an operator adds.
     pub fn reduce_scatter_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.reduce_scatter_in_place_call(buffer, None)?.folded_by(operator))
+        self.engine.block(self.reduce_scatter_in_place_with_call(buffer, operator)?)
     }
 
     /// [`Communicator::reduce`] with an operation of one's own.
@@ -247,72 +246,41 @@ impl Communicator {
     pub fn exclusive_scan_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
         self.engine.block(self.exclusive_scan_in_place_call(buffer, None)?.folded_by(operator))
     }
+}
 
-    /// Starts [`Communicator::all_reduce_with`] and returns; the buffers move in and come back with [`Pending::wait`].
-    ///
-    /// # Errors
-    ///
-    /// As `all_reduce_with`; the buffers are then dropped.
-    pub fn start_all_reduce_with<T, S, R>(
+/// What the forms of a call have in common.
+impl Communicator {
+    pub(super) fn all_reduce_with_call<T: Element>(
         &self,
-        send: S,
-        mut recv: R,
+        send: &[T],
+        recv: &mut [T],
         operator: &Operator<T>,
-    ) -> Result<Pending<(S, R)>>
-    where
-        T: Element,
-        S: Buffer<T>,
-        R: Buffer<T>,
-    {
-        let call = self.all_reduce_call(send.elements(), recv.elements_mut(), None)?.folded_by(operator);
-        self.start(call, (send, recv))
+    ) -> Result<Call<'static>> {
+        Ok(self.all_reduce_call(send, recv, None)?.folded_by(operator))
     }
 
-    /// Starts [`Communicator::all_reduce_in_place_with`], likewise.
-    ///
-    /// # Errors
-    ///
-    /// As `all_reduce_in_place_with`; the buffer is then dropped.
-    pub fn start_all_reduce_in_place_with<T, B>(&self, mut buffer: B, operator: &Operator<T>) -> Result<Pending<B>>
-    where
-        T: Element,
-        B: Buffer<T>,
-    {
-        let call = self.all_reduce_in_place_call(buffer.elements_mut(), None)?.folded_by(operator);
-        self.start(call, buffer)
-    }
-
-    /// Starts [`Communicator::reduce_scatter_with`], likewise.
-    ///
-    /// # Errors
-    ///
-    /// As `reduce_scatter_with`; the buffers are then dropped.
-    pub fn start_reduce_scatter_with<T, S, R>(
+    pub(super) fn all_reduce_in_place_with_call<T: Element>(
         &self,
-        send: S,
-        mut recv: R,
+        buffer: &mut [T],
         operator: &Operator<T>,
-    ) -> Result<Pending<(S, R)>>
-    where
-        T: Element,
-        S: Buffer<T>,
-        R: Buffer<T>,
-    {
-        let call = self.reduce_scatter_call(send.elements(), recv.elements_mut(), None)?.folded_by(operator);
-        self.start(call, (send, recv))
+    ) -> Result<Call<'static>> {
+        Ok(self.all_reduce_in_place_call(buffer, None)?.folded_by(operator))
     }
 
-    /// Starts [`Communicator::reduce_scatter_in_place_with`], likewise.
-    ///
-    /// # Errors
-    ///
-    /// As `reduce_scatter_in_place_with`; the buffer is then dropped.
-    pub fn start_reduce_scatter_in_place_with<T, B>(&self, mut buffer: B, operator: &Operator<T>) -> Result<Pending<B>>
-    where
-        T: Element,
-        B: Buffer<T>,
-    {
-        let call = self.reduce_scatter_in_place_call(buffer.elements_mut(), None)?.folded_by(operator);
-        self.start(call, buffer)
+    pub(super) fn reduce_scatter_with_call<T: Element>(
+        &self,
+        send: &[T],
+        recv: &mut [T],
+        operator: &Operator<T>,
+    ) -> Result<Call<'static>> {
+        Ok(self.reduce_scatter_call(send, recv, None)?.folded_by(operator))
+    }
+
+    pub(super) fn reduce_scatter_in_place_with_call<T: Element>(
+        &self,
+        buffer: &mut [T],
+        operator: &Operator<T>,
+    ) -> Result<Call<'static>> {
+        Ok(self.reduce_scatter_in_place_call(buffer, None)?.folded_by(operator))
     }
 }

@@ -9,7 +9,7 @@
 //! | `from_root` | `send` on the root alone |
 //! | `one` | one buffer, in place |
 
-use super::{Buffer, Communicator, Pending, Scope, ScopedPending};
+use super::{Buffer, Communicator, Operator, Pending, Scope, ScopedPending};
 use crate::element::{Element, ReduceOp};
 use crate::error::Result;
 
@@ -171,6 +171,9 @@ both!(
     start_reduce_scatter_v, "reduce_scatter_v", reduce_scatter_v_call, counts: &[usize] = counts, op: ReduceOp = op
 );
 
+both!(start_all_reduce_with, "all_reduce_with", all_reduce_with_call, operator: &Operator<T> = operator);
+both!(start_reduce_scatter_with, "reduce_scatter_with", reduce_scatter_with_call, operator: &Operator<T> = operator);
+
 to_root!(start_reduce, "reduce", reduce_call, op: ReduceOp = Some(op), root: usize = root);
 to_root!(start_gather, "gather", gather_call, root: usize = root);
 to_root!(start_gather_v, "gather_v", gather_v_call, counts: &[usize] = counts, root: usize = root);
@@ -188,6 +191,15 @@ one!(start_all_to_all_in_place, "all_to_all_in_place", all_to_all_in_place_call)
 one!(start_broadcast_in_place, "broadcast_in_place", broadcast_in_place_call, root: usize = root);
 one!(start_scatter_in_place, "scatter_in_place", scatter_in_place_call, root: usize = root);
 one!(start_gather_in_place, "gather_in_place", gather_in_place_call, root: usize = root);
+
+one!(
+    start_all_reduce_in_place_with, "all_reduce_in_place_with", all_reduce_in_place_with_call,
+    operator: &Operator<T> = operator
+);
+one!(
+    start_reduce_scatter_in_place_with, "reduce_scatter_in_place_with", reduce_scatter_in_place_with_call,
+    operator: &Operator<T> = operator
+);
 
 impl Communicator {
     documented! { "all_to_all_v",
