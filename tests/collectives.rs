@@ -19,6 +19,7 @@ use std::any::Any;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex};
 
+use annulus::communicator::Question;
 use annulus::reference::check::{Request, compare};
 use annulus::reference::{bits, inputs};
 use annulus::schedule::{Access, Collective, Layout, Schedule, named, names, verify};
@@ -83,10 +84,11 @@ enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Random, Kind::Cancelling, Kind::Special, Kind::Exact];
 
-const ALGORITHMS: [Option<&str>; 9] = [
+const ALGORITHMS: [Option<&str>; 10] = [
     None,
     Some("ring"),
     Some("direct"),
+    Some("pull"),
     Some("staged"),
     Some("one_shot"),
     Some("tree"),
@@ -319,6 +321,20 @@ fn blocking_in_place<T: Element>(comm: &Communicator, What { collective, op }: W
     .unwrap();
 }
 
+/// Whether the ranks, processes, may read each other's private memory: some systems do not let them.
+fn can_read(comm: &Communicator) -> bool {
+    let question = Question {
+        collective: Collective::Broadcast,
+        data_type: DataType::U8,
+        op: None,
+        count: 1 << 20,
+        in_place: false,
+        allocated: false,
+    };
+    comm.set_algorithm(Some("pull")).unwrap();
+    comm.explain(&question).unwrap().algorithm == "pull"
+}
+
 /// What ran is what should have, by its record.
 fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
     let (size, collective) = (size_of::<T>(), case.what.collective);
@@ -328,13 +344,17 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
         || case.memory == Memory::Allocated
         || elements == 0;
     let world = comm.world_size();
+    let is_read = !within_reach && can_read(comm);
+    comm.set_algorithm(case.algorithm).unwrap();
     let all_private = comm.transport_kind() == "processes"
         && (case.memory == Memory::Plain || case.memory == Memory::Mixed && world == 1);
     let algorithm = match case.algorithm {
         None if contribution(case.what, world, case.count, size) <= ALWAYS => "one_shot",
         None if all_private && is_small(case.what, world, case.count, size) => "one_shot",
         None | Some("direct") if within_reach => "direct",
-        None | Some("direct") => "staged",
+        None | Some("direct" | "pull") if !within_reach && !is_read => "staged",
+        None | Some("direct" | "pull") if collective.is_scan() => "staged",
+        None | Some("direct") => "pull",
         Some(name) => name,
     };
     let last = comm.last_call().unwrap();
@@ -504,7 +524,7 @@ fn long_messages() {
         };
         for memory in MEMORIES {
             for in_place in [false, true] {
-                for algorithm in [None, Some("ring"), Some("staged")] {
+                for algorithm in [None, Some("ring"), Some("pull"), Some("staged")] {
                     call::<f32>(&comm, &case(30_011, in_place, algorithm, memory), next(), &latest);
                     for collective in Collective::ALL.into_iter().filter(|c| *c != Collective::AllReduce) {
                         let op = if collective.is_scan() { ReduceOp::Min } else { ReduceOp::Avg };

@@ -142,13 +142,18 @@ fn check_ends(ended: &[Ended]) {
     }
 }
 
+/// What ranks' buffers are, and what is set in their environments: plain memory is read by peers where the system lets
+/// them, and passes through shared slots where it does not.
+const MEMORIES: [(&str, &[(&str, &str)]); 3] =
+    [("allocated", &[]), ("plain", &[]), ("plain, unread", &[("ANNULUS_PULL", "0")])];
+
 #[test]
 fn a_killed_rank_is_named_by_every_survivor() {
     let phases = ["before entry", "after entry", "before exit", "in transfer 0", "in transfer 3", "in transfer 11"];
     for phase in phases {
-        for memory in ["allocated", "plain"] {
+        for (memory, set) in MEMORIES {
             let name = format!("a_killed_rank_is_named_by_every_survivor {phase}, {memory}");
-            let ended = start(&[0, 1, 2], 3, &name, &[], || killed(phase, memory == "allocated"));
+            let ended = start(&[0, 1, 2], 3, &name, set, || killed(phase, memory == "allocated"));
             print_milliseconds(&format!("killed {phase}, {memory}"), &ended);
             check_ends(&ended);
         }
@@ -313,10 +318,10 @@ impl Accord {
 #[test]
 fn a_stopped_rank_is_named_and_writes_to_nobody_when_it_wakes() {
     for milliseconds in [0, 2, 5, 9] {
-        for memory in ["allocated", "plain"] {
+        for (memory, set) in MEMORIES {
             let name = format!("a_stopped_rank_is_named_and_writes_to_nobody_when_it_wakes {milliseconds}, {memory}");
-            let deadline = [("ANNULUS_TIMEOUT", "1")];
-            let ended = start(&[0, 1, 2], 3, &name, &deadline, || stopped(milliseconds, memory == "allocated"));
+            let set = [&[("ANNULUS_TIMEOUT", "1")], set].concat();
+            let ended = start(&[0, 1, 2], 3, &name, &set, || stopped(milliseconds, memory == "allocated"));
             assert!(ended.iter().all(|rank| rank.status.success()), "{ended:#?}");
         }
     }

@@ -9,7 +9,7 @@ mod zero_two_one;
 
 use annulus::schedule::{
     self, Access, Buffer, Collective, Entry, Layout, Place, Program, Resources, Schedule, bruck, chain, direct,
-    dissemination, draw, partition, recursive_doubling, recursive_halving, ring, rounds, staged, tree, verify,
+    dissemination, draw, partition, pull, recursive_doubling, recursive_halving, ring, rounds, staged, tree, verify,
     verify_pair,
 };
 use annulus::{Error, FoldOrder};
@@ -23,6 +23,8 @@ fn segment(schedule: &dyn Schedule, world: usize) -> usize {
         ("staged", Collective::Broadcast | Collective::AllGather | Collective::Gather) => staged::SEGMENT,
         ("staged", collective) if collective.is_scan() => staged::SCAN_SEGMENT / world,
         ("staged", _) => staged::SEGMENT / world,
+        ("pull", Collective::AllReduce | Collective::Reduce) => pull::SEGMENT,
+        ("pull", Collective::AllToAll) => pull::SEGMENT / world,
         ("ring", Collective::AllReduce | Collective::ReduceScatter | Collective::AllGather) => ring::SEGMENT,
         ("recursive_doubling", Collective::AllReduce) => recursive_doubling::SEGMENT,
         ("ring" | "tree", Collective::Broadcast) | (_, Collective::Reduce) => chain::SEGMENT,
@@ -100,6 +102,11 @@ fn ring_is_right() {
 #[test]
 fn staged_is_right() {
     sweep(|name| name == "staged");
+}
+
+#[test]
+fn pull_is_right() {
+    sweep(|name| name == "pull");
 }
 
 #[test]

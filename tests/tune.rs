@@ -55,7 +55,10 @@ fn a_table_is_written_and_used() {
     assert!(output.status.success() && said.starts_with("one_shot (schedule): "), "{said}");
     assert!(said.contains("rounds") && said.contains("measured: ") && said.contains("for 8 bytes"), "{said}");
     let said = text(&annulus("schedule all_gather --explain --ranks 4 --length 9000 --staged", None).stdout);
-    assert!(said.starts_with("staged (schedule): ") && said.contains("not measured: `annulus tune`"), "{said}");
+    assert!(
+        ["pull", "staged"].iter().any(|name| said.starts_with(name)) && said.contains("not measured: `annulus tune`"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::reduce::Stores;
 use crate::schedule::{Access, Layout, Verified};
 use crate::transport::page::{CARRIED, CHANNELS};
 use crate::transport::waiting::{LONGEST_SLEEP, Next, Patience};
-use crate::transport::{Arrival, Transport};
+use crate::transport::{Arrival, Transport, is_private};
 
 /// What a rank calls, as the typed face hands it on.
 pub(crate) struct Call<'a> {
@@ -191,7 +191,7 @@ impl Calls {
             arrival.output = transport.name(call.output.data, call.output.bytes);
             arrival.region = known.own.as_ref().map_or(0, |own| own.region);
         }
-        let is_private = |run: Run, name: u64| run.bytes > 0 && name == 0;
+        let is_private = |run: Run, name: u64| run.bytes > 0 && is_private(name);
         let carries =
             || known.always_inline || is_private(call.input, arrival.input) || is_private(call.output, arrival.output);
         if let Some(inline) = known.inline.as_ref().filter(|_| carries()) {
@@ -286,6 +286,11 @@ impl Calls {
                 let error = format!("call {call}, {sentence}: the operator panicked on rank {rank}: {message}");
                 Poll::Done(Err(self.fail(Error::Aborted(error.into()))))
             }
+            Went::Refused => {
+                let error = self.lists.refused.take();
+                let error = error.unwrap_or_else(|| Error::system("moving data", "the system refused"));
+                Poll::Done(Err(self.fail(error)))
+            }
             Went::Poisoned => Poll::Done(Err(self.fail(Error::Aborted("the communicator failed".into())))),
         }
     }
@@ -354,18 +359,18 @@ impl Calls {
             return Ok(());
         }
         let access = match state.addresses.find(transport, channel, plan, buffers, records) {
-            Ok(true) => Access::Direct,
-            Ok(false) => Access::Staged,
+            Ok(access) => access,
             Err(error) => return Err(Poll::Done(Err(self.fail(error)))),
         };
         let loaded = match plan.program(access) {
             Ok(loaded) => loaded,
             Err(error) => return Err(Poll::Done(Err(self.fail(error)))),
         };
-        if loaded.access == Access::Direct && access == Access::Staged {
+        if loaded.access < access {
+            let does = if loaded.access == Access::Direct { "reads and writes" } else { "reads" };
             let error = Error::unsupported(format!(
-                "call {}: the schedule {} reads and writes peers' buffers, and not all ranks' buffers are allocated by \
-                 the communicator; use `Communicator::allocate`",
+                "call {}: the schedule {} {does} peers' buffers, and not all ranks' buffers are allocated by the \
+                 communicator; use `Communicator::allocate`",
                 operation.call, loaded.name
             ));
             // All ranks come to this, so nobody is left waiting, and the communicator goes on.
@@ -533,6 +538,7 @@ impl Calls {
                 transport.channel(transport.rank(), channel).note_awaited(rank, flag, value);
                 vec![rank]
             }
+            Awaited::End(rank) => vec![rank],
             Awaited::Entry(_) => (0..transport.world())
                 .filter(|rank| !Awaited::Entry(*rank).is_there(transport, channel, epoch))
                 .collect(),

@@ -12,6 +12,7 @@ use super::addresses::Addresses;
 use super::failure;
 use super::loaded::Loaded;
 use super::operator::Combine;
+use crate::error::Error;
 use crate::reduce::{self, Destination, Fold, Kind, Source, Stores};
 use crate::schedule::{Access, Buffer, Place, Step};
 use crate::transport::page::{Channel, Page};
@@ -22,6 +23,9 @@ const PIECE: usize = 256 << 10;
 
 /// The most bytes of one buffer that a user's operator is given: two copies of so many stay in the first-level cache.
 const BLOCK: usize = 8 << 10;
+
+/// The most bytes that a fold has brought from peers' private memory at a time: they stay in the second-level cache.
+const BROUGHT: usize = 128 << 10;
 
 /// Bytes that are moved before peers that sleep are woken.
 const LITTLE: usize = 4 << 10;
@@ -58,6 +62,8 @@ pub(crate) enum Went {
     Poisoned,
     /// The user's operator panicked: the lists have its message.
     Panicked,
+    /// The system refused something: the lists have its error.
+    Refused,
 }
 
 /// What a call is waiting for.
@@ -74,6 +80,8 @@ pub(crate) enum Awaited {
         /// The value it must reach.
         value: u64,
     },
+    /// The end of a rank whose memory is gone already.
+    End(usize),
 }
 
 impl Awaited {
@@ -82,6 +90,7 @@ impl Awaited {
         match *self {
             Awaited::Entry(rank) => transport.channel(rank, channel).record(epoch).has_entered(epoch),
             Awaited::Flag { rank, flag, value } => transport.channel(rank, channel).has_reached(flag, value),
+            Awaited::End(_) => false,
         }
     }
 }
@@ -94,8 +103,12 @@ pub(crate) struct Lists {
     copies: Vec<*mut u8>,
     /// What a user's operator folds into, and what it folds in; in words, so that elements of any type are aligned.
     private: [Vec<u64>; 2],
+    /// What has been copied from peers' private memory to be folded.
+    brought: Vec<u64>,
     /// What a user's operator said when it panicked.
     pub panic: Option<String>,
+    /// What the system refused.
+    pub refused: Option<Error>,
 }
 
 // SAFETY: addresses are values; who dereferences them, and when, is the executor's affair. The lists are empty between steps.
@@ -173,22 +186,35 @@ impl Execution<'_> {
                 let elements = (*len - *done).min(PIECE / self.loaded.element);
                 self.pay_before(elements);
                 let foreign = self.is_foreign(from) || to.iter().any(|place| self.is_foreign(place));
-                let Some(()) = self.inside_window(foreign, |this| this.copy(from, to, segment, *done, elements)) else {
-                    return Went::Poisoned;
+                let went = match self.is_away(from) {
+                    true => self.bring_copy(from, to, segment, *done, elements),
+                    false => self.inside_window(foreign, |this| this.copy(from, to, segment, *done, elements)),
                 };
+                if went != Went::On {
+                    return went;
+                }
                 *done = if *done + elements == *len { 0 } else { *done + elements };
                 Went::On
             }
             Step::Fold { from, to, len } => {
-                let most = if self.operator.is_some() { BLOCK } else { PIECE };
+                let away = from.iter().filter(|place| self.is_away(place)).count();
+                let most = match (&self.operator, away) {
+                    (Some(_), _) => BLOCK,
+                    (None, 0) => PIECE,
+                    (None, away) => (BROUGHT / away).max(BLOCK),
+                };
                 let elements = (*len - *done).min(most / self.loaded.accumulator);
                 self.pay_before(elements);
                 let went = match self.operator {
                     Some(operator) => self.fold_privately(operator, from, to, segment, *done, elements),
                     None => {
                         let foreign = from.iter().chain(to).any(|place| self.is_foreign(place));
-                        self.inside_window(foreign, |this| this.fold(from, to, segment, *done, elements))
-                            .map_or(Went::Poisoned, |()| Went::On)
+                        match self.bring(from, segment, *done, elements) {
+                            Went::On => {
+                                self.inside_window(foreign, |this| this.fold(from, to, segment, *done, elements))
+                            }
+                            went => went,
+                        }
                     }
                 };
                 if went != Went::On {
@@ -225,9 +251,15 @@ impl Execution<'_> {
     /// Whether a place is a peer's own buffer, which may be touched only inside a window. Regions and payloads are never
     /// given back while a peer is there, so they need none.
     fn is_foreign(&self, place: &Place) -> bool {
-        self.loaded.access == Access::Direct
+        self.loaded.access != Access::Staged
             && matches!(place.buffer, Buffer::Input | Buffer::Output)
             && place.rank != self.transport.rank()
+            && !self.is_away(place)
+    }
+
+    /// Whether a place is in a peer's private memory, from where it is copied by the system.
+    fn is_away(&self, place: &Place) -> bool {
+        self.addresses.is_away(place)
     }
 
     /// Wakes peers before much data is moved.
@@ -238,19 +270,77 @@ impl Execution<'_> {
         }
     }
 
-    fn inside_window(&mut self, foreign: bool, work: impl FnOnce(&mut Self)) -> Option<()> {
+    fn inside_window(&mut self, foreign: bool, work: impl FnOnce(&mut Self)) -> Went {
         if !foreign {
             work(self);
-            return Some(());
+            return Went::On;
         }
         let transport = self.transport;
         let own: &Page = transport.page(transport.rank());
         if !own.open_window(transport.root()) {
-            return None;
+            return Went::Poisoned;
         }
         let _open = OpenWindow(own);
         work(self);
-        Some(())
+        Went::On
+    }
+
+    /// Copies bytes of a peer's private memory to `to`, which nobody else touches.
+    ///
+    /// No window: a peer that fails returns to its user at once, and what is read then may be anything. Its poison was
+    /// set, and fenced, before; so a look at the poison that comes after the read tells whether what was read is good.
+    fn read(&mut self, place: &Place, segment: usize, done: usize, to: &mut [u8]) -> Went {
+        let transport = self.transport;
+        let from = self.address(place, segment, done).addr();
+        match transport.read(place.rank, from, to) {
+            Ok(true) => {}
+            Ok(false) => return Went::Blocked(Awaited::End(place.rank)),
+            Err(_) if transport.root().poisoned_by().is_some() => return Went::Poisoned,
+            Err(error) => {
+                self.lists.refused = Some(error);
+                return Went::Refused;
+            }
+        }
+        // The read comes first.
+        crate::sync::fence(crate::sync::Ordering::Acquire);
+        match transport.root().poisoned_by() {
+            None => Went::On,
+            Some(_) => Went::Poisoned,
+        }
+    }
+
+    /// Copies from a peer's private memory.
+    fn bring_copy(&mut self, from: &Place, to: &[Place], segment: usize, done: usize, elements: usize) -> Went {
+        let Some((first, rest)) = to.split_first().filter(|_| elements > 0) else { return Went::On };
+        let (address, bytes) = (self.address(first, segment, done), elements * self.loaded.element);
+        // SAFETY: as in `copy`. What is written lies in this rank's buffer, or in shared memory, since `Loaded::check`
+        // allows nothing else under read access; and it is initialised, as buffers and regions always are.
+        let to = unsafe { std::slice::from_raw_parts_mut(address, bytes) };
+        let went = self.read(from, segment, done, to);
+        if went == Went::On && !rest.is_empty() {
+            self.copy(first, rest, segment, done, elements);
+        }
+        went
+    }
+
+    /// Copies what a fold reads of peers' private memory to where `brought` finds it.
+    fn bring(&mut self, from: &[Place], segment: usize, done: usize, elements: usize) -> Went {
+        let words = (elements * self.loaded.element).div_ceil(8);
+        let mut brought = std::mem::take(&mut self.lists.brought);
+        let mut went = Went::On;
+        let away = from.iter().filter(|place| self.is_away(place)).count();
+        brought.resize(brought.len().max(away * words), 0);
+        let addresses = self.addresses;
+        let places = from.iter().filter(|place| addresses.is_away(place) && elements > 0);
+        for (place, to) in places.zip(brought.chunks_exact_mut(words.max(1))) {
+            let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(to)[..elements * self.loaded.element];
+            went = self.read(place, segment, done, bytes);
+            if went != Went::On {
+                break;
+            }
+        }
+        self.lists.brought = brought;
+        went
     }
 
     /// The address of a place in turn `segment`, `done` elements on.
@@ -308,7 +398,12 @@ impl Execution<'_> {
         };
         let mut lists = std::mem::take(self.lists);
         let address = |place| self.address(place, segment, done);
-        lists.from.extend(from.iter().map(|place| Source { data: address(place), kind: kind(place) }));
+        let mut brought = lists.brought.chunks_exact((elements * self.loaded.element).div_ceil(8));
+        lists.from.extend(from.iter().map(|place| {
+            let here = self.is_away(place).then(|| brought.next()).flatten();
+            let data = here.map_or_else(|| address(place).cast_const(), |words| words.as_ptr().cast());
+            Source { data, kind: kind(place) }
+        }));
         lists.to.extend(to.iter().map(|place| Destination { data: address(place), kind: kind(place) }));
         // SAFETY: as in `copy`; `Partial` places hold accumulators because only folds write them.
         unsafe { fold.run(&lists.from, &lists.to, elements, self.stores_to(to)) };
@@ -342,7 +437,14 @@ impl Execution<'_> {
             let copy = if turn == 0 { &mut *folded } else { &mut *next };
             // SAFETY: as in `copy`; the private copy is this call's alone, and as long.
             let read = |_: &mut Self| unsafe { reduce::copy(source, &[copy.as_mut_ptr()], bytes, Stores::Cached) };
-            let Some(()) = self.inside_window(self.is_foreign(place), read) else { return Went::Poisoned };
+            let went = match self.is_away(place) {
+                true => self.read(place, segment, done, copy),
+                false => self.inside_window(self.is_foreign(place), read),
+            };
+            if went != Went::On {
+                self.lists.private = private;
+                return went;
+            }
             if turn > 0 {
                 // What the operator leaves behind it when it panics is seen by nobody: the call fails.
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| operator(folded, next))) {
@@ -361,7 +463,7 @@ impl Execution<'_> {
         let wrote = self.inside_window(foreign, write);
         copies.clear();
         (self.lists.copies, self.lists.private) = (copies, private);
-        wrote.map_or(Went::Poisoned, |()| Went::On)
+        wrote
     }
 }
 

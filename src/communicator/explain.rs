@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::schedule::cost::{Cost, cost};
 use crate::schedule::table::{Table, Took, VARIABLE};
 use crate::schedule::{Access, Collective, Entry, Layout, select};
-use crate::transport::Limits;
+use crate::transport::{Limits, shm};
 
 /// A call to be explained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,9 @@ impl Communicator {
     /// ```
     pub fn explain(&self, question: &Question) -> Result<Explanation> {
         let (ranks, transport) = (self.world_size(), self.transport_kind());
-        question.explain(&Table::of_machine()?, ranks, transport, self.transport().limits(), self.algorithm.get())
+        let private = if self.transport().reads() { Access::Read } else { Access::Staged };
+        let limits = self.transport().limits();
+        question.explain(&Table::of_machine()?, ranks, (transport, private), limits, self.algorithm.get())
     }
 }
 
@@ -113,14 +115,16 @@ impl Question {
     /// cannot be read.
     pub fn among(&self, ranks: usize, processes: bool) -> Result<Explanation> {
         let table = Table::of_machine()?;
-        self.explain(&table, ranks.max(1), if processes { "processes" } else { "threads" }, limits_of(&table), 0)
+        let private = if shm::may_read() { Access::Read } else { Access::Staged };
+        let transport = if processes { "processes" } else { "threads" };
+        self.explain(&table, ranks.max(1), (transport, private), limits_of(&table), 0)
     }
 
     fn explain(
         &self,
         table: &Table,
         ranks: usize,
-        transport: &str,
+        (transport, private): (&str, Access),
         limits: Limits,
         algorithm: u32,
     ) -> Result<Explanation> {
@@ -129,7 +133,7 @@ impl Question {
         let layout = Layout::uniform(ranks, count).in_place(in_place);
         let access = match allocated || transport == "threads" || ranks == 1 {
             true => Access::Direct,
-            false => Access::Staged,
+            false => private,
         };
         let schedule = select::choose(&request(collective, data_type, op, &layout, access, algorithm, limits))?;
         let reason = if algorithm != 0 {
@@ -138,10 +142,17 @@ impl Question {
             "entering is all there is to do".to_owned()
         } else if schedule.entry() == Entry::Carries {
             "a rank's contribution is small enough to ride along with the entry".to_owned()
-        } else if access == Access::Direct {
-            "all ranks' buffers can be addressed by all".to_owned()
         } else {
-            "plain memory of processes passes through shared slots; Communicator::allocate avoids that".to_owned()
+            let reason = match access.max(schedule.access()) {
+                Access::Direct => "all ranks' buffers can be addressed by all",
+                Access::Read => {
+                    "plain memory of processes is read by peers, copy by copy; Communicator::allocate avoids that"
+                }
+                Access::Staged => {
+                    "plain memory of processes passes through shared slots; Communicator::allocate avoids that"
+                }
+            };
+            reason.to_owned()
         };
         let elements = if collective.has_parts() { layout.total() } else { count };
         let like = Took {

@@ -149,14 +149,15 @@ impl Loaded {
 
     fn is_sound(&self, step: &Step, last: usize, target: &Target) -> bool {
         let world = target.layout.world();
+        let reads = |place: &Place, len| self.is_inside(place, len, last, target, Access::Read);
+        let writes = |place: &Place, len| self.is_inside(place, len, last, target, Access::Direct);
         match step {
-            Step::Copy { from, to, len } => {
-                self.is_inside(from, *len, last, target) && to.iter().all(|to| self.is_inside(to, *len, last, target))
-            }
+            Step::Copy { from, to, len } => reads(from, *len) && to.iter().all(|to| writes(to, *len)),
             Step::Fold { from, to, len } => {
                 !from.is_empty()
                     && (target.op.is_some() || target.operator.is_some())
-                    && from.iter().chain(to).all(|place| self.is_inside(place, *len, last, target))
+                    && from.iter().all(|from| reads(from, *len))
+                    && to.iter().all(|to| writes(to, *len))
             }
             Step::Signal { flag, .. } => *flag < self.resources.flags,
             Step::Wait { rank, flag, .. } => *rank < world && *flag < self.resources.flags,
@@ -164,7 +165,8 @@ impl Loaded {
         }
     }
 
-    fn is_inside(&self, place: &Place, len: usize, last: usize, target: &Target) -> bool {
+    /// `least` is the access that a peer's own buffer takes.
+    fn is_inside(&self, place: &Place, len: usize, last: usize, target: &Target, least: Access) -> bool {
         if place.rank >= target.layout.world() {
             return false;
         }
@@ -177,7 +179,7 @@ impl Loaded {
             Buffer::Slot(_) | Buffer::Partial(_) => return false,
         };
         let private = matches!(place.buffer, Buffer::Input | Buffer::Output);
-        let reachable = self.access == Access::Direct || !private || place.rank == target.rank;
+        let reachable = !private || place.rank == target.rank || self.access <= least;
         let end = place.stride.checked_mul(last).and_then(|n| n.checked_add(place.offset)?.checked_add(len));
         reachable && end.is_some_and(|end| end <= size)
     }

@@ -42,8 +42,8 @@ pub(crate) struct Plan {
     pub always_inline: bool,
     /// A user's own program: its memory's name for peers, and what it may access.
     pub own: Option<OwnProgram>,
-    direct: Option<Arc<Loaded>>,
-    staged: Option<Arc<Loaded>>,
+    /// What runs with each kind of access.
+    programs: [Option<Arc<Loaded>>; 3],
     rank: usize,
 }
 
@@ -73,8 +73,7 @@ impl Plan {
             inline: None,
             always_inline: false,
             own: None,
-            direct: None,
-            staged: None,
+            programs: [const { None }; 3],
             rank,
             descriptor,
             layout,
@@ -104,24 +103,16 @@ impl Plan {
         }
     }
 
-    /// The program for buffers that all ranks can address, or not.
+    /// The program for buffers with which all ranks can do this.
     pub fn program(&mut self, access: Access) -> Result<Arc<Loaded>> {
         if let Some(own) = &self.own {
             return Ok(own.loaded.clone());
         }
-        let kept = match access {
-            Access::Direct => &self.direct,
-            Access::Staged => &self.staged,
-        };
-        if let Some(loaded) = kept {
+        if let Some(loaded) = &self.programs[access as usize] {
             return Ok(loaded.clone());
         }
         let loaded = self.load(&*select::choose(&self.request(access, Limits { always: 0, inline: 0 }))?)?;
-        match access {
-            Access::Direct => self.direct = Some(loaded.clone()),
-            Access::Staged => self.staged = Some(loaded.clone()),
-        }
-        Ok(loaded)
+        Ok(self.programs[access as usize].insert(loaded).clone())
     }
 }
 
@@ -195,8 +186,9 @@ impl Plans {
             plan.always_inline = within_reach.entry() == Entry::Carries;
         }
         if !plan.always_inline {
-            plan.program(Access::Staged)?;
-            plan.program(Access::Direct)?;
+            for access in [Access::Direct, Access::Read, Access::Staged] {
+                plan.program(access)?;
+            }
         }
         Ok(self.keep(plan, idle))
     }

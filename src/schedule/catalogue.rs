@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use super::{
-    Access, Collective, Schedule, barrier, bruck, chain, direct, dissemination, one_shot, recursive_doubling,
+    Access, Collective, Schedule, barrier, bruck, chain, direct, dissemination, one_shot, pull, recursive_doubling,
     recursive_halving, ring, rounds, staged, tree,
 };
 
 /// The names by which algorithms are asked for.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "one_shot",
     "direct",
+    "pull",
     "staged",
     "ring",
     "tree",
@@ -30,6 +31,7 @@ pub fn built_in() -> Vec<Arc<dyn Schedule>> {
 fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
     let length = |default| elements.unwrap_or(default);
     let direct_segment = length(direct::SEGMENT);
+    let pull_segment = length(pull::SEGMENT);
     let staged_segment = length(staged::SEGMENT);
     let scan_segment = length(staged::SCAN_SEGMENT);
     let ring_segment = length(ring::SEGMENT);
@@ -55,6 +57,14 @@ fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
         Arc::new(direct::all_to_all(direct_segment)),
         Arc::new(direct::scan(direct_segment)),
         Arc::new(direct::exclusive_scan(direct_segment)),
+        Arc::new(pull::all_reduce(pull_segment)),
+        Arc::new(pull::reduce_scatter()),
+        Arc::new(pull::all_gather()),
+        Arc::new(pull::broadcast()),
+        Arc::new(pull::reduce(pull_segment)),
+        Arc::new(pull::scatter()),
+        Arc::new(pull::gather()),
+        Arc::new(pull::all_to_all(pull_segment)),
         Arc::new(staged::all_reduce(staged_segment, staged::DEPTH)),
         Arc::new(staged::reduce_scatter(staged_segment, staged::DEPTH)),
         Arc::new(staged::all_gather(staged_segment, staged::DEPTH)),
@@ -85,23 +95,28 @@ fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
     all
 }
 
-/// The built-in schedule of that name for `collective`, where the ranks' memory offers `access`: under
-/// [`Access::Direct`] the form that uses it, if there is one, else the staged form, which runs on any memory. `direct`
-/// on memory that does not offer it is `staged`. Schedules that work in segments do so with `segment` elements, or their
-/// default.
+/// The built-in schedule of that name for `collective`, where the ranks' memory offers `access`: the form that makes most
+/// of it, of those that it allows. `direct` is `pull` where peers may only read, and either is `staged` where they may do
+/// neither, or where there is no `pull` of the collective. Schedules that work in segments do so with `segment` elements,
+/// or their default.
 pub fn named(
     collective: Collective,
     algorithm: &str,
     access: Access,
     segment: Option<usize>,
 ) -> Option<Arc<dyn Schedule>> {
-    let name = if algorithm == "direct" && access == Access::Staged { "staged" } else { algorithm };
-    let of_name = with_segments(segment).into_iter().filter(|s| s.collective() == collective && s.name() == name);
-    // `Direct` sorts before `Staged`: the first that the memory allows.
-    of_name.filter(|s| s.access() == Access::Staged || access == Access::Direct).min_by_key(|s| s.access() as u8)
+    let is_meant = |name: &str| match algorithm {
+        "direct" => ["direct", "pull", "staged"].contains(&name),
+        "pull" => ["pull", "staged"].contains(&name),
+        _ => name == algorithm,
+    };
+    let of_name = with_segments(segment).into_iter().filter(|s| s.collective() == collective && is_meant(s.name()));
+    of_name.filter(|s| s.access() >= access).min_by_key(|s| s.access())
 }
 
 /// The names of the algorithms for `collective`.
 pub fn names(collective: Collective) -> Vec<&'static str> {
-    NAMES.into_iter().filter(|name| named(collective, name, Access::Direct, None).is_some()).collect()
+    let all = built_in();
+    let is_there = |name: &&str| all.iter().any(|s| s.collective() == collective && s.name() == *name);
+    NAMES.into_iter().filter(is_there).collect()
 }

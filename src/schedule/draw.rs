@@ -75,6 +75,7 @@ impl Drawing<'_> {
         writeln!(out)?;
         let access = match schedule.access() {
             Access::Direct => "direct: ranks read and write each other's buffers",
+            Access::Read => "read: ranks read each other's buffers",
             Access::Staged => "staged: ranks share scratch alone",
         };
         writeln!(out, "access      {access}")?;

@@ -18,6 +18,7 @@ pub mod one_shot;
 pub mod partition;
 mod prefix;
 mod program;
+pub mod pull;
 pub mod recursive_doubling;
 pub mod recursive_halving;
 pub mod relay;
@@ -49,7 +50,7 @@ pub trait Schedule: Send + Sync {
     /// Which collective this is an algorithm for.
     fn collective(&self) -> Collective;
 
-    /// What it needs to reach: peers' inputs and outputs, or only shared scratch.
+    /// What it needs to reach: peers' inputs and outputs, to read and write or to read, or only shared scratch.
     fn access(&self) -> Access;
 
     /// Whether the call's entry precedes the program or the program's first flags are the entry.

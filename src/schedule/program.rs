@@ -6,9 +6,9 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Buffer {
     /// A rank's contribution. Never written, except where it aliases an output in place. Peers may read it under
-    /// [`Access::Direct`] only.
+    /// [`Access::Direct`] and [`Access::Read`].
     Input,
-    /// A rank's result. Peers may read and write it under [`Access::Direct`] only.
+    /// A rank's result. Peers may read and write it under [`Access::Direct`], and read it under [`Access::Read`].
     Output,
     /// Shared memory of a rank; anyone may read and write it.
     Scratch,
@@ -112,10 +112,14 @@ pub struct Program {
 }
 
 /// What a schedule must reach of other ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Each runs wherever those before it do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Access {
     /// Peers' inputs and outputs: all ranks' buffers must be addressable by all.
     Direct,
+    /// Peers' inputs and outputs are read, and not written: also private memory of processes, where they may read each
+    /// other's.
+    Read,
     /// Only scratch, slots and partials of peers; inputs and outputs are each rank's own. Runs on any memory.
     Staged,
 }

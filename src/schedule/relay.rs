@@ -57,7 +57,9 @@ impl Schedule for Relay {
         let advance = turns(layout.count(0), self.segment) as u64;
         let needs = Resources { flags: 1, advance, ..Resources::default() };
         match self.access {
-            Access::Staged if layout.world() > 1 => Resources { slot: self.segment, depth: DEPTH, ..needs },
+            Access::Read | Access::Staged if layout.world() > 1 => {
+                Resources { slot: self.segment, depth: DEPTH, ..needs }
+            }
             _ => needs,
         }
     }

@@ -96,7 +96,7 @@ impl Schedule for Ring {
 
     fn resources(&self, layout: &Layout) -> Resources {
         let n = layout.world();
-        let slot = if self.access == Access::Staged && n > 1 { self.segment } else { 0 };
+        let slot = if self.access != Access::Direct && n > 1 { self.segment } else { 0 };
         let partial = if self.collective.folds() && n > 2 { self.segment } else { 0 };
         let advance = (self.turns(layout) * self.steps(n).len()) as u64;
         Resources { slot, partial, depth: 2, flags: 1, advance, ..Resources::default() }

@@ -59,7 +59,7 @@ impl Gathering {
     fn share(&self, layout: &Layout) -> usize {
         match self.access {
             Access::Direct => layout.largest().max(1),
-            Access::Staged => (self.segment / layout.world()).max(1),
+            _ => (self.segment / layout.world()).max(1),
         }
     }
 }
@@ -83,7 +83,7 @@ impl Schedule for Gathering {
         let needs =
             Resources { flags: 1, advance: (turns(layout.largest(), share) * steps) as u64, ..Resources::default() };
         match self.access {
-            Access::Staged if n > 1 => Resources { slot: share * n, depth: 2, ..needs },
+            Access::Read | Access::Staged if n > 1 => Resources { slot: share * n, depth: 2, ..needs },
             _ => needs,
         }
     }

@@ -4,7 +4,8 @@
 //! Without a name, only schedules of fold order `Rank` are chosen, so that the bits of a result depend neither on its
 //! size nor on where the buffers lie: [`one_shot`](super::one_shot) for what is quick to carry along with the entry;
 //! above that [`direct`](super::direct) where all ranks' buffers can be addressed by all; else `one_shot` again, while
-//! contributions fit into the entry record, and [`staged`](super::staged) beyond.
+//! contributions fit into the entry record, and beyond that [`pull`](super::pull) where all ranks' buffers can be read by
+//! all, and [`staged`](super::staged) where they cannot.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(crate) struct Request<'a> {
     /// Bytes of one element, and of one accumulator.
     pub element: usize,
     pub accumulator: usize,
-    /// Whether all ranks' buffers can be addressed by all.
+    /// What all ranks can do with the others' buffers.
     pub access: Access,
     /// Up to how many bytes contributions ride along whatever the memory: what they cost to copy is less than what the
     /// exit of [`direct`](super::direct) costs.
@@ -59,7 +60,7 @@ pub(crate) fn choose(request: &Request) -> Result<Arc<dyn Schedule>> {
     let name = match request.algorithm.checked_sub(1).and_then(|place| catalogue::NAMES.get(place as usize)) {
         Some(name) => *name,
         None if collective == Collective::Barrier => "barrier",
-        None if fits && (is_tiny || access == Access::Staged) => "one_shot",
+        None if fits && (is_tiny || access != Access::Direct) => "one_shot",
         None => "direct",
     };
     if name == "one_shot" && !fits {
@@ -118,7 +119,7 @@ mod tests {
         for collective in Collective::ALL {
             for world in [1, 2, 3, 17, 200] {
                 for count in [0, 1, 100, 5000, 1 << 20] {
-                    for access in [Access::Direct, Access::Staged] {
+                    for access in [Access::Direct, Access::Read, Access::Staged] {
                         let layout = Layout::uniform(world, count).with_root(world - 1);
                         let schedule = choose(&request(collective, &layout, access, 0)).unwrap();
                         assert_eq!(schedule.fold_order(), FoldOrder::Rank);
@@ -126,9 +127,10 @@ mod tests {
                         let expected = match access {
                             _ if collective == Collective::Barrier => "barrier",
                             _ if 2 * largest <= ALWAYS => "one_shot",
-                            Access::Staged if 2 * largest <= carried(collective, world, INLINE) => "one_shot",
                             Access::Direct => "direct",
-                            Access::Staged => "staged",
+                            _ if 2 * largest <= carried(collective, world, INLINE) => "one_shot",
+                            Access::Read if !collective.is_scan() => "pull",
+                            _ => "staged",
                         };
                         assert_eq!(schedule.name(), expected, "{collective} {layout:?}");
                     }
@@ -141,7 +143,7 @@ mod tests {
     fn segments_are_as_long_as_the_region_allows() {
         for collective in Collective::ALL {
             for (place, name) in catalogue::NAMES.into_iter().enumerate() {
-                for access in [Access::Direct, Access::Staged] {
+                for access in [Access::Direct, Access::Read, Access::Staged] {
                     for world in [1, 2, 5, 17, 64] {
                         let layout = Layout::uniform(world, 1 << 20);
                         let Ok(schedule) = choose(&request(collective, &layout, access, place as u32 + 1)) else {

@@ -49,10 +49,18 @@ pub(crate) struct Limits {
     pub inline: usize,
 }
 
+/// The bit of names of private memory that peers can read: the rest is its address.
+pub(crate) const PRIVATE: u64 = 1 << 63;
+
+/// Whether peers cannot address what has this name.
+pub(crate) fn is_private(name: u64) -> bool {
+    name == 0 || name & PRIVATE != 0
+}
+
 /// The peers of one rank in one communicator.
 ///
 /// A *name* says where in a rank's memory something lies, in a way that its peers understand: 0 is private memory that
-/// they cannot reach.
+/// they cannot reach, [`PRIVATE`] and an address is private memory that they can read.
 pub(crate) trait Transport: Send + Sync {
     /// What users call it: `threads` or `processes`.
     fn kind(&self) -> &'static str;
@@ -96,8 +104,16 @@ pub(crate) trait Transport: Send + Sync {
     /// This rank's name for its own bytes at `data`.
     fn name(&self, data: *const u8, bytes: usize) -> u64;
 
-    /// Where this rank finds the bytes that `rank` named; `None` if the name is 0 or cannot be right.
+    /// Where this rank finds the bytes that `rank` named; `None` if they are private or the name cannot be right.
     fn address(&self, rank: usize, name: u64, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Whether ranks can read each other's private memory.
+    fn reads(&self) -> bool {
+        false
+    }
+
+    /// Fills `to` with the bytes at `address` of `rank`'s private memory. False if that rank's process has ended.
+    fn read(&self, rank: usize, address: usize, to: &mut [u8]) -> Result<bool>;
 
     /// Memory of this rank that peers can reach.
     fn allocate(&self, bytes: usize) -> Result<Memory>;

@@ -98,6 +98,14 @@ impl Transport for Pair {
         self.within.address(self.ranks[rank], name, bytes)
     }
 
+    fn reads(&self) -> bool {
+        self.within.reads()
+    }
+
+    fn read(&self, rank: usize, address: usize, to: &mut [u8]) -> Result<bool> {
+        self.within.read(self.ranks[rank], address, to)
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         self.within.allocate(bytes)
     }

@@ -109,6 +109,10 @@ impl Transport for Threads {
         NonNull::new(std::ptr::with_exposed_provenance_mut(name as usize))
     }
 
+    fn read(&self, _: usize, _: usize, _: &mut [u8]) -> Result<bool> {
+        Err(Error::unsupported("threads have no private memory"))
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         Memory::from_heap(bytes)
     }

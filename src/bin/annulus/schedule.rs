@@ -17,8 +17,8 @@ pub struct Args {
     /// exclusive_scan
     #[arg(value_parser = collective)]
     collective: Collective,
-    /// one_shot, direct, staged, ring, tree, recursive_doubling, recursive_halving or bruck, as far as there is one for
-    /// the collective; barrier or dissemination for a barrier
+    /// one_shot, direct, pull, staged, ring, tree, recursive_doubling, recursive_halving or bruck, as far as there is one
+    /// for the collective; barrier or dissemination for a barrier
     #[arg(long, value_name = "NAME", required_unless_present = "explain")]
     algorithm: Option<String>,
     /// Number of ranks

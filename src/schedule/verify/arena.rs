@@ -199,8 +199,14 @@ impl Arena {
         let offset = place.stride.saturating_mul(turn).saturating_add(place.offset);
         let found = Found { rank, buffer, offset, len, memory, address: begin.saturating_add(offset) };
         let theirs = matches!(buffer, Buffer::Input | Buffer::Output) && rank != site.rank;
-        if theirs && declared.access == Access::Staged {
-            return rule(format!("{} {}, which is out of reach under staged access", used.verb(), found.name()));
+        match declared.access {
+            Access::Staged if theirs => {
+                return rule(format!("{} {}, which is out of reach under staged access", used.verb(), found.name()));
+            }
+            Access::Read if theirs && used == Use::Write => {
+                return rule(format!("writes {}, which read access does not allow", found.name()));
+            }
+            _ => {}
         }
         if buffer == Buffer::Input && used == Use::Write {
             return rule(format!("writes {}; results go to the output", found.name()));

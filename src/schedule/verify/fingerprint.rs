@@ -18,6 +18,7 @@ pub(super) fn fingerprint(declared: &Declared) -> u64 {
     print.number(match declared.access {
         Access::Direct => 0,
         Access::Staged => 1,
+        Access::Read => 2,
     });
     print.number(match declared.entry {
         Entry::Barrier => 0,

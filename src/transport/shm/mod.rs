@@ -5,7 +5,8 @@
 //!   much there is.
 //! - [`liveness`]: a descriptor of each rank that becomes readable when the rank is dead.
 //!
-//! - `lease`: this rank's own segment, to allocate from; `processes`: the transport made of all this.
+//! - `lease`: this rank's own segment, to allocate from; `private`: reading what lies in none; `processes`: the transport
+//!   made of all this.
 //!
 //! None of these has a name in any file system: the kernel frees them with their last process.
 
@@ -14,8 +15,10 @@ pub mod descriptors;
 mod lease;
 pub mod liveness;
 mod memory;
+mod private;
 mod processes;
 pub mod segment;
 
 pub(crate) use lease::Lease;
+pub(crate) use private::may_read;
 pub(crate) use processes::connect;

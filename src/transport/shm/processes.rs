@@ -18,12 +18,13 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::lease::Own;
 use super::liveness::{Liveness, Pulse};
 use super::segment::{Segment, page_size};
-use super::{descriptors, segment};
+use super::{descriptors, private, segment};
 use crate::error::{Cause, Error, Result};
 use crate::sync::AtomicU32;
 use crate::sync::Ordering::{Acquire, Release};
@@ -31,7 +32,7 @@ use crate::transport::doorbell::Scope;
 use crate::transport::memory::Memory;
 use crate::transport::page::{CHANNELS, INLINE, Page, presence};
 use crate::transport::rendezvous::Rendezvous;
-use crate::transport::{Limits, REGION, Transport, default_timeout, pair};
+use crate::transport::{Limits, PRIVATE, REGION, Transport, default_timeout, is_private, pair};
 
 /// What the processes of one world share.
 struct Host {
@@ -42,6 +43,8 @@ struct Host {
     liveness: Liveness,
     roomy: bool,
     limits: Limits,
+    /// By place, if all can read the private memory of all.
+    readable: Option<Vec<Pid>>,
     /// Control blocks of communicators that this rank has left and others perhaps not yet, and how much its own takes.
     left: Mutex<Vec<(Blocks, usize)>>,
     _pulse: Pulse,
@@ -91,23 +94,26 @@ fn room(world: usize) -> usize {
     2 * world * pair_bytes()
 }
 
-/// What ranks tell each other when they meet: the size of the segment, the timeout, what rides along, and the cores that
-/// they may use.
+/// What ranks tell each other when they meet: the size of the segment, something to find in private memory, the timeout,
+/// what rides along, and the cores that they may use.
 struct Hello {
     capacity: u64,
+    sample: private::Found,
     timeout: Duration,
     limits: Limits,
     cores: Vec<u8>,
 }
 
 /// Changes whenever the layout of shared memory does: ranks of different builds must not meet.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 impl Hello {
     fn to_bytes(&self) -> Vec<u8> {
         let layout = (departures_at() as u64) << 32 | size_of::<Page>() as u64;
         let timeout = self.timeout.as_nanos().min(u128::from(u64::MAX)) as u64;
-        let words = [VERSION, layout, self.capacity, timeout, self.limits.always as u64, self.limits.inline as u64];
+        let private::Found { process, address, word } = self.sample;
+        let (always, inline) = (self.limits.always as u64, self.limits.inline as u64);
+        let words = [VERSION, layout, self.capacity, timeout, always, inline, process, address, word];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(&self.cores);
         bytes
@@ -119,13 +125,14 @@ impl Hello {
                 format!("rank {rank} runs another version of annulus; start all ranks from the same build").into(),
             )
         };
-        let (words, cores) = bytes.split_at_checked(48).ok_or_else(other)?;
+        let (words, cores) = bytes.split_at_checked(72).ok_or_else(other)?;
         let word = |i: usize| words[8 * i..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         if word(0) != VERSION || word(1) != ((departures_at() as u64) << 32 | size_of::<Page>() as u64) {
             return Err(other());
         }
         let limits = Limits { always: word(4) as usize, inline: (word(5) as usize).min(INLINE) };
-        Ok(Hello { capacity: word(2), timeout: Duration::from_nanos(word(3)), limits, cores: cores.to_vec() })
+        let sample = private::Found { process: word(6), address: word(7), word: word(8) };
+        Ok(Hello { capacity: word(2), sample, timeout: Duration::from_nanos(word(3)), limits, cores: cores.to_vec() })
     }
 }
 
@@ -145,7 +152,8 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous, limits: Limits) -> Result
     let own = Own::new(Segment::create("annulus", capacity)?);
     // The first control block is the first thing in every segment.
     let block = own.take_with_room(block_bytes(world), room(world))?;
-    let hello = Hello { capacity: capacity as u64, timeout, limits, cores: cores() };
+    let sample = private::Sample::new()?;
+    let hello = Hello { capacity: capacity as u64, sample: sample.show(), timeout, limits, cores: cores() };
     let hellos = rendezvous.all_gather(&hello.to_bytes(), deadline)?;
     let hellos: Vec<Hello> =
         hellos.iter().enumerate().map(|(rank, bytes)| Hello::from_bytes(rank, bytes)).collect::<Result<_>>()?;
@@ -161,6 +169,11 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous, limits: Limits) -> Result
         peers.push(if peer == rank { None } else { Some(Segment::open(segment, hello.capacity as usize)?) });
         pulses.push(life);
     }
+    let reads = hellos.iter().all(|hello| private::is_readable(hello.sample));
+    let all_read = rendezvous.all_gather(&[u8::from(reads)], deadline)?.iter().all(|word| word[..] == [1]);
+    drop(sample); // which no peer reads any more
+    let pid = |hello: &Hello| Pid::from_raw(hello.sample.process as i32);
+    let readable = hellos.iter().map(pid).collect::<Option<Vec<Pid>>>().filter(|_| all_read);
     let mut all = [0_u8; CpuSet::MAX_CPU / 8];
     for hello in &hellos {
         all.iter_mut().zip(&hello.cores).for_each(|(all, cores)| *all |= cores);
@@ -173,6 +186,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous, limits: Limits) -> Result
         liveness: Liveness::new(pulses),
         roomy: world <= cores as usize,
         limits: hellos[0].limits,
+        readable,
         left: Mutex::default(),
         _pulse: pulse,
     };
@@ -263,12 +277,27 @@ impl Transport for Processes {
     }
 
     fn name(&self, data: *const u8, bytes: usize) -> u64 {
-        self.host.own.offset(data, bytes).unwrap_or(0) as u64
+        let private = || match (&self.host.readable, data.expose_provenance() as u64) {
+            (Some(_), address) if address & PRIVATE == 0 => PRIVATE | address,
+            _ => 0,
+        };
+        self.host.own.offset(data, bytes).map_or_else(private, |offset| offset as u64)
     }
 
     fn address(&self, rank: usize, name: u64, bytes: usize) -> Option<NonNull<u8>> {
-        let offset = usize::try_from(name).ok().filter(|offset| *offset != 0)?;
+        let offset = usize::try_from(name).ok().filter(|_| !is_private(name))?;
         self.host.address(self.blocks[rank].place, offset, bytes)
+    }
+
+    fn reads(&self) -> bool {
+        self.host.readable.is_some()
+    }
+
+    fn read(&self, rank: usize, address: usize, to: &mut [u8]) -> Result<bool> {
+        let Some(readable) = &self.host.readable else {
+            return Err(Error::unsupported("the ranks may not read each other's private memory"));
+        };
+        private::read(readable[self.blocks[rank].place], address, to)
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory> {
