@@ -23,7 +23,6 @@ fn segment(schedule: &dyn Schedule, world: usize) -> usize {
         ("staged", Collective::Broadcast | Collective::AllGather | Collective::Gather) => staged::SEGMENT,
         ("staged", collective) if collective.is_scan() => staged::SCAN_SEGMENT / world,
         ("staged", _) => staged::SEGMENT / world,
-        ("pull", Collective::AllReduce | Collective::Reduce) => pull::SEGMENT,
         ("pull", Collective::AllToAll) => pull::SEGMENT / world,
         ("ring", Collective::AllReduce | Collective::ReduceScatter | Collective::AllGather) => ring::SEGMENT,
         ("recursive_doubling", Collective::AllReduce) => recursive_doubling::SEGMENT,

@@ -276,7 +276,7 @@ mod tests {
             (|sweep| sweep.end = 4, "begin at 8 bytes and end at 4"),
             (|sweep| sweep.factor = 1, "factor of 1"),
             (|sweep| sweep.iterations = Some(0), "0 iterations"),
-            (|sweep| sweep.algorithm = Some("bruck".into()), "auto, one_shot, direct, pull, staged, ring"),
+            (|sweep| sweep.algorithm = Some("bruck".into()), "auto, one_shot, direct, staged, ring"),
             (|sweep| sweep.algorithm = Some("one_shot".into()), "at most 8192 bytes a rank"),
             (|sweep| sweep.op = ReduceOp::BitXor, "bxor does not apply to f32"),
             (|sweep| sweep.end = 1 << 60, "this machine has"),

@@ -44,7 +44,7 @@ impl Tuning {
         };
         say("where algorithms give way to one another");
         let always = self.crossing(comm, Memory::Allocated, "direct")?.max(64);
-        let inline = self.crossing(comm, Memory::Plain, "pull")?.max(always);
+        let inline = self.crossing(comm, Memory::Plain, "staged")?.max(always);
         say("rounds and bandwidth");
         let machine = self.machine(comm)?;
         let mut took = Vec::new();

@@ -169,7 +169,8 @@ impl Plans {
         // The programs that a call may need after its entry are tried before it, so that what cannot be loaded is this
         // rank's error alone and posts nothing.
         let mut plan = Plan::new(*descriptor, layout, transport)?;
-        let schedule = select::choose(&plan.request(Access::Staged, transport.limits()))?;
+        let private = if transport.reads() { Access::Read } else { Access::Staged };
+        let schedule = select::choose(&plan.request(private, transport.limits()))?;
         if let Some(operator) = descriptor.operator.filter(|operator| operator.is_ordered)
             && !schedule.fold_order().keeps_ranks_in_order(transport.world())
         {

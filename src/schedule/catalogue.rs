@@ -57,11 +57,9 @@ fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
         Arc::new(direct::all_to_all(direct_segment)),
         Arc::new(direct::scan(direct_segment)),
         Arc::new(direct::exclusive_scan(direct_segment)),
-        Arc::new(pull::all_reduce(pull_segment)),
         Arc::new(pull::reduce_scatter()),
         Arc::new(pull::all_gather()),
         Arc::new(pull::broadcast()),
-        Arc::new(pull::reduce(pull_segment)),
         Arc::new(pull::scatter()),
         Arc::new(pull::gather()),
         Arc::new(pull::all_to_all(pull_segment)),
@@ -96,21 +94,20 @@ fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
 }
 
 /// The built-in schedule of that name for `collective`, where the ranks' memory offers `access`: the form that makes most
-/// of it, of those that it allows. `direct` is `pull` where peers may only read, and either is `staged` where they may do
-/// neither, or where there is no `pull` of the collective. Schedules that work in segments do so with `segment` elements,
-/// or their default.
+/// of it, of those that it allows. `direct` and `pull` are `staged` on memory that does not offer what they need.
+/// Schedules that work in segments do so with `segment` elements, or their default.
 pub fn named(
     collective: Collective,
     algorithm: &str,
     access: Access,
     segment: Option<usize>,
 ) -> Option<Arc<dyn Schedule>> {
-    let is_meant = |name: &str| match algorithm {
-        "direct" => ["direct", "pull", "staged"].contains(&name),
-        "pull" => ["pull", "staged"].contains(&name),
-        _ => name == algorithm,
+    let name = match algorithm {
+        "direct" if access > Access::Direct => "staged",
+        "pull" if access > Access::Read => "staged",
+        name => name,
     };
-    let of_name = with_segments(segment).into_iter().filter(|s| s.collective() == collective && is_meant(s.name()));
+    let of_name = with_segments(segment).into_iter().filter(|s| s.collective() == collective && s.name() == name);
     of_name.filter(|s| s.access() >= access).min_by_key(|s| s.access())
 }
 

@@ -102,18 +102,14 @@ impl Schedule for OneShot {
     }
 
     fn program(&self, rank: usize, layout: &Layout) -> Program {
-        // What nobody else reads is read where it is.
-        let stages = self.is_read_by_others(rank, layout);
-        let slot = |r, offset| match r == rank && !stages {
-            true => Place::new(r, Buffer::Input, offset),
-            false => Place::new(r, Buffer::Slot(0), offset),
-        };
+        // One's own is read where it was: the slot is for peers.
+        let slot = |r, offset| Place::new(r, if r == rank { Buffer::Input } else { Buffer::Slot(0) }, offset);
         let output = |offset| Place::new(rank, Buffer::Output, offset);
 
         let mut program = Program::new();
-        if stages {
-            let input = Place::new(rank, Buffer::Input, 0);
-            program.copy(input, [slot(rank, 0)], layout.input_len(self.collective, rank));
+        if self.is_read_by_others(rank, layout) {
+            let (input, own) = (Place::new(rank, Buffer::Input, 0), Place::new(rank, Buffer::Slot(0), 0));
+            program.copy(input, [own], layout.input_len(self.collective, rank));
         }
         program.signal(0, layout.others(rank), 1, 0);
         for other in layout.others(rank) {

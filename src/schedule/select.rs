@@ -4,8 +4,8 @@
 //! Without a name, only schedules of fold order `Rank` are chosen, so that the bits of a result depend neither on its
 //! size nor on where the buffers lie: [`one_shot`](super::one_shot) for what is quick to carry along with the entry;
 //! above that [`direct`](super::direct) where all ranks' buffers can be addressed by all; else `one_shot` again, while
-//! contributions fit into the entry record, and beyond that [`pull`](super::pull) where all ranks' buffers can be read by
-//! all, and [`staged`](super::staged) where they cannot.
+//! it is worth it and contributions fit into the entry record, and beyond that [`pull`](super::pull) for what is moved and
+//! not folded where all ranks' buffers can be read by all, and [`staged`](super::staged) for the rest.
 
 use std::sync::Arc;
 
@@ -43,6 +43,16 @@ pub(crate) fn carried(collective: Collective, world: usize, inline: usize) -> us
     }
 }
 
+/// Up to how many of those it is worth it: where peers may read, what they would wait for one copy by the system is more
+/// than what two copies of a short message take, and the more so the less they get in each other's way.
+pub(crate) fn worth_carrying(collective: Collective, access: Access, carried: usize) -> usize {
+    match (access, collective) {
+        (Access::Read, Collective::Broadcast | Collective::Scatter | Collective::Gather) => carried / 4,
+        (Access::Read, Collective::AllGather) => carried / 2,
+        _ => carried,
+    }
+}
+
 /// The largest contribution of a rank, in bytes.
 pub(crate) fn contribution(collective: Collective, layout: &Layout, element: usize) -> Option<usize> {
     let largest = (0..layout.world()).map(|rank| layout.input_len(collective, rank)).max().unwrap_or(0);
@@ -56,11 +66,19 @@ pub(crate) fn choose(request: &Request) -> Result<Arc<dyn Schedule>> {
     let limit = carried(collective, layout.world(), request.inline);
     let contribution = contribution(collective, layout, element);
     let fits = contribution.is_some_and(|bytes| bytes <= limit);
+    let is_worth_it = contribution.is_some_and(|bytes| bytes <= worth_carrying(collective, access, limit));
     let is_tiny = contribution.is_some_and(|bytes| bytes <= request.always);
     let name = match request.algorithm.checked_sub(1).and_then(|place| catalogue::NAMES.get(place as usize)) {
         Some(name) => *name,
         None if collective == Collective::Barrier => "barrier",
-        None if fits && (is_tiny || access != Access::Direct) => "one_shot",
+        None if fits && (is_tiny || access != Access::Direct && is_worth_it) => "one_shot",
+        // What is swapped in place would have to be copied twice, like what is folded.
+        None if access == Access::Read
+            && !collective.folds()
+            && !(collective == Collective::AllToAll && layout.is_in_place()) =>
+        {
+            "pull"
+        }
         None => "direct",
     };
     if name == "one_shot" && !fits {
@@ -114,6 +132,10 @@ mod tests {
         }
     }
 
+    fn carried_of(collective: Collective, world: usize, access: Access) -> usize {
+        worth_carrying(collective, access, carried(collective, world, INLINE))
+    }
+
     #[test]
     fn without_a_name_folds_are_in_rank_order_whatever_the_size_and_memory() {
         for collective in Collective::ALL {
@@ -128,8 +150,8 @@ mod tests {
                             _ if collective == Collective::Barrier => "barrier",
                             _ if 2 * largest <= ALWAYS => "one_shot",
                             Access::Direct => "direct",
-                            _ if 2 * largest <= carried(collective, world, INLINE) => "one_shot",
-                            Access::Read if !collective.is_scan() => "pull",
+                            _ if 2 * largest <= carried_of(collective, world, access) => "one_shot",
+                            Access::Read if !collective.folds() => "pull",
                             _ => "staged",
                         };
                         assert_eq!(schedule.name(), expected, "{collective} {layout:?}");
