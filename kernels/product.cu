@@ -83,10 +83,14 @@ DEVICE void product_of_tile(const Product& args, Tile& left, Tile& right, u64 ro
         float sums[SIDE][SIDE] = {};
         for (u64 depth = 0; depth < args.inner; depth += DEPTH) {
             const u32 deep = args.inner - depth < DEPTH ? (u32)(args.inner - depth) : DEPTH;
+#if !defined(PLANTED_EARLY_LOAD)
             sync_block(); // nobody reads the tiles before any more
+#endif
             load(left, left_from + depth * args.left_column, args.left_row, args.left_column, rows, deep);
             load(right, right_from + depth * args.right_row, args.right_column, args.right_row, columns, deep);
-            sync_block();
+#if !defined(PLANTED_EARLY_PRODUCT)
+            sync_block(); // what others loaded is seen
+#endif
             if (!mine) continue;
             for (u32 k = 0; k < deep; ++k) {
                 const float* const from_left = &left.at[k][i0];
