@@ -77,10 +77,10 @@ impl<T: Float> Case<T> {
     ///
     /// - d = logit - g is off by u |d|, so its exponential by that part of itself, and by u more for its rounding; in
     ///   doubles it is off by less than 2^-44, which one more u covers by far;
-    /// - their sum adds `classes` roundings; so e/s is off by 2 u D + (classes + 5) u of itself, D the greatest |d|; and
+    /// - their sum adds `classes` roundings; so e/s is off by 2 u D + (classes + 5) u of itself, D the greatest |d|;
     ///   where they are subnormal, each is off by half the distance of the smallest numbers instead;
-    /// - the logarithm of the sum is off by what the sum is off, as a part of itself, and by 2 u of itself; own by u |d|;
-    ///   the loss by all of these and u of itself;
+    /// - the logarithm of the sum is off by what the sum is off, as a part of itself, and by 2 u of itself; own by
+    ///   u |d|; the loss by all of these and u of itself;
     /// - the mean adds in f64 and rounds once.
     fn check(&self, got: &Result<T>, scale: f32) {
         let u = f32::UNIT;
