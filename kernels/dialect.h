@@ -13,6 +13,9 @@
 //   pause()                               in every loop that waits for another thread
 //   clock_ns()                            nanoseconds of a clock that the whole device shares
 //   cycles()                              cycles of this multiprocessor's clock
+//   square_root(x)                        of a float or a double, rounded once
+//   FUSED_KERNEL(name, Args), fused(..)   a kernel that may call fused(a, b, c), which is a * b + c rounded once; of all
+//                                         kernels matrix products alone
 //
 // Words that others watch are read and written only through the functions below: `system` scope for peers, other devices
 // and the host, `device` scope for what never leaves the device. A release store publishes what its thread wrote before;
@@ -52,6 +55,7 @@ struct alignas(16) Packet {
 #define SHARED __shared__
 #define KERNEL(name, Args)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Args args)
+#define FUSED_KERNEL(name, Args) KERNEL(name, Args)
 
 DEVICE u32 block() { return blockIdx.x; }
 DEVICE u32 blocks() { return gridDim.x; }
@@ -137,6 +141,9 @@ DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
 DEVICE double double_of_bits(u64 bits) { return __longlong_as_double((i64)bits); }
 DEVICE u64 bits_of_double(double value) { return (u64)__double_as_longlong(value); }
+DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+DEVICE float square_root(float value) { return __fsqrt_rn(value); }
+DEVICE double square_root(double value) { return __dsqrt_rn(value); }
 // Exact, and to nearest even; subnormal numbers are kept.
 DEVICE float widen_f16(u16 bits) {
     float value;
@@ -158,6 +165,7 @@ DEVICE u16 narrow_f16(float value) {
 #define DEVICE __device__ __forceinline__
 #define SHARED __shared__
 #define KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const Args args)
+#define FUSED_KERNEL(name, Args) KERNEL(name, Args)
 
 DEVICE u32 block() { return blockIdx.x; }
 DEVICE u32 blocks() { return gridDim.x; }
@@ -217,6 +225,9 @@ DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
 DEVICE double double_of_bits(u64 bits) { return __longlong_as_double((i64)bits); }
 DEVICE u64 bits_of_double(double value) { return (u64)__double_as_longlong(value); }
+DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+DEVICE float square_root(float value) { return sqrtf(value); }
+DEVICE double square_root(double value) { return sqrt(value); }
 DEVICE float widen_f16(u16 bits) { return (float)__builtin_bit_cast(_Float16, bits); }
 DEVICE u16 narrow_f16(float value) { return __builtin_bit_cast(u16, (_Float16)value); }
 

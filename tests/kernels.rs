@@ -40,6 +40,15 @@ fn kernels_execute_on_the_host() {
     assert!(!output.status.success(), "the planted race was not noticed:\n{said}");
 }
 
+/// Products are compiled twice, and the processor chooses: here one that has no instruction for a step of a product.
+#[test]
+fn products_have_the_same_bits_on_every_processor() {
+    let Some(compiler) = compiler::compiler() else { return };
+    let program = program(&compiler, &["-O2", "-D__builtin_cpu_supports(what)=0"]);
+    let (output, said) = run(&program, &["products_are_chains"]);
+    assert!(output.status.success(), "{said}");
+}
+
 #[test]
 fn thread_sanitizer_sees_gpu_threads_as_threads() {
     let Some(compiler) = compiler::compiler() else { return };
@@ -81,8 +90,14 @@ const PLANTED: [(&str, &str); 9] = [
     ("PLANTED_BLOCK_PARITY", "grids_change"),    // staging halves by the count of a block
 ];
 
-/// The collectives' cases, with one mistake planted. What is the same for all is compiled once.
-fn planted(compiler: &str, mistake: &str, flags: &[&str]) -> PathBuf {
+/// Of those in matrix products.
+const PLANTED_IN_PRODUCTS: [&str; 2] = [
+    "PLANTED_EARLY_LOAD",    // a tile is loaded while others still read the one before
+    "PLANTED_EARLY_PRODUCT", // a tile is read before others have loaded their parts of it
+];
+
+/// The cases of a file, with one mistake planted. What is the same for all is compiled once.
+fn planted(compiler: &str, file: &str, mistake: &str, flags: &[&str]) -> PathBuf {
     let all = compiler::files(&["kernels", "kernels/host", "tests/kernels"], &["cu", "cpp", "h"]);
     let arguments: Vec<&str> = ["-std=c++17", "-ffp-contract=off", "-pthread"].iter().chain(flags).copied().collect();
     let mut sources = compiler::files(&["kernels/host"], &["cpp"]);
@@ -93,8 +108,8 @@ fn planted(compiler: &str, mistake: &str, flags: &[&str]) -> PathBuf {
     });
     let mistake = format!("-D{mistake}");
     let arguments: Vec<&str> = arguments.into_iter().chain(["-DPLANTED", &mistake]).collect();
-    let sources = [compiler::root().join("tests/kernels/collectives.cpp"), common.join("common.o")];
-    compiler::once("planted", &arguments, &all, |folder| {
+    let sources = [compiler::root().join("tests/kernels").join(file), common.join("common.o")];
+    compiler::once("planted", &[&arguments[..], &[file]].concat(), &all, |folder| {
         compiler::compile(compiler, &arguments, &sources, &folder.join("kernels"))
     })
     .join("kernels")
@@ -104,8 +119,13 @@ fn planted(compiler: &str, mistake: &str, flags: &[&str]) -> PathBuf {
 fn planted_mistakes_are_noticed() {
     let Some(compiler) = compiler::compiler() else { return };
     for (mistake, case) in PLANTED {
-        let (output, said) = run(&planted(&compiler, mistake, &["-O1"]), &[case]);
+        let (output, said) = run(&planted(&compiler, "collectives.cpp", mistake, &["-O1"]), &[case]);
         assert!(output.status.code() == Some(1), "{case} did not notice {mistake}:\n{said}");
+    }
+    for mistake in PLANTED_IN_PRODUCTS {
+        let program = planted(&compiler, "trainer.cpp", mistake, &["-O1"]);
+        let (output, said) = run(&program, &["products_are_chains"]);
+        assert!(output.status.code() == Some(1), "products_are_chains did not notice {mistake}:\n{said}");
     }
 }
 
@@ -115,7 +135,8 @@ fn thread_sanitizer_notices_a_missing_release() {
     let Some(compiler) = compiler::compiler() else { return };
     let flags = ["-fsanitize=thread", "-O1", "-g"];
     if compiler::accepts(&compiler, &flags) {
-        let (output, said) = run(&planted(&compiler, "PLANTED_RELAXED", &flags), &["calls_of_one_kind"]);
+        let (output, said) =
+            run(&planted(&compiler, "collectives.cpp", "PLANTED_RELAXED", &flags), &["calls_of_one_kind"]);
         assert!(!output.status.success() && said.contains("data race"), "not reported:\n{said}");
     }
 }

@@ -24,6 +24,23 @@
     static const host::Registered name##_registered({#name, name##_of_bytes, sizeof(Args), alignof(Args)});            \
     void name([[maybe_unused]] const Args& args)
 
+// A processor multiplies and adds in one step, eight floats at a time, if it is one of the last ten years; the compiler
+// may not assume so. So the kernel is compiled twice, and each call looks. Without such instructions, fused() calls the
+// C library, which gives the same bits, slowly.
+#if defined(__x86_64__)
+#define FUSED_KERNEL(name, Args)                                                                                       \
+    static DEVICE void name##_body(const Args& args);                                                                  \
+    __attribute__((target("avx2,fma"))) static void name##_wide(const Args& args) { name##_body(args); }              \
+    static void name##_plain(const Args& args) { name##_body(args); }                                                  \
+    KERNEL(name, Args) {                                                                                               \
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) name##_wide(args);                        \
+        else name##_plain(args);                                                                                       \
+    }                                                                                                                  \
+    static DEVICE void name##_body(const Args& args)
+#else
+#define FUSED_KERNEL(name, Args) KERNEL(name, Args)
+#endif
+
 DEVICE u32 block() { return host::here.block; }
 DEVICE u32 blocks() { return host::here.blocks; }
 DEVICE u32 thread() { return host::here.thread; }
@@ -89,6 +106,10 @@ DEVICE u64 bits_of_double(double value) {
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
 }
+
+DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+DEVICE float square_root(float value) { return __builtin_sqrtf(value); }
+DEVICE double square_root(double value) { return __builtin_sqrt(value); }
 
 // By integers and exact products alone, without a branch, so that loops over it become vector instructions.
 DEVICE float widen_f16(u16 bits) {

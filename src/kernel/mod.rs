@@ -8,6 +8,7 @@ mod arena;
 mod arguments;
 mod name;
 mod shape;
+pub mod training;
 
 pub use arena::{Arena, Pad, Place, Report, STATE_BYTES};
 pub use arguments::{Collective, Convert, Fold, SOURCES, operation};

@@ -17,6 +17,40 @@ pub enum Kernel {
         /// The type of the destination.
         to: DataType,
     },
+    /// Matrix product; [`Product`](super::training::Product). The result is of the operands' type, or f32.
+    Product {
+        /// The type of the operands.
+        from: DataType,
+        /// The type of the result.
+        to: DataType,
+    },
+    /// Bias and activation; [`Activate`](super::training::Activate).
+    Activate(DataType),
+    /// Its gradient; [`ActivateBackward`](super::training::ActivateBackward).
+    ActivateBackward(DataType),
+    /// Softmax and loss of each row; [`CrossEntropy`](super::training::CrossEntropy).
+    CrossEntropy(DataType),
+    /// Their gradient; [`CrossEntropyBackward`](super::training::CrossEntropyBackward).
+    CrossEntropyBackward(DataType),
+    /// The mean of the rows' losses; [`MeanLoss`](super::training::MeanLoss).
+    MeanLoss,
+    /// The sum of each column; [`ColumnSum`](super::training::ColumnSum). The sums are of the elements' type, or f32.
+    ColumnSum {
+        /// The type of the elements.
+        from: DataType,
+        /// The type of the sums.
+        to: DataType,
+    },
+    /// Looks for infinite gradients; [`FindOverflow`](super::training::FindOverflow).
+    FindOverflow(DataType),
+    /// Ends a step with a scaled loss; [`UpdateScale`](super::training::UpdateScale).
+    UpdateScale,
+    /// A step of gradient descent, by gradients of that type; [`Sgd`](super::training::Sgd).
+    Sgd(DataType),
+    /// Begins a step of AdamW; [`AdamWBegin`](super::training::AdamWBegin).
+    AdamWBegin,
+    /// A step of AdamW, by gradients of that type; [`AdamW`](super::training::AdamW).
+    AdamW(DataType),
     /// Nothing but entering; [`Collective`](super::Collective), as of all that follow.
     Barrier,
     /// All-reduce in which each rank reads everything. `elements`: the length.
@@ -41,6 +75,13 @@ impl Kernel {
         match self {
             Kernel::Fold(_) => "fold",
             Kernel::Convert { .. } => "convert",
+            Kernel::Product { .. } => "product",
+            Kernel::Activate(_) | Kernel::ActivateBackward(_) => "activate",
+            Kernel::CrossEntropy(_) | Kernel::CrossEntropyBackward(_) | Kernel::MeanLoss => "cross_entropy",
+            Kernel::ColumnSum { .. } => "column_sum",
+            Kernel::FindOverflow(_) | Kernel::UpdateScale => "loss_scale",
+            Kernel::Sgd(_) => "sgd",
+            Kernel::AdamWBegin | Kernel::AdamW(_) => "adamw",
             Kernel::Barrier => "barrier",
             Kernel::OneShot(_) => "one_shot",
             Kernel::TwoShot(_) | Kernel::ReduceScatter(_) => "two_shot",
@@ -52,7 +93,17 @@ impl Kernel {
 
     /// Whether it needs all its blocks on all ranks to be resident together.
     pub const fn is_collective(self) -> bool {
-        !matches!(self, Kernel::Fold(_) | Kernel::Convert { .. })
+        matches!(
+            self,
+            Kernel::Barrier
+                | Kernel::OneShot(_)
+                | Kernel::TwoShot(_)
+                | Kernel::ReduceScatter(_)
+                | Kernel::Ring(_)
+                | Kernel::LowLatency(_)
+                | Kernel::AllGather
+                | Kernel::Broadcast
+        )
     }
 }
 
@@ -61,6 +112,20 @@ impl fmt::Display for Kernel {
         match self {
             Kernel::Fold(data_type) => write!(f, "fold_{data_type}"),
             Kernel::Convert { from, to } => write!(f, "convert_{from}_to_{to}"),
+            Kernel::Product { from, to } if from == to => write!(f, "product_{from}"),
+            Kernel::Product { from, to } => write!(f, "product_{from}_to_{to}"),
+            Kernel::Activate(data_type) => write!(f, "activate_{data_type}"),
+            Kernel::ActivateBackward(data_type) => write!(f, "activate_backward_{data_type}"),
+            Kernel::CrossEntropy(data_type) => write!(f, "cross_entropy_{data_type}"),
+            Kernel::CrossEntropyBackward(data_type) => write!(f, "cross_entropy_backward_{data_type}"),
+            Kernel::MeanLoss => f.write_str("mean_loss"),
+            Kernel::ColumnSum { from, to } if from == to => write!(f, "column_sum_{from}"),
+            Kernel::ColumnSum { from, to } => write!(f, "column_sum_{from}_to_{to}"),
+            Kernel::FindOverflow(data_type) => write!(f, "find_overflow_{data_type}"),
+            Kernel::UpdateScale => f.write_str("update_scale"),
+            Kernel::Sgd(data_type) => write!(f, "sgd_{data_type}"),
+            Kernel::AdamWBegin => f.write_str("adamw_begin"),
+            Kernel::AdamW(data_type) => write!(f, "adamw_{data_type}"),
             Kernel::Barrier => f.write_str("barrier"),
             Kernel::OneShot(data_type) => write!(f, "one_shot_{data_type}"),
             Kernel::TwoShot(data_type) => write!(f, "two_shot_{data_type}"),

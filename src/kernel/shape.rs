@@ -9,6 +9,12 @@ pub const RANKS: usize = 16;
 /// The most blocks of a collective.
 pub const BLOCKS: usize = 64;
 
+/// Threads of a block where there is little to divide: of products, rows and columns.
+const SMALL: u32 = 64;
+
+/// Rows, and columns, of a product that a block has at a time.
+const TILE: u64 = 64;
+
 /// Blocks, and threads of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -27,12 +33,29 @@ impl Shape {
         // Lines of 16 bytes that a thread has at the least, before a block more is worth it.
         let lines = match kernel {
             Kernel::Barrier => return Shape { blocks: 1, threads: 32 },
+            Kernel::MeanLoss | Kernel::UpdateScale | Kernel::AdamWBegin => return Shape { blocks: 1, threads: 1 },
             Kernel::LowLatency(_) => 1,
-            Kernel::Fold(_) | Kernel::Convert { .. } | Kernel::OneShot(_) => 4,
+            _ if !kernel.is_collective() => 4,
+            Kernel::OneShot(_) => 4,
             _ => 8,
         };
         let wanted = bytes.div_ceil(u64::from(THREADS) * 16 * lines).max(1);
         let most = if kernel.is_collective() { resident.min(BLOCKS as u32) } else { resident };
         Shape { blocks: wanted.min(u64::from(most.max(1))) as u32, threads: THREADS }
+    }
+
+    /// The shape for a kernel of which each thread has whole rows, or whole columns, of which there are `count`.
+    pub fn of_each(count: u64, resident: u32) -> Self {
+        Shape::of_units(count.div_ceil(u64::from(SMALL)), resident)
+    }
+
+    /// The shape for a product with so many rows and columns, where `resident` blocks of 64 threads have room.
+    pub fn of_product(rows: u64, columns: u64, resident: u32) -> Self {
+        Shape::of_units(rows.div_ceil(TILE).saturating_mul(columns.div_ceil(TILE)), resident)
+    }
+
+    /// A block of [`SMALL`] threads for each unit, as far as there is room.
+    fn of_units(units: u64, resident: u32) -> Self {
+        Shape { blocks: units.clamp(1, u64::from(resident.max(1))) as u32, threads: SMALL }
     }
 }

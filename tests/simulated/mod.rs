@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What tests on simulated devices have in common.
 
+#![allow(dead_code)] // each test uses its part
+
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 

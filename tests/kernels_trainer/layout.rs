@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The arguments in Rust and in C++, field by field; and the launch shapes.
+
+use annulus::kernel::training::{
+    Activate, ActivateBackward, AdamW, AdamWBegin, AdamWStep, ColumnSum, CrossEntropy, CrossEntropyBackward,
+    FindOverflow, MeanLoss, Product, Scaling, Sgd, UpdateScale,
+};
+use annulus::kernel::{Kernel, Shape};
+use annulus::{DataType, kernel};
+
+use crate::compiler;
+
+const UNITS: [&str; 7] = ["activate", "adamw", "column_sum", "cross_entropy", "loss_scale", "product", "sgd"];
+
+/// What Rust says, as assertions for the C++ compiler.
+fn assertions() -> String {
+    let mut text: String = UNITS.map(|unit| format!("#include \"kernels/{unit}.cu\"\n")).concat();
+    text += "#include <cstddef>\n";
+    macro_rules! fields {
+        ($($struct:ident { $($field:ident)* })*) => {$(
+            let name = stringify!($struct);
+            text += &format!("static_assert(sizeof({name}) == {}, \"{name}\");\n", size_of::<$struct>());
+            $({
+                let zero: $struct = bytemuck::Zeroable::zeroed();
+                let (offset, size) = (std::mem::offset_of!($struct, $field), size_of_val(&zero.$field));
+                let name = concat!(stringify!($struct), ", ", stringify!($field));
+                text += &format!(
+                    "static_assert(offsetof({name}) == {offset} && sizeof({}) == {size}, \"{name}\");\n",
+                    name.replace(", ", "::"),
+                );
+            })*
+        )*};
+    }
+    fields! {
+        Product {
+            left right to rows columns inner left_row left_column right_row right_column accumulate unused
+        }
+        Activate { from bias to elements columns activation unused }
+        ActivateBackward { gradient output to elements activation unused }
+        CrossEntropy { logits labels softmax losses rows classes }
+        MeanLoss { losses to rows denominator unused }
+        CrossEntropyBackward { softmax labels scaling to rows classes denominator unused }
+        ColumnSum { from to rows columns accumulate unused }
+        Scaling { scale overflow steps skipped }
+        FindOverflow { from scaling elements }
+        UpdateScale { scaling interval unused }
+        Sgd { weights velocities gradients copy scaling elements rate momentum copy_type unused }
+        AdamWStep { beta1_power beta2_power pace root }
+        AdamWBegin { step scaling rate beta1 beta2 unused }
+        AdamW {
+            weights moments squares gradients copy step scaling elements beta1 beta2 first second keep epsilon copy_type
+            unused
+        }
+    }
+    let values = [
+        ("NO_ACTIVATION", kernel::training::NO_ACTIVATION),
+        ("RECTIFIER", kernel::training::RECTIFIER),
+        ("NO_COPY", kernel::training::NO_COPY),
+        ("COPY_F16", kernel::training::COPY_F16),
+        ("COPY_BF16", kernel::training::COPY_BF16),
+    ];
+    text + &values.map(|(name, value)| format!("static_assert({name} == {value}, \"{name}\");\n")).concat()
+}
+
+#[test]
+fn arguments_are_laid_out_alike() {
+    let Some(compiler) = compiler::compiler() else { return };
+    let include = format!("-I{}", compiler::root().display());
+    let flags = ["-std=c++17", "-ffp-contract=off", "-Wno-unknown-pragmas", "-fsyntax-only", "-xc++", &include];
+    let text = assertions();
+    let headers = compiler::files(&["kernels", "kernels/host"], &["cu", "h"]);
+    let arguments: Vec<&str> = flags.iter().copied().chain([text.as_str()]).collect();
+    compiler::once("kernels-trainer-layout", &arguments, &headers, |folder| {
+        let source = folder.join("layout.cpp");
+        std::fs::write(&source, &text).unwrap();
+        compiler::compile(&compiler, &flags, &[source], &folder.join("nothing"));
+    });
+}
+
+#[test]
+fn shapes_fit_the_work() {
+    let shape = |blocks, threads| Shape { blocks, threads };
+    for (rows, columns, blocks) in [(0, 5, 1), (1, 1, 1), (64, 64, 1), (65, 64, 2), (65, 65, 4), (640, 640, 8)] {
+        assert_eq!(Shape::of_product(rows, columns, 8), shape(blocks, 64));
+    }
+    assert_eq!(Shape::of_product(u64::MAX, u64::MAX, 1000), shape(1000, 64));
+    for (count, blocks) in [(0, 1), (1, 1), (64, 1), (65, 2), (1 << 40, 8)] {
+        assert_eq!(Shape::of_each(count, 8), shape(blocks, 64));
+    }
+    assert_eq!(Shape::of(Kernel::MeanLoss, 1 << 30, 8), shape(1, 1));
+    assert_eq!(Shape::of(Kernel::Sgd(DataType::F32), 3 << 14, 8), shape(3, 256));
+    assert_eq!(Shape::of(Kernel::Activate(DataType::F16), 1 << 30, 80), shape(80, 256));
+    assert!(!Kernel::AdamWBegin.is_collective() && Kernel::Broadcast.is_collective());
+}
