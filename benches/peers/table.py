@@ -9,29 +9,42 @@ import json
 import statistics
 import sys
 
+from demands import demands
+
 PEERS = {"openmpi": "Open MPI", "mpich": "MPICH", "impi": "Intel MPI"}
 ANNULUS = ["allocated", "plain"]
 
 
+def library(line):
+    """What a line of Annulus is called: its memory, unless something else sets it apart."""
+    if line["ranks"] != 2:
+        return f"of {line['ranks']}"
+    if line["transport"] == "threads":
+        return "threads"
+    return line["memory"] if line["dtype"] == "f32" else line["dtype"]
+
+
 def read(raw):
-    """Machine, versions, and the medians of all rounds by (collective, in place, bytes, library)."""
+    """Machine, versions, and the times of all rounds by (collective, in place, bytes, library)."""
     machine, times = {}, {}
     with open(raw + ".csv") as lines:
         for line in lines:
-            library, collective, in_place, size, median, _ = line.strip().split(",")
-            times.setdefault((collective, in_place == "1", int(size), library), []).append(float(median))
-    with open(raw + ".jsonl") as lines:
-        for line in map(json.loads, lines):
-            if "machine" in line:
-                machine = line["machine"]
-                continue
-            if line["wrong"]:
-                sys.exit(f"table.py: {line['collective']} of {line['bytes']} bytes was wrong: there is nothing to compare")
-            key = line["collective"], line["in_place"], line["bytes"], line["memory"]
-            times.setdefault(key, []).append(line["time_us"])
+            name, collective, in_place, size, median, _ = line.strip().split(",")
+            times.setdefault((collective, in_place == "1", int(size), name), []).append(float(median))
+    for file, name in [(".jsonl", library), (".bare.jsonl", lambda _: "bare")]:
+        with open(raw + file) as lines:
+            for line in map(json.loads, lines):
+                if "machine" in line:
+                    machine = machine or {**line, **line["machine"]}
+                    continue
+                if line["wrong"]:
+                    what = f"{line['collective']} of {line['bytes']} bytes"
+                    sys.exit(f"table.py: {what} was wrong: there is nothing to compare")
+                key = line["collective"], line["in_place"], line["bytes"], name(line)
+                times.setdefault(key, []).append(line["time_us"])
     with open(raw + ".versions") as lines:
         versions = dict(line.strip().split(",") for line in lines)
-    return machine, versions, {key: statistics.median(values) for key, values in times.items()}
+    return machine, versions, times
 
 
 def bytes_text(size):
@@ -72,7 +85,8 @@ def table(collective, in_place, times, peers):
 
 def main():
     raw, rounds = sys.argv[1:]
-    machine, versions, times = read(raw)
+    machine, versions, rounds_of = read(raw)
+    times = {key: statistics.median(values) for key, values in rounds_of.items()}
     peers = [name for name in PEERS if name in versions]
     missing = [PEERS[name] for name in PEERS if name not in versions]
     installed = ", ".join(f"{PEERS[name]} {versions[name]}" for name in peers) or "no MPI"
@@ -88,6 +102,8 @@ def main():
         "`allocated` is memory from `comm.allocate`, `plain` any slice.\nThe floor is two threads that do it by hand, "
         "without a library. A ratio above 1: Annulus is faster.\nMade by `benches/peers.sh`."
     )
+    print("\n## What is asked\n")
+    demands(rounds_of, machine)
     order = ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "reduce", "gather", "scatter", "all_to_all", "barrier"]
     for collective in order:
         for in_place in (False, True):
