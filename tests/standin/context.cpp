@@ -193,6 +193,13 @@ DRIVER cuCtxSetCurrent(void* handle) {
     return INVALID_CONTEXT;
 }
 
+DRIVER cuCtxGetCurrent(void** handle) {
+    ENTER_INITIALIZED;
+    if (handle == nullptr) return INVALID_VALUE;
+    *handle = current;
+    return SUCCESS;
+}
+
 // What was current before, by thread.
 static thread_local std::vector<Context*> below;
 

@@ -222,6 +222,14 @@ DRIVER cuMemcpyAsync(Address to, Address from, size_t bytes, void* handle) {
     });
 }
 
+DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    return cuMemcpyAsync(to, reinterpret_cast<Address>(from), bytes, stream);
+}
+
+DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    return cuMemcpyAsync(reinterpret_cast<Address>(to), from, bytes, stream);
+}
+
 // Of memory of two contexts, each named with its own.
 DRIVER cuMemcpyPeerAsync(Address to, void* to_context, Address from, void* from_context, size_t bytes, void* handle) {
     ENTER_CONTEXT;

@@ -16,15 +16,6 @@ DRIVER cuDeviceCanAccessPeer(int* can, int device, int peer) {
     return SUCCESS;
 }
 
-// By CUdevice_P2PAttribute: rank of performance, access, native atomics.
-DRIVER cuDeviceGetP2PAttribute(int* value, int which, int from, int to) {
-    ENTER_INITIALIZED;
-    if (value == nullptr || which < 1 || which > 4 || from == to) return INVALID_VALUE;
-    if (!are_devices(from, to)) return INVALID_DEVICE;
-    *value = which != 1 && reach_each_other(card(from), card(to)) ? 1 : 0;
-    return SUCCESS;
-}
-
 DRIVER cuCtxEnablePeerAccess(void* handle, unsigned flags) {
     ENTER_CONTEXT;
     if (flags != 0) return INVALID_VALUE;

@@ -58,8 +58,7 @@ impl Code {
                 functions.insert(name.to_owned(), Function { id, argument_bytes });
             }
         }
-        let multiprocessors =
-            context.ordinal.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let multiprocessors = context.ordinal.multiprocessors()?;
         Ok(Code { functions, multiprocessors, resident: Mutex::default() })
     }
 

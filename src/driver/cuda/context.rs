@@ -79,6 +79,29 @@ impl Ordinal {
         Ok(10 * major + minor)
     }
 
+    pub fn multiprocessors(self) -> Result<u32, Fault> {
+        self.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+    }
+
+    /// Whether it can address another device's memory.
+    pub fn reaches(self, other: Ordinal) -> Result<bool, Fault> {
+        let mut can = 0;
+        // SAFETY: the pointer is to an integer of ours.
+        unsafe { self.driver.cuDeviceCanAccessPeer(&mut can, self.device, other.device) }?;
+        Ok(can != 0)
+    }
+
+    /// Bytes of its memory that are free. Makes a context for as long as that takes, if there is none.
+    pub fn free_memory(self) -> Result<u64, Fault> {
+        let context = Context::retain(self)?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: the pointers are to integers of ours.
+        let asked = context.enter().and_then(|driver| unsafe { driver.cuMemGetInfo_v2(&mut free, &mut total) });
+        // SAFETY: it was retained here, and is not used any more.
+        unsafe { self.driver.cuDevicePrimaryCtxRelease_v2(self.device) }?;
+        asked.map(|()| free as u64)
+    }
+
     /// Bytes of its memory.
     pub fn memory(self) -> Result<u64, Fault> {
         let mut bytes = 0;

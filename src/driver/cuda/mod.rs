@@ -3,7 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `library` | the driver's functions, found at run time |
+//! | `library` `management` | the driver's functions, and those of the management library, found at run time |
 //! | `context` | devices, and their primary contexts |
 //! | `code` `ptx` | the kernels' code: embedded, loaded, launched; how many blocks are resident |
 //! | `memory` `pinned` | memory of the device and of the host, and when it may be given back |
@@ -20,6 +20,7 @@ mod context;
 mod graph;
 mod ipc;
 mod library;
+mod management;
 mod memory;
 mod peers;
 mod pinned;
@@ -32,6 +33,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard};
 
 pub(crate) use self::context::Ordinal;
 pub(crate) use self::library::{Driver, Fault, version};
+pub(crate) use self::management::{Managed, Management};
 pub(crate) use cudarc::driver::sys;
 
 use self::code::Code;
@@ -129,7 +131,7 @@ fn capabilities(ordinal: Ordinal, index: usize) -> Result<Capabilities, Fault> {
         index,
         identity: ordinal.identity()?,
         name: ordinal.name()?,
-        multiprocessors: ordinal.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        multiprocessors: ordinal.multiprocessors()?,
         warp: ordinal.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE)?,
         threads_per_block: ordinal.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
         shared_per_block: ordinal

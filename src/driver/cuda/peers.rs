@@ -56,10 +56,8 @@ impl Peers {
         if let Some(reached) = peer.reached.get() {
             return Ok(*reached);
         }
-        let mut can = 0;
-        // SAFETY: the pointer is to an integer of ours.
-        unsafe { own.ordinal.driver.cuDeviceCanAccessPeer(&mut can, own.ordinal.device, peer.ordinal.device) }?;
-        Ok(*peer.reached.get_or_init(|| can != 0))
+        let reached = own.ordinal.reaches(peer.ordinal)?;
+        Ok(*peer.reached.get_or_init(|| reached))
     }
 
     /// The context of a device.
