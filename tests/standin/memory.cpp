@@ -5,6 +5,7 @@
 #include "driver.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 
@@ -210,16 +211,29 @@ DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* handle
     });
 }
 
-// Between any memory, the host's among it. What is not pinned is copied as if it were: drivers may wait for it.
+// Between any memory, the host's among it. Of the host's that is not pinned, what is to be read is read at once, and the
+// call returns when what is to be written has been.
 DRIVER cuMemcpyAsync(Address to, Address from, size_t bytes, void* handle) {
     ENTER_CONTEXT;
     const auto stream = find_stream(context, handle);
     if (stream == nullptr) return INVALID_HANDLE;
     if (bytes == 0) return SUCCESS;
     if (to == 0 || from == 0) return INVALID_VALUE;
-    return enqueue(stream, [=] {
-        std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
-    });
+    const void* source = reinterpret_cast<const void*>(from);
+    std::shared_ptr<void> read;
+    if (stream->capture == nullptr && !known(from, bytes)) {
+        read.reset(std::malloc(bytes), std::free);
+        if (read == nullptr) return OUT_OF_MEMORY;
+        source = std::memcpy(read.get(), source, bytes);
+    }
+    const auto copy = [=] {
+        std::memmove(reinterpret_cast<void*>(to), source, bytes);
+        (void)read;
+    };
+    const Result result = enqueue(stream, copy);
+    if (result == SUCCESS && stream->capture == nullptr && !known(to, bytes))
+        wait_for(*stream, stream->submitted, lock);
+    return result;
 }
 
 DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
