@@ -26,7 +26,7 @@ use std::sync::{Mutex, PoisonError};
 use annulus::driver::Stream;
 use annulus::{Communicator, DeviceCommunicator};
 
-use simulated::{absent, block, count, on_the_stand_in, open, upload, variables};
+use simulated::{absent, block, count, is_cuda, on_the_stand_in, open, upload, variables};
 
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {

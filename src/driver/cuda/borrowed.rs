@@ -175,7 +175,7 @@ fn adopt<T: Element>(core: &Arc<Core>, address: u64, elements: usize, owner: Kep
                 "the allocation at {address:#x} has {left} bytes left, fewer than {bytes}"
             )));
         }
-        if address % size_of::<T>() as u64 != 0 {
+        if !address.is_multiple_of(size_of::<T>() as u64) {
             return Err(Error::invalid(format!("the memory at {address:#x} is not aligned for {}", T::DATA_TYPE)));
         }
         if whole.mappable {
