@@ -48,6 +48,7 @@ pub(crate) enum MemoryKind {
 }
 
 /// An allocation that somebody else made.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Whole {
     /// The number of its device.
@@ -71,7 +72,10 @@ pub(crate) struct Function {
 
 /// How many blocks, of how many threads, with how much dynamic shared memory.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(annulus_simulated), expect(dead_code, reason = "no backend is built that would read it"))]
+#[cfg_attr(
+    not(any(annulus_simulated, all(feature = "cuda", target_os = "linux"))),
+    expect(dead_code, reason = "no backend is built that would read it")
+)]
 pub(crate) struct Grid {
     pub blocks: u32,
     pub threads: u32,
@@ -135,6 +139,7 @@ pub(crate) unsafe trait Backend: Send + Sync {
     fn import(&self, handle: &Handle) -> Result<(Address, usize), Failure>;
 
     /// What is known of the allocation that holds this address, which somebody else made on this platform.
+    #[cfg(all(feature = "cuda", target_os = "linux"))]
     fn inspect(&self, address: Address) -> Result<Whole, Failure>;
 
     /// A new stream, which waits for no other.

@@ -146,7 +146,7 @@ const UNHEARD: &[&str] = &[
 fn the_error_of_each_call_names_it() {
     let name = "faults::the_error_of_each_call_names_it";
     let devices = ("STANDIN_DEVICES", "2");
-    alone(&format!("{name} none"), &[devices], || assert_eq!(everything(), [String::new(); 0]));
+    alone(&format!("{name} none"), &[devices], || assert_eq!(everything(), Vec::<String>::new()));
     for function in HEARD {
         let planted = format!("{function}=999");
         alone(&format!("{name} {function}"), &[devices, ("STANDIN_FAIL", &planted)], || {
@@ -159,7 +159,7 @@ fn the_error_of_each_call_names_it() {
         let planted = format!("{function}=999");
         alone(&format!("{name} {function}"), &[devices, ("STANDIN_FAIL", &planted)], || {
             let wrong = everything();
-            assert_eq!(wrong, [String::new(); 0], "{function}");
+            assert_eq!(wrong, Vec::<String>::new(), "{function}");
         });
     }
 }

@@ -25,9 +25,10 @@ use self::memory::Memory;
 use self::settings::Settings;
 use self::stream::{Operation, Recorded, Stream};
 use self::table::Table;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+use super::backend::Whole;
 use super::backend::{
-    Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind,
-    StreamId, Whole,
+    Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind, StreamId,
 };
 use super::capabilities::{Capabilities, Platform};
 use crate::error::Result;
@@ -134,6 +135,7 @@ unsafe impl Backend for Simulated {
         MEMORY.import(handle)
     }
 
+    #[cfg(all(feature = "cuda", target_os = "linux"))]
     fn inspect(&self, address: Address) -> Result<Whole, Failure> {
         Err(refused("inspect", Errno::NOTSUP, format!("{address:#x} is no memory of simulated devices")))
     }
