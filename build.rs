@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Builds the kernels for the simulated device (feature `sim`): `kernels/*.cu` and what executes them, `kernels/host`,
-//! with the machine's C++ compiler (`CXX` names another).
+//! Makes the kernels ready for devices of both kinds.
+//!
+//! For NVIDIA's (feature `cuda`) the PTX of `kernels/ptx` is embedded as it is checked in. Where `ANNULUS_BUILD_PTX=1` asks
+//! for it, and not because some compiler is found, `kernels/compile` compiles it anew.
+//!
+//! For the simulated device (feature `sim`) `kernels/*.cu` and what executes them, `kernels/host`, are built with the
+//! machine's C++ compiler (`CXX` names another).
 //!
 //! Where there is no compiler, or one that cannot build them, the crate is built without simulated devices, and a
 //! warning says why; so does whoever asks for one. `ANNULUS_BUILD_SIM=0` builds without them in any case;
@@ -9,6 +14,10 @@
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(annulus_simulated)");
     println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "cuda")]
+    if let Err(why) = ptx::list() {
+        println!("cargo::error=the kernels for NVIDIA devices cannot be embedded: {why}");
+    }
     #[cfg(feature = "sim")]
     let built = kernels::build();
     #[cfg(not(feature = "sim"))]
@@ -17,6 +26,56 @@ fn main() {
         Ok(()) => println!("cargo::rustc-cfg=annulus_simulated"),
         // What whoever asks for a simulated device is told.
         Err(why) => println!("cargo::rustc-env=ANNULUS_NOT_SIMULATED={why}"),
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod ptx {
+    use std::env;
+    use std::fmt::Write;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    const SWITCH: &str = "ANNULUS_BUILD_PTX";
+    const CHECKED_IN: &str = "kernels/ptx";
+
+    /// Writes the list of all units, which `src/driver/cuda/ptx.rs` includes.
+    pub fn list() -> Result<(), String> {
+        println!("cargo::rerun-if-env-changed={SWITCH}");
+        println!("cargo::rerun-if-changed={CHECKED_IN}");
+        let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+        let folder = match env::var(SWITCH).as_deref() {
+            Ok("1") => compile(&out.join("ptx"))?,
+            _ => env::current_dir().map_err(|error| error.to_string())?.join(CHECKED_IN),
+        };
+        let list = units(&folder)?;
+        std::fs::write(out.join("ptx.rs"), list).map_err(|error| format!("writing the list of units: {error}"))
+    }
+
+    /// Each file is named after its unit and target: `fold.sm_75.ptx`.
+    fn units(folder: &Path) -> Result<String, String> {
+        let entries = folder.read_dir().map_err(|error| format!("reading {}: {error}", folder.display()))?;
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        let mut list = String::from("pub(super) const UNITS: &[Unit] = &[\n");
+        for path in paths.iter().filter(|path| path.extension().is_some_and(|own| own == "ptx")) {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let named = stem.split_once(".sm_").and_then(|(name, target)| Some((name, target.parse::<u32>().ok()?)));
+            let (name, target) = named.ok_or_else(|| format!("{} is not named UNIT.sm_TARGET.ptx", path.display()))?;
+            let text = format!("include_str!({path:?})");
+            // Writing to a string does not fail.
+            let _ = writeln!(list, "    Unit {{ name: {name:?}, target: {target}, text: {text} }},");
+        }
+        Ok(list + "];\n")
+    }
+
+    fn compile(to: &Path) -> Result<PathBuf, String> {
+        println!("cargo::rerun-if-changed=kernels");
+        let status = Command::new("kernels/compile").arg("--to").arg(to).status();
+        match status.map_err(|error| format!("starting kernels/compile: {error}"))? {
+            status if status.success() => Ok(to.to_owned()),
+            status => Err(format!("kernels/compile: {status}")),
+        }
     }
 }
 

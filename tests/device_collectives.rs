@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Collectives on device memory, on simulated devices: bits, faults, graphs, streams.
+//! Collectives on device memory, on simulated devices, and on CUDA over the stand-in for its driver: bits, faults, graphs,
+//! streams.
 //!
 //! Ranks are threads and processes; what needs several devices is run in a process of its own (`ranks`).
 
@@ -17,13 +18,20 @@ mod failures;
 mod order;
 mod ranks;
 mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
 
 use std::sync::{Mutex, PoisonError};
 
-use annulus::driver::{Device, Stream};
+use annulus::driver::Stream;
 use annulus::{Communicator, DeviceCommunicator};
 
-use simulated::{absent, block, upload};
+use simulated::{absent, block, count, is_cuda, on_the_stand_in, open, upload, variables};
+
+#[test]
+fn all_of_it_on_cuda_over_the_stand_in() {
+    on_the_stand_in("all_of_it_on_cuda_over_the_stand_in");
+}
 
 /// Runs `body` on `ranks` threads. One such world at a time has the devices to itself: launches of two worlds could
 /// each take room that the other needs to go on.
@@ -41,7 +49,7 @@ fn everywhere(ranks: usize, name: &str, body: impl Fn(Communicator) + Sync) {
 
 /// The rank's communicator on its device, device `rank` modulo how many there are, and a stream.
 fn on(comm: &Communicator) -> (DeviceCommunicator, Stream) {
-    let device = Device::simulated(comm.rank() % Device::simulated_count().unwrap()).unwrap();
+    let device = open(comm.rank() % count()).unwrap();
     let gpus = comm.on(&device).unwrap();
     let stream = device.stream().unwrap();
     (gpus, stream)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Devices, streams, events, buffers, kernels and graphs, on the simulated device.
+//! Devices, streams, events, buffers, kernels and graphs, on the simulated device, and on CUDA over the stand-in for its
+//! driver.
 //!
 //! What needs several devices, or a process of its own, is run in one (`ranks`).
 
@@ -19,6 +20,8 @@ mod kernels;
 mod processes;
 mod ranks;
 mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -27,11 +30,11 @@ use std::time::{Duration, Instant};
 use annulus::driver::{Device, DeviceBuffer, Stream};
 use annulus::{DataType, Element, Error, bf16, f16};
 
-use simulated::{absent, block, upload};
+use simulated::{absent, block, called, count, is_cuda, on_the_stand_in, open, upload, variables};
 
 /// Device 0, if there is one.
 fn device() -> Option<Device> {
-    (!absent()).then(|| Device::simulated(0).unwrap())
+    (!absent()).then(|| open(0).unwrap())
 }
 
 /// A stream that does nothing until the sender is used or dropped.
@@ -61,6 +64,11 @@ fn invalid<T: std::fmt::Debug>(result: annulus::Result<T>) -> String {
         Err(Error::InvalidArgument(sentence)) => sentence.to_string(),
         other => panic!("expected InvalidArgument, got {other:?}"),
     }
+}
+
+#[test]
+fn all_of_it_on_cuda_over_the_stand_in() {
+    on_the_stand_in("all_of_it_on_cuda_over_the_stand_in");
 }
 
 fn round_trip<T: Element>(device: &Device) {
@@ -109,25 +117,27 @@ fn what_cannot_be_is_said() {
     #[expect(clippy::reversed_empty_ranges)]
     let reversed = buffer.part(4..3);
     assert!(reversed.is_err() && buffer.part(..=usize::MAX).is_err());
-    assert!(invalid(device.allocate::<f64>(usize::MAX / 4)).contains("simulated device 0"));
+    assert!(invalid(device.allocate::<f64>(usize::MAX / 4)).contains(&called(0)));
     match device.allocate::<u8>(1 << 50) {
-        Err(Error::System(why)) => assert!(why.contains("simulated device 0, allocating 1125899906842624"), "{why}"),
+        Err(Error::System(why)) => {
+            assert!(why.contains(&format!("{}, allocating 1125899906842624", called(0))), "{why}")
+        }
         other => panic!("{other:?}"),
     }
     assert!(invalid(buffer.export()).contains("allocate_mappable"));
     let (earlier, event) = (device.event().unwrap(), device.event().unwrap());
     assert!(invalid(event.since(&earlier)).contains("recorded"));
-    assert!(invalid(device.kernel("fold_nothing")).contains("simulated device 0 has no kernel fold_nothing"));
+    assert!(invalid(device.kernel("fold_nothing")).contains(&format!("{} has no kernel fold_nothing", called(0))));
     assert!(device.kernel("zero\0byte").is_err());
-    let beyond = Device::simulated_count().unwrap();
-    assert!(invalid(Device::simulated(beyond)).contains(&format!("no simulated device {beyond}")));
+    let beyond = count();
+    assert!(invalid(open(beyond)).contains(&format!("no {}", called(beyond))));
 }
 
 #[test]
 fn devices_say_what_they_are() {
     let Some(device) = device() else { return };
-    assert_eq!(device.to_string(), "simulated device 0");
-    assert_eq!(device, Device::simulated(0).unwrap());
+    assert_eq!(device.to_string(), called(0));
+    assert_eq!(device, open(0).unwrap());
     let has = device.capabilities();
     assert!(has.index == 0 && has.multiprocessors > 0 && has.threads_per_block == 1024 && has.memory > 0);
 }
@@ -329,9 +339,9 @@ fn nothing_is_left_of_what_was_dropped() {
     if absent() {
         return;
     }
-    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    let entries = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
     devices::alone("nothing_is_left_of_what_was_dropped", &[], || {
-        let device = Device::simulated(0).unwrap();
+        let device = open(0).unwrap();
         let mut left = None;
         for round in 0..110 {
             {
@@ -351,13 +361,13 @@ fn nothing_is_left_of_what_was_dropped() {
             // Threads end, and memory goes with whatever the device is asked for next.
             eventually("the end of what was dropped", || {
                 device.allocate::<u8>(1).unwrap();
-                let now = (count("task"), count("fd"));
+                let now = (entries("task"), entries("fd"));
                 round < 10 || left.is_none_or(|left| now <= left)
             });
             if round == 10 {
                 std::thread::sleep(Duration::from_millis(100));
                 device.allocate::<u8>(1).unwrap();
-                left = Some((count("task"), count("fd")));
+                left = Some((entries("task"), entries("fd")));
             }
         }
     });

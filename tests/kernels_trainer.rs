@@ -21,6 +21,8 @@ mod loss_scale;
 #[path = "kernels_trainer/product.rs"]
 mod product;
 mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
 #[path = "kernels_trainer/updates.rs"]
 mod updates;
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::backend::{Address, MemoryKind};
 use super::device::Core;
 use super::faults::Watched;
-use super::mark::Mark;
+use super::mark::{Kept, Mark};
 
 /// Memory, freed with its last holder. Enqueued operations are holders.
 pub(super) struct Allocation {
@@ -27,6 +27,8 @@ pub(super) struct Allocation {
     pub bytes: usize,
     pub kind: MemoryKind,
     pub notes: Arc<Notes>,
+    /// Whoever gives the memory back, if it is not the allocation.
+    pub owner: Option<Kept>,
 }
 
 impl Allocation {
@@ -36,12 +38,15 @@ impl Allocation {
         let address = core.backend.allocate(bytes.max(1), kind).map_err(|failure| {
             core.failed(format_args!("allocating {bytes} bytes"), &failure, "free some memory, or ask for less")
         })?;
-        Ok(Arc::new(Allocation { core: core.clone(), address, bytes, kind, notes: Arc::default() }))
+        Ok(Arc::new(Allocation { core: core.clone(), address, bytes, kind, notes: Arc::default(), owner: None }))
     }
 }
 
 impl Drop for Allocation {
     fn drop(&mut self) {
+        if self.owner.is_some() {
+            return;
+        }
         // A driver that refuses has lost the memory; there is nobody to tell.
         // SAFETY: the memory is this allocation's own, and operations that use it hold the allocation until done.
         let _ = unsafe { self.core.backend.free(self.address, self.kind) };

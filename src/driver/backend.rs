@@ -47,6 +47,18 @@ pub(crate) enum MemoryKind {
     Imported,
 }
 
+/// An allocation that somebody else made.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole {
+    /// The number of its device.
+    pub device: usize,
+    pub begins: Address,
+    pub bytes: usize,
+    /// Whether peers may map it, and it may be exported.
+    pub mappable: bool,
+}
+
 /// The name by which another process of this host finds exported memory.
 pub(crate) type Handle = [u8; 64];
 
@@ -60,7 +72,10 @@ pub(crate) struct Function {
 
 /// How many blocks, of how many threads, with how much dynamic shared memory.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(annulus_simulated), expect(dead_code, reason = "no backend is built that would read it"))]
+#[cfg_attr(
+    not(any(annulus_simulated, all(feature = "cuda", target_os = "linux"))),
+    expect(dead_code, reason = "no backend is built that would read it")
+)]
 pub(crate) struct Grid {
     pub blocks: u32,
     pub threads: u32,
@@ -94,6 +109,9 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// What the device is.
     fn capabilities(&self) -> &Capabilities;
 
+    /// The number of the device of that identity on this platform; `None` where this process does not see it.
+    fn peer(&self, identity: [u8; 16]) -> Option<usize>;
+
     /// Whether this device can address mappable memory of another of its platform.
     fn reaches(&self, other: usize) -> Result<bool, Failure>;
 
@@ -110,15 +128,19 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// that uses the memory is still to be done.
     unsafe fn free(&self, address: Address, kind: MemoryKind) -> Result<(), Failure>;
 
-    /// A name for memory of kind `Mappable`, which began at this address.
+    /// A name for the allocation, of kind `Mappable`, that holds this address, and where in it the address is.
     ///
     /// # Safety
-    /// The memory was allocated here and has not been freed.
-    unsafe fn export(&self, address: Address) -> Result<Handle, Failure>;
+    /// The memory was allocated on this device and has not been freed.
+    unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure>;
 
     /// Maps what another process exported, all of it: where it begins and how many bytes it has. Any bytes may be tried
     /// as a handle; a process cannot import its own memory.
     fn import(&self, handle: &Handle) -> Result<(Address, usize), Failure>;
+
+    /// What is known of the allocation that holds this address, which somebody else made on this platform.
+    #[cfg(all(feature = "cuda", target_os = "linux"))]
+    fn inspect(&self, address: Address) -> Result<Whole, Failure>;
 
     /// A new stream, which waits for no other.
     fn create_stream(&self) -> Result<StreamId, Failure>;

@@ -9,12 +9,15 @@ use std::fmt;
 pub enum Platform {
     /// Executed on the CPU by the library itself. What it shows is never a result of a GPU.
     Simulated,
+    /// NVIDIA's.
+    Cuda,
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Platform::Simulated => "simulated",
+            Platform::Cuda => "CUDA",
         })
     }
 }
@@ -27,6 +30,8 @@ pub struct Capabilities {
     pub platform: Platform,
     /// Its number on that platform, from 0 on.
     pub index: usize,
+    /// The same for every process of this host that sees the device, under whatever number it does.
+    pub identity: [u8; 16],
     /// Its maker's name for it.
     pub name: String,
     /// How many multiprocessors it has.

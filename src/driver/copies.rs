@@ -6,7 +6,6 @@
 //! the notes of the memory (`allocation`) order the two like any others.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::sync::{Arc, PoisonError};
 
 use super::allocation::{Access, Allocation, Usage};
@@ -30,9 +29,9 @@ impl Stream {
         if values.is_empty() {
             return Ok(());
         }
-        let host = Arc::new(HostCopy::of(values));
+        let host = HostCopy::of(&self.core.device, values)?;
         let (address, bytes) = (host.address(), size_of_val(values));
-        self.enqueue("writing to a buffer", vec![to.usage(Access::Overwrites)], vec![host], |backend, stream| {
+        self.enqueue("writing to a buffer", vec![to.usage(Access::Overwrites)], vec![host.0], |backend, stream| {
             // SAFETY: both ranges have that many bytes, and are kept until the copy has been done; nobody else writes
             // to the host's.
             unsafe { backend.copy(to.address(), address, bytes, stream) }
@@ -49,9 +48,9 @@ impl Stream {
         self.check_device(&from.allocation)?;
         self.refuse_in_capture("read a buffer")?;
         let zeros = vec![T::zeroed(); from.len()];
-        let host = Arc::new(HostCopy::of(&zeros));
+        let host = HostCopy::new(&self.core.device, size_of_val(&*zeros))?;
         if !zeros.is_empty() {
-            let (address, bytes, kept) = (host.address(), size_of_val(&*zeros), host.clone());
+            let (address, bytes, kept) = (host.address(), size_of_val(&*zeros), host.0.clone());
             self.enqueue("reading from a buffer", vec![from.usage(Access::Reads)], vec![kept], |backend, stream| {
                 // SAFETY: both ranges have that many bytes, and are kept until the copy has been done; nobody reads
                 // the host's before.
@@ -195,31 +194,33 @@ impl Core {
     }
 }
 
-/// Memory of the host that an enqueued copy reads or writes: nobody else's, and at an address that stays.
-struct HostCopy(Box<[UnsafeCell<u64>]>);
-
-// SAFETY: the words are accessed by the copy that holds this, and by `take` after it.
-unsafe impl Sync for HostCopy {}
+/// Memory of the host that an enqueued copy reads or writes: nobody else's, pinned, so that to enqueue the copy waits for
+/// nothing.
+struct HostCopy(Arc<Allocation>);
 
 impl HostCopy {
-    fn of<T: Element>(values: &[T]) -> Self {
-        let mut words = vec![0_u64; size_of_val(values).div_ceil(8)];
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
-        bytes[..size_of_val(values)].copy_from_slice(bytemuck::cast_slice(values));
-        HostCopy(words.into_iter().map(UnsafeCell::new).collect())
+    fn new(device: &Arc<Core>, bytes: usize) -> Result<Self> {
+        Ok(HostCopy(Allocation::new(device, bytes, MemoryKind::Pinned)?))
+    }
+
+    fn of<T: Element>(device: &Arc<Core>, values: &[T]) -> Result<Self> {
+        let copy = HostCopy::new(device, size_of_val(values))?;
+        let to = copy.address() as *mut u8;
+        // SAFETY: pinned memory is mapped at its address, as long as asked for, and nobody else knows of it yet.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), to, size_of_val(values)) };
+        Ok(copy)
     }
 
     fn address(&self) -> u64 {
-        self.0.as_ptr() as u64
+        self.0.address
     }
 
     /// # Safety
     /// No copy to this memory is still to be done.
     unsafe fn take<T: Element>(&self, values: &mut [T]) {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
-        let from = self.0.as_ptr().cast::<u8>();
-        let length = bytes.len().min(size_of_val(&*self.0));
+        let length = bytes.len().min(self.0.bytes);
         // SAFETY: as many bytes as both have; nobody writes to them any more, by the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), length) };
+        unsafe { std::ptr::copy_nonoverlapping(self.address() as *const u8, bytes.as_mut_ptr(), length) };
     }
 }

@@ -9,6 +9,8 @@ use super::allocation::Allocation;
 use super::backend::{Backend, EventId, Failure, MemoryKind};
 use super::buffer::DeviceBuffer;
 use super::capabilities::Capabilities;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+use super::cuda;
 use super::event::Event;
 use super::faults::FaultWords;
 use super::kernel::Kernel;
@@ -58,26 +60,54 @@ impl Device {
         Ok(simulated()?.len())
     }
 
-    /// The device for the rank of that number on this host: device `local_rank` modulo how many there are. `Display`
-    /// says which it is.
+    /// The NVIDIA device of that number, as the driver counts those that it shows to this process:
+    /// `CUDA_VISIBLE_DEVICES` is obeyed.
     ///
-    /// So far collectives drive no GPU, and simulated devices are taken only where they are asked for, by
-    /// `ANNULUS_DEVICE=sim`.
+    /// The first call for a device makes its context and loads the code of all kernels, which the driver compiles when it
+    /// sees it for the first time: that can take seconds, and is done before anything runs on the device that could wait
+    /// for it.
     ///
     /// # Errors
     ///
-    /// `Unsupported` where `ANNULUS_DEVICE` is not set; `InvalidArgument` where it is not `sim`; as
-    /// [`Device::simulated`].
+    /// `Unsupported` where there is no driver, where it is older than CUDA 12.0 or lacks a function, where it shows no
+    /// device, for a device that has no code, and where the library was built without the feature `cuda`;
+    /// `InvalidArgument` where there is no device of that number; `System` where the driver refuses.
+    pub fn cuda(index: usize) -> Result<Device> {
+        Ok(Device { core: cuda::device(index)? })
+    }
+
+    /// How many NVIDIA devices the driver shows to this process; not zero.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where there is none, as [`Device::cuda`].
+    pub fn cuda_count() -> Result<usize> {
+        cuda::count()
+    }
+
+    /// The device for the rank of that number on this host: device `local_rank` modulo how many there are. `Display`
+    /// says which it is.
+    ///
+    /// It is an NVIDIA device. A simulated one is taken only where `ANNULUS_DEVICE=sim` asks for it; `ANNULUS_DEVICE=cuda`
+    /// is as if it were not set.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::cuda`] and [`Device::simulated`]; `InvalidArgument` where `ANNULUS_DEVICE` is anything else.
     pub fn auto(local_rank: usize) -> Result<Device> {
-        match std::env::var_os(CHOICE) {
-            Some(choice) if choice == "sim" => Device::simulated(local_rank % Device::simulated_count()?),
-            Some(choice) => Err(Error::invalid(format!(
-                "{CHOICE} is {}, which this version does not know; the one choice so far is `sim`, a device simulated \
-                 on the CPU",
-                choice.to_string_lossy()
-            ))),
-            None => Err(Error::unsupported(format!(
-                "this version of Annulus drives no GPU; set {CHOICE}=sim to take a device that is simulated on the CPU"
+        let choice = std::env::var_os(CHOICE);
+        match choice.as_deref().map(|choice| choice.to_string_lossy()).as_deref() {
+            Some("sim") => Device::simulated(local_rank % Device::simulated_count()?),
+            None | Some("cuda") => match Device::cuda_count() {
+                Ok(count) => Device::cuda(local_rank % count),
+                Err(Error::Unsupported(why)) => Err(Error::unsupported(format!(
+                    "{why}; or set {CHOICE}=sim to take a device that is simulated on the CPU"
+                ))),
+                Err(other) => Err(other),
+            },
+            Some(other) => Err(Error::invalid(format!(
+                "{CHOICE} is {other}, which this version does not know; choose `cuda`, or `sim` for a device that is \
+                 simulated on the CPU"
             ))),
         }
     }
@@ -163,9 +193,10 @@ impl Device {
         self.core.reaches(&other.core)
     }
 
-    /// The same of the device of that number on the same platform, which another process may have opened.
-    pub(crate) fn reaches_number(&self, index: usize) -> Result<bool> {
-        self.core.reaches_number(index)
+    /// The same of the device of that identity on the same platform, which another process may have opened. Of a device
+    /// that this process does not see, the driver says nothing before its memory is mapped.
+    pub(crate) fn reaches_identity(&self, identity: [u8; 16]) -> Result<bool> {
+        self.core.backend.peer(identity).map_or(Ok(true), |index| self.core.reaches_number(index))
     }
 
     /// Lets this device address mappable memory of the other from now on. Copies see to that themselves.
@@ -214,6 +245,22 @@ fn simulated() -> Result<&'static [Arc<Core>]> {
     Err(Error::unsupported(concat!("this build of Annulus has no simulated devices: ", env!("ANNULUS_NOT_SIMULATED"))))
 }
 
+/// What there is of CUDA in a build without it.
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+mod cuda {
+    use super::*;
+
+    pub fn device(_: usize) -> Result<Arc<Core>> {
+        Err(Error::unsupported(
+            "this build of Annulus drives no GPU: it has not the feature `cuda`, or is not for Linux",
+        ))
+    }
+
+    pub fn count() -> Result<usize> {
+        device(0).map(|_| 0)
+    }
+}
+
 /// What all handles of one device share. It is never dropped: what is of a device may outlive all its handles.
 pub(super) struct Core {
     pub backend: Box<dyn Backend>,
@@ -226,8 +273,11 @@ pub(super) struct Core {
 }
 
 impl Core {
-    #[cfg_attr(not(annulus_simulated), expect(dead_code, reason = "no backend is built"))]
-    fn new(backend: Box<dyn Backend>) -> Arc<Core> {
+    #[cfg_attr(
+        not(any(annulus_simulated, all(feature = "cuda", target_os = "linux"))),
+        expect(dead_code, reason = "no backend is built")
+    )]
+    pub fn new(backend: Box<dyn Backend>) -> Arc<Core> {
         Arc::new(Core { backend, spare_events: Mutex::default(), orphans: Mutex::default(), staging: Mutex::default() })
     }
 

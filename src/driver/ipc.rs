@@ -2,8 +2,8 @@
 //! Device memory between processes of one host.
 //!
 //! A name travels (by any rendezvous), and the receiver maps the memory behind it. Names are of whole allocations, with
-//! an offset. The memory lives as long as any process maps it; what an exporter that frees it or dies leaves to those
-//! that have mapped it, is still there.
+//! an offset. On simulated devices the memory lives as long as any process maps it; of CUDA that is not promised: there an
+//! exporter keeps its buffer until all others have dropped theirs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -82,10 +82,10 @@ impl<T: Element> DeviceBuffer<T> {
             )));
         }
         // SAFETY: the memory is mappable, and lives as long as its allocation.
-        let handle = unsafe { device.backend.export(self.allocation.address) }.map_err(|failure| {
+        let (handle, before) = unsafe { device.backend.export(self.allocation.address) }.map_err(|failure| {
             device.failed("exporting a buffer", &failure, "see whether descriptors are exhausted (ulimit -n)")
         })?;
-        let (offset, elements) = (self.bytes().start as u64, self.len() as u64);
+        let (offset, elements) = (before + self.bytes().start as u64, self.len() as u64);
         Ok(IpcHandle { handle, offset, elements, data_type: T::DATA_TYPE as u8 })
     }
 }
@@ -119,7 +119,7 @@ impl Device {
         // From here on the mapping is given up by `drop`.
         let notes = notes_of(&name.handle);
         let kind = MemoryKind::Imported;
-        let allocation = Arc::new(Allocation { core: core.clone(), address, bytes, kind, notes });
+        let allocation = Arc::new(Allocation { core: core.clone(), address, bytes, kind, notes, owner: None });
         let size = size_of::<T>() as u64;
         let end = name.elements.checked_mul(size).and_then(|length| length.checked_add(name.offset));
         if !name.offset.is_multiple_of(size) || end.is_none_or(|end| end > bytes as u64) {

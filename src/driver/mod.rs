@@ -13,14 +13,14 @@
 //! ```
 //!
 //! The types here are written once, over one trait that knows ids, addresses and bytes (`backend`); every kind of
-//! device implements it. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU.
+//! device implements it. `cuda` (feature `cuda`) drives NVIDIA's, through the driver's own library, looked for
+//! when the program runs. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU.
 //!
 //! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the
 //! same elements are in order, whatever their streams, as long as one of them writes. Launching a kernel is unsafe,
 //! since what it does with an address is its own affair.
 //!
-//! Collectives on device memory are [`DeviceCommunicator`](crate::DeviceCommunicator)'s. Of CUDA there is so far what
-//! `annulus doctor --gpu` needs.
+//! Collectives on device memory are [`DeviceCommunicator`](crate::DeviceCommunicator)'s.
 
 mod allocation;
 mod backend;

@@ -36,6 +36,8 @@ pub(super) struct StreamCore {
     faults: FaultWords,
     watched: Arc<Watched>,
     state: Mutex<State>,
+    /// Whoever ends the stream, if it is not this.
+    owner: Option<Kept>,
 }
 
 #[derive(Default)]
@@ -53,6 +55,20 @@ pub(super) struct Captured {
 
 impl Stream {
     pub(super) fn new(device: &Arc<Core>) -> Result<Stream> {
+        let created = || {
+            device.backend.create_stream().map_err(|failure| {
+                device.failed(
+                    "making a stream",
+                    &failure,
+                    "drop streams that are no longer used, or allow more threads",
+                )
+            })
+        };
+        Stream::of(device, created, None)
+    }
+
+    /// The stream of an id; of an owner's, who keeps it as long as this does.
+    pub(super) fn of(device: &Arc<Core>, id: impl FnOnce() -> Result<StreamId>, owner: Option<Kept>) -> Result<Stream> {
         // Relaxed: numbers only have to differ.
         static STREAMS: AtomicU64 = AtomicU64::new(0);
         let number = STREAMS.fetch_add(1, Ordering::Relaxed);
@@ -61,11 +77,9 @@ impl Stream {
         let faults = FaultWords::new(device, move |words| {
             Error::System(format!("a kernel on {name} reported a fault: its words are {words:x?}").into())
         })?;
-        let id = device.backend.create_stream().map_err(|failure| {
-            device.failed("making a stream", &failure, "drop streams that are no longer used, or allow more threads")
-        })?;
+        let id = id()?;
         let watched = Arc::new(Watched::new(faults.clone()));
-        let core = StreamCore { device: device.clone(), id, number, faults, watched, state: Mutex::default() };
+        let core = StreamCore { device: device.clone(), id, number, faults, watched, state: Mutex::default(), owner };
         Ok(Stream { core: Arc::new(core) })
     }
 
@@ -262,9 +276,11 @@ impl fmt::Debug for Stream {
 
 impl Drop for StreamCore {
     fn drop(&mut self) {
-        // SAFETY: This is the last holder, so nothing is enqueued any more; a capture holds a handle. What is pending
-        // is still done.
-        unsafe { self.device.backend.destroy_stream(self.id) };
+        if self.owner.is_none() {
+            // SAFETY: This is the last holder, so nothing is enqueued any more; a capture holds a handle. What is
+            // pending is still done.
+            unsafe { self.device.backend.destroy_stream(self.id) };
+        }
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.device.adopt(std::mem::take(&mut state.pending));
     }

@@ -6,7 +6,7 @@ use annulus::reference::check::compare;
 use annulus::reference::{self, bits, inputs};
 use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
-use super::{absent, on, ranks, threads, types};
+use super::{absent, is_cuda, on, ranks, threads, types, variables};
 
 /// Lengths around what a line and a block take, and beyond what one low-latency message and one slice take.
 const LENGTHS: [usize; 7] = [0, 1, 7, 33, 257, 600, 2049];
@@ -148,7 +148,9 @@ fn threads_get_the_bits_of_the_reference() {
     if absent() {
         return;
     }
-    for n in 1..=8 {
+    // The stand-in takes its time.
+    let worlds = if is_cuda() && !ranks::full() { vec![1, 2, 5, 8] } else { (1..=8).collect() };
+    for n in worlds {
         threads(n, |comm| everything(&comm));
     }
 }
@@ -177,7 +179,7 @@ fn ranks_on_several_devices_get_the_bits_of_the_reference() {
             })
             .unwrap();
         };
-        for rank in ranks::start(&[0], 1, &name, &[("ANNULUS_SIM_DEVICES", devices)], body) {
+        for rank in ranks::start(&[0], 1, &name, &variables(&[("ANNULUS_SIM_DEVICES", devices)]), body) {
             assert!(rank.status.success(), "{}", rank.output);
         }
     }

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use annulus::driver::Device;
 use annulus::error::Cause;
 use annulus::{Communicator, Error, ReduceOp, Result, run};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{absent, block, everywhere, on, ranks, threads, upload};
+use super::{absent, block, everywhere, on, open, ranks, threads, upload, variables};
 
 fn invalid(result: Result<()>) -> String {
     match result {
@@ -201,13 +200,13 @@ fn devices_out_of_reach_are_refused_on_all_ranks() {
     if absent() {
         return;
     }
-    let variables = [("ANNULUS_SIM_DEVICES", "3"), ("ANNULUS_SIM_UNREACHABLE", "0-2")];
+    let variables = variables(&[("ANNULUS_SIM_DEVICES", "3"), ("ANNULUS_SIM_UNREACHABLE", "0-2")]);
     let refused = |comm: &Communicator| {
-        let refused = comm.on(&Device::simulated(comm.rank()).unwrap()).unwrap_err();
+        let refused = comm.on(&open(comm.rank()).unwrap()).unwrap_err();
         let named = if comm.rank() == 1 { "rank 0 could not" } else { "cannot address memory of device" };
         assert!(matches!(&refused, Error::Unsupported(why) if why.contains(named)), "{refused}");
         // The host's communicator works, and so do devices that reach each other.
-        comm.on(&Device::simulated(comm.rank() % 2).unwrap()).unwrap();
+        comm.on(&open(comm.rank() % 2).unwrap()).unwrap();
     };
     let threads = || {
         run(3, |comm| {

@@ -4,11 +4,11 @@
 use annulus::Error;
 use annulus::driver::Device;
 
-use super::{absent, blocked, invalid, ranks, values};
+use super::{absent, blocked, called, count, invalid, open, ranks, values};
 
 /// Runs `body` in a process of its own with these variables; `name` is the calling test's.
 pub fn alone(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
-    for ended in ranks::start(&[0], 1, name, variables, body) {
+    for ended in ranks::start(&[0], 1, name, &super::variables(variables), body) {
         assert!(ended.status.success(), "{}\n{}", ended.status, ended.output);
     }
 }
@@ -29,10 +29,10 @@ fn copies(first: &Device, second: &Device) {
         assert_eq!(stream.read(&back).unwrap()[2..], sent[2..]);
         assert_eq!(stream.read(&back).unwrap()[..2], [7, 7]);
         let (other, _) = (first.stream().unwrap(), ());
-        assert!(invalid(other.read(&there)).contains("cannot use a buffer of simulated device 1"));
+        assert!(invalid(other.read(&there)).contains(&format!("cannot use a buffer of {}", called(1))));
         assert!(invalid(other.copy(&there, &there.clone())).contains("overlap"));
         let elsewhere = allocate(second);
-        assert!(invalid(other.copy(&there, &elsewhere)).contains("cannot use a buffer of simulated device 1"));
+        assert!(invalid(other.copy(&there, &elsewhere)).contains(&format!("cannot use a buffer of {}", called(1))));
     }
 }
 
@@ -42,8 +42,8 @@ fn copies_between_devices_are_direct() {
         return;
     }
     alone("devices::copies_between_devices_are_direct", &[("ANNULUS_SIM_DEVICES", "2")], || {
-        let [first, second] = [0, 1].map(|index| Device::simulated(index).unwrap());
-        assert_eq!(Device::simulated_count(), Ok(2));
+        let [first, second] = [0, 1].map(|index| open(index).unwrap());
+        assert_eq!(count(), 2);
         assert!(first != second && first.reaches(&second).unwrap());
         first.enable_peer(&second).unwrap();
         first.enable_peer(&second).unwrap();
@@ -71,7 +71,7 @@ fn copies_between_devices_out_of_reach_go_through_the_host() {
     }
     let variables = [("ANNULUS_SIM_DEVICES", "2"), ("ANNULUS_SIM_UNREACHABLE", "1-0")];
     alone("devices::copies_between_devices_out_of_reach_go_through_the_host", &variables, || {
-        let [first, second] = [0, 1].map(|index| Device::simulated(index).unwrap());
+        let [first, second] = [0, 1].map(|index| open(index).unwrap());
         assert!(!first.reaches(&second).unwrap() && !second.reaches(&first).unwrap());
         assert!(first.reaches(&first).unwrap());
         assert!(matches!(first.enable_peer(&second), Err(Error::Unsupported(_))));
@@ -105,7 +105,13 @@ fn the_environment_is_believed_or_refused() {
     });
     alone(&format!("{name} none"), &[], || match Device::auto(0) {
         Err(Error::Unsupported(why)) => assert!(why.contains("ANNULUS_DEVICE=sim"), "{why}"),
+        // There is one, or what stands in for it.
+        Ok(device) => assert_eq!(device.to_string(), "CUDA device 0"),
         other => panic!("{other:?}"),
+    });
+    alone(&format!("{name} cuda"), &[("ANNULUS_DEVICE", "cuda")], || match Device::auto(5) {
+        Err(Error::Unsupported(why)) => assert!(why.contains("NVIDIA") || why.contains("CUDA"), "{why}"),
+        other => assert!(other.unwrap().to_string().starts_with("CUDA device ")),
     });
     for (number, variables) in
         [("ANNULUS_SIM_DEVICES", "none"), ("ANNULUS_SIM_UNREACHABLE", "0-5"), ("ANNULUS_DEVICE", "abacus")]
@@ -114,13 +120,8 @@ fn the_environment_is_believed_or_refused() {
     {
         let all = [variables, ("ANNULUS_SIM_DEVICES", if number == 0 { "none" } else { "2" })];
         alone(&format!("{name} bad {number}"), &all, || {
-            assert!(
-                invalid(Device::auto(0).or_else(|first| match first {
-                    Error::Unsupported(_) => Device::simulated(0),
-                    other => Err(other),
-                }))
-                .contains(variables.0)
-            );
+            let refused = if number == 2 { Device::auto(0) } else { Device::simulated(0) };
+            assert!(invalid(refused).contains(variables.0));
         });
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use annulus::driver::{Device, Shape, Use};
 use annulus::{Error, bf16};
 
-use super::{absent, arguments, device, devices, eventually, invalid, upload};
+use super::{absent, arguments, called, device, devices, eventually, invalid, open, upload};
 
 const LONG: u64 = 60_000_000_000;
 const SHORT: u64 = 30_000_000;
@@ -140,7 +140,7 @@ fn wrong_launches_are_refused_before_they_begin() {
     };
     let argument = arguments::advance(0, 0, 1);
     let why = refused(Shape::new(1, 32), &argument[..20]);
-    assert!(why.contains("simulated device 0 cannot launch probe_advance"), "{why}");
+    assert!(why.contains(&format!("{} cannot launch probe_advance", called(0))), "{why}");
     assert!(why.contains("of 20 bytes: it takes 24"), "{why}");
     assert!(refused(Shape::new(0, 32), &argument).contains("0 blocks of 32 threads"));
     assert!(refused(Shape::new(1, 0), &argument).contains("1 blocks of 0 threads"));
@@ -169,7 +169,7 @@ fn what_a_kernel_reports_comes_back_where_the_host_waits() {
     report(&device, &stream, stream.fault_words());
     match stream.synchronize() {
         Err(Error::System(why)) => {
-            assert!(why.contains("of simulated device 0 reported a fault") && why.contains("42"), "{why}");
+            assert!(why.contains(&format!("of {} reported a fault", called(0))) && why.contains("42"), "{why}");
         }
         other => panic!("{other:?}"),
     }
@@ -204,7 +204,7 @@ fn kernels_need_memory_that_their_device_reaches() {
     }
     let variables = [("ANNULUS_SIM_DEVICES", "3"), ("ANNULUS_SIM_UNREACHABLE", "0-2")];
     devices::alone("kernels::kernels_need_memory_that_their_device_reaches", &variables, || {
-        let [first, second, third] = [0, 1, 2].map(|index| Device::simulated(index).unwrap());
+        let [first, second, third] = [0, 1, 2].map(|index| open(index).unwrap());
         let (stream, kernel) = (first.stream().unwrap(), first.kernel("probe_advance").unwrap());
         let (local, reached, unreached) =
             (second.allocate(3).unwrap(), second.allocate_mappable(3).unwrap(), third.allocate_mappable(3).unwrap());
@@ -215,7 +215,7 @@ fn kernels_need_memory_that_their_device_reaches() {
         };
         assert!(invalid(launch(&local)).contains("allocate_mappable"));
         match launch(&unreached) {
-            Err(Error::Unsupported(why)) => assert!(why.contains("simulated device 0 cannot address"), "{why}"),
+            Err(Error::Unsupported(why)) => assert!(why.contains(&format!("{} cannot address", called(0))), "{why}"),
             other => panic!("{other:?}"),
         }
         launch(&reached).unwrap();

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <vector>
+
 thread_local Context* current = nullptr;
 
 State& state() {
@@ -56,11 +58,29 @@ DRIVER cuDeviceGetName(char* name, int length, int device) {
     return SUCCESS;
 }
 
+// Of the card, whatever number it is seen under.
+DRIVER cuDeviceGetUuid_v2(char (*uuid)[16], int device) {
+    ENTER_INITIALIZED;
+    if (uuid == nullptr) return INVALID_VALUE;
+    if (device < 0 || device >= devices()) return INVALID_DEVICE;
+    std::memcpy(*uuid, "stand-in, no GP", 15);
+    (*uuid)[15] = static_cast<char>(card(device));
+    return SUCCESS;
+}
+
+DRIVER cuDeviceGetPCIBusId(char* name, int length, int device) {
+    ENTER_INITIALIZED;
+    if (name == nullptr || length <= 0) return INVALID_VALUE;
+    if (device < 0 || device >= devices()) return INVALID_DEVICE;
+    std::snprintf(name, static_cast<size_t>(length), "0000:00:%02X.0", static_cast<unsigned>(card(device)));
+    return SUCCESS;
+}
+
 DRIVER cuDeviceTotalMem_v2(size_t* bytes, int device) {
     ENTER_INITIALIZED;
     if (bytes == nullptr) return INVALID_VALUE;
     if (device < 0 || device >= devices()) return INVALID_DEVICE;
-    *bytes = TOTAL_MEMORY;
+    *bytes = total_memory();
     return SUCCESS;
 }
 
@@ -82,7 +102,7 @@ static int attribute(int which, int device, const host::Model& model) {
         case 16: return static_cast<int>(model.multiprocessors);
         case 19: return 1;       // maps host memory
         case 31: return 1;       // concurrent kernels
-        case 34: return device;  // PCI device
+        case 34: return card(device); // PCI device
         case 36: return 1000000; // memory clock, kHz
         case 37: return 64;      // memory bus, bits
         case 38: return 1 << 20; // L2, bytes
@@ -171,6 +191,36 @@ DRIVER cuCtxSetCurrent(void* handle) {
         return SUCCESS;
     }
     return INVALID_CONTEXT;
+}
+
+DRIVER cuCtxGetCurrent(void** handle) {
+    ENTER_INITIALIZED;
+    if (handle == nullptr) return INVALID_VALUE;
+    *handle = current;
+    return SUCCESS;
+}
+
+// What was current before, by thread.
+static thread_local std::vector<Context*> below;
+
+DRIVER cuCtxPushCurrent_v2(void* handle) {
+    ENTER_INITIALIZED;
+    for (const auto& context : state().contexts) {
+        if (context.get() != handle || context->retained == 0) continue;
+        below.push_back(current);
+        current = context.get();
+        return SUCCESS;
+    }
+    return INVALID_CONTEXT;
+}
+
+DRIVER cuCtxPopCurrent_v2(void** handle) {
+    ENTER_INITIALIZED;
+    if (below.empty()) return INVALID_CONTEXT;
+    if (handle != nullptr) *handle = current;
+    current = below.back();
+    below.pop_back();
+    return SUCCESS;
 }
 
 DRIVER cuCtxSynchronize() {

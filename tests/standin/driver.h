@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,12 +37,15 @@ enum : Result {
     NO_BINARY_FOR_GPU = 209,
     INVALID_PTX = 218,
     UNSUPPORTED_PTX_VERSION = 222,
+    PEER_ACCESS_UNSUPPORTED = 217,
     OPERATING_SYSTEM = 304,
     INVALID_HANDLE = 400,
     ILLEGAL_STATE = 401,
     NOT_FOUND = 500,
     NOT_READY = 600,
+    ILLEGAL_ADDRESS = 700,
     LAUNCH_OUT_OF_RESOURCES = 701,
+    PEER_ACCESS_ALREADY_ENABLED = 704,
     LAUNCH_FAILED = 719,
     COOPERATIVE_LAUNCH_TOO_LARGE = 720,
     NOT_SUPPORTED = 801,
@@ -146,6 +150,7 @@ struct Context {
     Result fault = SUCCESS; // of a kernel that went wrong: every later call returns it
     size_t used = 0;        // bytes
     host::Device compute;
+    std::set<const Context*> peers; // whose memory its kernels may address
     std::shared_ptr<Stream> legacy; // the default stream
 };
 
@@ -171,11 +176,11 @@ extern thread_local Context* current;
 
 using Lock = std::unique_lock<std::mutex>;
 
-// Of a device, in bytes. Little, so that programs which measure with a share of it are quick.
-constexpr size_t TOTAL_MEMORY = size_t{128} << 20;
-
 // switches.cpp
-int devices();                         // STANDIN_DEVICES
+int devices();                         // STANDIN_DEVICES, CUDA_VISIBLE_DEVICES
+int card(int device);                  // which of the machine's cards a device is
+bool reach_each_other(int a, int b);   // STANDIN_UNREACHABLE, by cards
+size_t total_memory();                 // STANDIN_MEMORY, of a device, in bytes
 int version();                         // STANDIN_VERSION
 bool one_kernel_at_a_time();           // STANDIN_ORDER
 Result planted(const char* function);  // STANDIN_FAIL, STANDIN_HANG
@@ -196,6 +201,10 @@ Result refuse_in_capture();
 void invalidate(Capture& capture);
 Result capture_work(Stream& stream, Work work);
 void run_graph(const Graph& graph);
+
+// peers.cpp
+// Whether every address in an argument is of memory that kernels of the context may address.
+bool may_address(const Context& context, const void* argument, size_t bytes);
 
 // memory.cpp
 // The allocation that holds all of these bytes, or the end.

@@ -157,6 +157,13 @@ DRIVER cuGraphLaunch(void* handle, void* stream_handle) {
     return enqueue(stream, replay, true);
 }
 
+// There is nothing to upload.
+DRIVER cuGraphUpload(void* handle, void* stream_handle) {
+    ENTER_CONTEXT;
+    const bool known = state().execs.count(handle) != 0 && find_stream(context, stream_handle) != nullptr;
+    return known ? SUCCESS : INVALID_HANDLE;
+}
+
 DRIVER cuGraphDestroy(void* handle) {
     ENTER_INITIALIZED;
     return state().graphs.erase(handle) == 1 ? SUCCESS : INVALID_VALUE;

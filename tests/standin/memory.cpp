@@ -5,6 +5,7 @@
 #include "driver.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 
@@ -47,7 +48,7 @@ static int sealed_memfd(size_t bytes) {
 
 static Result allocate(Context& context, Kind kind, size_t bytes, Address* to) {
     if (to == nullptr || bytes == 0) return INVALID_VALUE;
-    if (kind != Kind::PINNED && bytes > TOTAL_MEMORY - context.used) return OUT_OF_MEMORY;
+    if (kind != Kind::PINNED && bytes > total_memory() - context.used) return OUT_OF_MEMORY;
     const int fd = kind == Kind::DEVICE ? sealed_memfd(bytes) : -1;
     if (kind == Kind::DEVICE && fd < 0) return OUT_OF_MEMORY;
     const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
@@ -154,11 +155,25 @@ DRIVER cuMemGetAddressRange_v2(Address* base, size_t* bytes, Address address) {
     return SUCCESS;
 }
 
+// By CUpointer_attribute: the memory's type (1 host, 2 device), its device, whether it can be exported.
+DRIVER cuPointerGetAttribute(void* value, int which, Address address) {
+    ENTER_INITIALIZED;
+    const auto found = find_memory(address, 1);
+    if (value == nullptr || found == state().memory.end()) return INVALID_VALUE;
+    const Allocation& allocation = found->second;
+    switch (which) {
+        case 2: *static_cast<unsigned*>(value) = allocation.kind == Kind::PINNED ? 1 : 2; return SUCCESS;
+        case 9: *static_cast<int*>(value) = allocation.context->device; return SUCCESS;
+        case 10: *static_cast<bool*>(value) = allocation.kind == Kind::DEVICE; return SUCCESS;
+        default: return NOT_SUPPORTED;
+    }
+}
+
 DRIVER cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
     ENTER_CONTEXT;
     if (free_bytes == nullptr || total == nullptr) return INVALID_VALUE;
-    *free_bytes = TOTAL_MEMORY - context.used;
-    *total = TOTAL_MEMORY;
+    *free_bytes = total_memory() - context.used;
+    *total = total_memory();
     return SUCCESS;
 }
 
@@ -196,6 +211,54 @@ DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* handle
     });
 }
 
+// Between any memory, the host's among it. Of the host's that is not pinned, what is to be read is read at once, and the
+// call returns when what is to be written has been.
+DRIVER cuMemcpyAsync(Address to, Address from, size_t bytes, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (bytes == 0) return SUCCESS;
+    if (to == 0 || from == 0) return INVALID_VALUE;
+    const void* source = reinterpret_cast<const void*>(from);
+    std::shared_ptr<void> read;
+    if (stream->capture == nullptr && !known(from, bytes)) {
+        read.reset(std::malloc(bytes), std::free);
+        if (read == nullptr) return OUT_OF_MEMORY;
+        source = std::memcpy(read.get(), source, bytes);
+    }
+    const auto copy = [=] {
+        std::memmove(reinterpret_cast<void*>(to), source, bytes);
+        (void)read;
+    };
+    const Result result = enqueue(stream, copy);
+    if (result == SUCCESS && stream->capture == nullptr && !known(to, bytes))
+        wait_for(*stream, stream->submitted, lock);
+    return result;
+}
+
+DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    return cuMemcpyAsync(to, reinterpret_cast<Address>(from), bytes, stream);
+}
+
+DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    return cuMemcpyAsync(reinterpret_cast<Address>(to), from, bytes, stream);
+}
+
+// Of memory of two contexts, each named with its own.
+DRIVER cuMemcpyPeerAsync(Address to, void* to_context, Address from, void* from_context, size_t bytes, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (bytes == 0) return SUCCESS;
+    const auto target = find_memory(to, bytes), source = find_memory(from, bytes);
+    const auto none = state().memory.end();
+    if (target == none || source == none) return INVALID_VALUE;
+    if (target->second.context != to_context || source->second.context != from_context) return INVALID_CONTEXT;
+    return enqueue(stream, [=] {
+        std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+    });
+}
+
 DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t count, void* handle) {
     ENTER_CONTEXT;
     const auto stream = find_stream(context, handle);
@@ -205,11 +268,20 @@ DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t count, void* hand
     return enqueue(stream, [=] { std::memset(reinterpret_cast<void*>(to), value, count); });
 }
 
+DRIVER cuMemsetD16Async(Address to, unsigned short value, size_t count, void* handle) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (count == 0) return SUCCESS;
+    if (to % 2 != 0 || count > total_memory() || !known(to, 2 * count)) return INVALID_VALUE;
+    return enqueue(stream, [=] { std::fill_n(reinterpret_cast<uint16_t*>(to), count, value); });
+}
+
 DRIVER cuMemsetD32Async(Address to, unsigned value, size_t count, void* handle) {
     ENTER_CONTEXT;
     const auto stream = find_stream(context, handle);
     if (stream == nullptr) return INVALID_HANDLE;
     if (count == 0) return SUCCESS;
-    if (to % 4 != 0 || count > TOTAL_MEMORY || !known(to, 4 * count)) return INVALID_VALUE;
+    if (to % 4 != 0 || count > total_memory() || !known(to, 4 * count)) return INVALID_VALUE;
     return enqueue(stream, [=] { std::fill_n(reinterpret_cast<uint32_t*>(to), count, value); });
 }

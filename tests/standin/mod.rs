@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The stand-in for the CUDA driver, as a library that a program finds as `libcuda.so.1` (driver.h says what it is, and
-//! switches.cpp what it can be asked for by environment variables).
+//! switches.cpp what it can be asked for by environment variables). Beside it lies one for the management library.
 
 #![allow(dead_code)] // each test uses its part
 
@@ -40,6 +40,13 @@ pub fn library() -> Option<PathBuf> {
             }
         });
         link(&compiler, folder, folder, "");
+        let arguments: Vec<&str> = FLAGS.iter().copied().chain(["-O1", "-shared"]).collect();
+        compiler::compile(
+            &compiler,
+            &arguments,
+            &compiler::files(&[MANAGEMENT], &["cpp"]),
+            &folder.join(MANAGEMENT_LIBRARY),
+        );
     }))
 }
 
@@ -51,10 +58,14 @@ pub fn library_without(symbol: &str) -> Option<PathBuf> {
     Some(compiler::once(&name, &FLAGS, &inputs(), |folder| link(&compiler, &objects, folder, symbol)))
 }
 
+const MANAGEMENT: &str = "tests/standin/management";
+const MANAGEMENT_LIBRARY: &str = "libnvidia-ml.so.1";
+
 const FOLDERS: [&str; 3] = ["kernels", "kernels/host", "tests/standin"];
 
 fn inputs() -> Vec<PathBuf> {
-    compiler::files(&FOLDERS, &["cu", "cpp", "h"])
+    let management = compiler::files(&[MANAGEMENT], &["cpp"]);
+    compiler::files(&FOLDERS, &["cu", "cpp", "h"]).into_iter().chain(management).collect()
 }
 
 fn sources() -> Vec<PathBuf> {

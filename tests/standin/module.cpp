@@ -90,6 +90,11 @@ static Function* find_function(Context& context, void* handle) {
     return found->second.get();
 }
 
+DRIVER cuFuncLoad(void* handle) {
+    ENTER_CONTEXT;
+    return find_function(context, handle) == nullptr ? INVALID_HANDLE : SUCCESS;
+}
+
 DRIVER cuFuncGetAttribute(int* value, int which, void* handle) {
     ENTER_CONTEXT;
     const Function* function = find_function(context, handle);
@@ -175,6 +180,11 @@ static Result launch(Context& context, void* handle, Dimensions grid, Dimensions
     const std::shared_ptr<void> args(std::aligned_alloc(alignment, room), std::free);
     if (args == nullptr) return OUT_OF_MEMORY;
     std::memcpy(args.get(), parameters[0], kernel->argument_bytes);
+    if (!may_address(context, args.get(), kernel->argument_bytes)) {
+        // A card notices when the kernel touches it.
+        context.fault = ILLEGAL_ADDRESS;
+        return SUCCESS;
+    }
     Context* where = &context;
     const Work work = [where, kernel, args, grid, block, shared] {
         judge_outcome(*where, kernel->name, where->compute.run({kernel, args.get(), grid.x, block.x, shared}));

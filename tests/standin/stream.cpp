@@ -143,6 +143,14 @@ DRIVER cuStreamSynchronize(void* handle) {
     return context.fault;
 }
 
+DRIVER cuLaunchHostFunc(void* handle, void (*function)(void*), void* data) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (function == nullptr) return INVALID_VALUE;
+    return enqueue(stream, [=] { function(data); });
+}
+
 DRIVER cuStreamQuery(void* handle) {
     ENTER_CONTEXT;
     const auto stream = find_stream(context, handle);

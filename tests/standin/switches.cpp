@@ -3,11 +3,16 @@
 // What tests may ask of the stand-in, by environment variables that are read once:
 //
 //   STANDIN_DEVICES=n                    how many devices there are (1)
+//   STANDIN_UNREACHABLE=0-1,..           which pairs of devices do not reach each other
+//   STANDIN_MEMORY=4096                  MiB of a device (128: little, so that programs that measure with a share of it
+//                                        are quick)
 //   STANDIN_VERSION=11080                what cuDriverGetVersion says (12080)
 //   STANDIN_FAIL=cuIpcGetMemHandle=801,..  these calls return these codes and do nothing
 //   STANDIN_HANG=cuLaunchKernel,..       these calls never return
 //   STANDIN_ORDER=1                      kernels run one after the other in the order of their launches, whatever their
 //                                        streams are, as if all streams shared one hardware queue
+//
+// CUDA_VISIBLE_DEVICES, as numbers, is obeyed as drivers do.
 #include "driver.h"
 
 #include <algorithm>
@@ -25,9 +30,40 @@ static int number(const char* name, int otherwise) {
     return value.empty() ? otherwise : std::atoi(value.c_str());
 }
 
-int devices() {
-    static const int count = number("STANDIN_DEVICES", 1);
-    return count;
+// The cards that are shown, by device. What follows a number that is no card's is not seen.
+static const std::vector<int>& visible() {
+    static const std::vector<int> cards = [] {
+        const int count = number("STANDIN_DEVICES", 1);
+        const char* chosen = std::getenv("CUDA_VISIBLE_DEVICES");
+        std::vector<int> found;
+        if (chosen == nullptr)
+            for (int card = 0; card < count; ++card) found.push_back(card);
+        else
+            for (const char* at = chosen; *at != '\0'; at += *at == ',') {
+                char* end;
+                const long card = std::strtol(at, &end, 10);
+                if (end == at || card < 0 || card >= count) break;
+                found.push_back(static_cast<int>(card));
+                at = end;
+            }
+        return found;
+    }();
+    return cards;
+}
+
+int devices() { return static_cast<int>(visible().size()); }
+
+int card(int device) { return visible()[static_cast<size_t>(device)]; }
+
+bool reach_each_other(int a, int b) {
+    static const std::string pairs = "," + text("STANDIN_UNREACHABLE") + ",";
+    const auto named = [](int from, int to) { return "," + std::to_string(from) + "-" + std::to_string(to) + ","; };
+    return pairs.find(named(a, b)) == std::string::npos && pairs.find(named(b, a)) == std::string::npos;
+}
+
+size_t total_memory() {
+    static const size_t bytes = static_cast<size_t>(number("STANDIN_MEMORY", 128)) << 20;
+    return bytes;
 }
 
 int version() {

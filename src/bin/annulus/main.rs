@@ -7,6 +7,7 @@
 //! A reader that has seen enough (`annulus .. | head`) is no failure.
 
 mod bench;
+mod devices;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod doctor;
 #[cfg(target_os = "linux")]
@@ -33,6 +34,7 @@ struct Command {
 #[derive(Subcommand)]
 enum Subcommands {
     Bench(bench::Args),
+    Devices(devices::Args),
     #[cfg(all(feature = "cuda", target_os = "linux"))]
     Doctor(doctor::Args),
     #[cfg(target_os = "linux")]
@@ -45,6 +47,7 @@ enum Subcommands {
 fn main() -> ExitCode {
     let status = match Command::parse().subcommand {
         Subcommands::Bench(args) => bench::run(&args),
+        Subcommands::Devices(args) => devices::run(&args),
         #[cfg(all(feature = "cuda", target_os = "linux"))]
         Subcommands::Doctor(args) => doctor::run(&args),
         #[cfg(target_os = "linux")]

@@ -184,7 +184,7 @@ fn kernels(device: &Device) -> Result<HashMap<Kernel, driver::Kernel>> {
 
 /// How many blocks each rank's launches have at the most, so that those of all ranks are resident together.
 fn agree_on_room(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel, driver::Kernel>) -> Result<u32> {
-    const WORDS: usize = 3;
+    const WORDS: usize = 5;
     let resident = kernels.values().map(|kernel| kernel.resident_blocks(THREADS, 0)).min_by_key(|room| match room {
         Ok(room) => *room,
         Err(_) => 0,
@@ -192,26 +192,29 @@ fn agree_on_room(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel,
     let resident = agree(comm, "asking for the room of kernels", resident.unwrap_or(Ok(0)))?;
     let has = device.capabilities();
     let mut all = vec![0_u64; WORDS * comm.world_size()];
-    comm.all_gather(&[has.platform as u64, has.index as u64, u64::from(resident)], &mut all)?;
+    let [high, low] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| has.identity[at + byte])));
+    comm.all_gather(&[has.platform as u64, high, low, has.index as u64, u64::from(resident)], &mut all)?;
     let (said, _) = all.as_chunks::<WORDS>();
     if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
         return Err(Error::unsupported(format!(
             "ranks 0 and {rank} have devices of different kinds; collectives need devices of one kind"
         )));
     }
-    let reach = |(rank, own): (usize, &[u64; WORDS])| match device.reaches_number(own[1] as usize)? {
+    let identity = |own: &[u64; WORDS]| std::array::from_fn(|byte| own[1 + byte / 8].to_le_bytes()[byte % 8]);
+    let reach = |(rank, own): (usize, &[u64; WORDS])| match device.reaches_identity(identity(own))? {
         true => Ok(()),
         false => Err(Error::unsupported(format!(
             "{device}, of rank {}, cannot address memory of device {}, of rank {rank}; give ranks devices that reach \
              each other",
             comm.rank(),
-            own[1]
+            own[3]
         ))),
     };
     agree(comm, "reaching other ranks' devices", said.iter().enumerate().try_for_each(reach))?;
     let mut least = u32::MAX;
-    for (rank, [_, index, resident]) in said.iter().enumerate() {
-        let ranks = said.iter().filter(|other| other[1] == *index).count();
+    for (rank, own @ [_, _, _, index, resident]) in said.iter().enumerate() {
+        // Processes may see the same device under different numbers.
+        let ranks = said.iter().filter(|other| identity(other) == identity(own)).count();
         least = least.min(room(rank, *index, *resident as u32, ranks)?);
     }
     Ok(least)

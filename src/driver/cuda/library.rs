@@ -15,9 +15,11 @@ use std::sync::OnceLock;
 
 use cudarc::driver::sys::{
     self, CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUfunction_attribute, CUgraph,
-    CUgraphExec, CUgraphNode, CUipcMemHandle, CUmodule, CUmoduleLoadingMode, CUstream, CUstreamCaptureMode,
+    CUgraphExec, CUgraphNode, CUhostFn, CUipcMemHandle, CUmodule, CUmoduleLoadingMode, CUpointer_attribute, CUstream,
+    CUstreamCaptureMode, CUuuid,
 };
 
+use super::super::backend::Failure;
 use crate::error::Error;
 
 /// The oldest version of CUDA whose drivers will do: the embedded kernels are PTX 8.0.
@@ -106,6 +108,12 @@ impl From<Fault> for Error {
     }
 }
 
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Failure { call: fault.call, code: fault.code as i32, meaning: fault.name }
+    }
+}
+
 /// The functions that are called: a line each, as in the driver's header. For each, a method of [`Driver`].
 macro_rules! functions {
     ($(fn $name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {
@@ -155,8 +163,16 @@ functions! {
     fn cuDeviceGetCount(count: *mut c_int);
     fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int);
     fn cuDeviceGetName(name: *mut c_char, len: c_int, device: CUdevice);
+    fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, device: CUdevice);
+    fn cuDeviceGetPCIBusId(name: *mut c_char, len: c_int, device: CUdevice);
+    fn cuDeviceTotalMem_v2(bytes: *mut usize, device: CUdevice);
     fn cuDeviceGetAttribute(value: *mut c_int, attribute: CUdevice_attribute, device: CUdevice);
+    fn cuDeviceCanAccessPeer(can: *mut c_int, device: CUdevice, peer: CUdevice);
     fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice);
+    fn cuDevicePrimaryCtxRelease_v2(device: CUdevice);
+    fn cuCtxPushCurrent_v2(context: CUcontext);
+    fn cuCtxPopCurrent_v2(context: *mut CUcontext);
+    fn cuCtxEnablePeerAccess(peer: CUcontext, flags: c_uint);
     fn cuCtxSetCurrent(context: CUcontext);
     fn cuCtxSynchronize();
     fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode);
@@ -177,29 +193,46 @@ functions! {
         block_z: c_uint, shared: c_uint, stream: CUstream, arguments: *mut *mut c_void,
     );
     fn cuStreamCreate(stream: *mut CUstream, flags: c_uint);
+    fn cuStreamDestroy_v2(stream: CUstream);
+    fn cuStreamQuery(stream: CUstream);
     fn cuStreamSynchronize(stream: CUstream);
     fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: c_uint);
+    fn cuLaunchHostFunc(stream: CUstream, function: CUhostFn, data: *mut c_void);
     fn cuStreamWriteValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
     fn cuStreamWaitValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
     fn cuStreamBeginCapture_v2(stream: CUstream, mode: CUstreamCaptureMode);
     fn cuStreamEndCapture(stream: CUstream, graph: *mut CUgraph);
     fn cuGraphGetNodes(graph: CUgraph, nodes: *mut CUgraphNode, count: *mut usize);
+    fn cuGraphDestroy(graph: CUgraph);
+    fn cuGraphExecDestroy(executable: CUgraphExec);
     fn cuGraphInstantiateWithFlags(executable: *mut CUgraphExec, graph: CUgraph, flags: c_ulonglong);
+    fn cuGraphUpload(executable: CUgraphExec, stream: CUstream);
     fn cuGraphLaunch(executable: CUgraphExec, stream: CUstream);
     fn cuEventCreate(event: *mut CUevent, flags: c_uint);
+    fn cuEventDestroy_v2(event: CUevent);
+    fn cuEventQuery(event: CUevent);
     fn cuEventRecord(event: CUevent, stream: CUstream);
     fn cuEventSynchronize(event: CUevent);
     fn cuEventElapsedTime(milliseconds: *mut f32, from: CUevent, to: CUevent);
     fn cuMemAlloc_v2(address: *mut CUdeviceptr, bytes: usize);
     fn cuMemFree_v2(address: CUdeviceptr);
     fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, stream: CUstream);
+    fn cuMemFreeAsync(address: CUdeviceptr, stream: CUstream);
     fn cuMemHostAlloc(memory: *mut *mut c_void, bytes: usize, flags: c_uint);
     fn cuMemFreeHost(memory: *mut c_void);
     fn cuMemHostGetDevicePointer_v2(address: *mut CUdeviceptr, memory: *mut c_void, flags: c_uint);
     fn cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, address: CUdeviceptr);
+    fn cuPointerGetAttribute(value: *mut c_void, attribute: CUpointer_attribute, address: CUdeviceptr);
     fn cuMemcpyHtoD_v2(to: CUdeviceptr, from: *const c_void, bytes: usize);
     fn cuMemcpyDtoH_v2(to: *mut c_void, from: CUdeviceptr, bytes: usize);
     fn cuMemcpyDtoDAsync_v2(to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream);
+    fn cuMemcpyAsync(to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream);
+    fn cuMemcpyPeerAsync(
+        to: CUdeviceptr, to_context: CUcontext, from: CUdeviceptr, from_context: CUcontext, bytes: usize,
+        stream: CUstream,
+    );
+    fn cuMemsetD8Async(to: CUdeviceptr, value: u8, count: usize, stream: CUstream);
+    fn cuMemsetD16Async(to: CUdeviceptr, value: u16, count: usize, stream: CUstream);
     fn cuMemsetD32Async(to: CUdeviceptr, value: c_uint, count: usize, stream: CUstream);
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
     fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, address: CUdeviceptr);
@@ -210,10 +243,14 @@ functions! {
 /// The type of `cuGetErrorName`, which takes any number and refuses those that have no name.
 type ErrorName = unsafe extern "C" fn(u32, *mut *const c_char) -> u32;
 
+/// The type of `cuFuncLoad`, which drivers for CUDA 12.4 and later have.
+type LoadFunction = unsafe extern "C" fn(CUfunction) -> u32;
+
 /// The driver library, loaded and started.
 pub(crate) struct Driver {
     functions: Functions,
     error_name: ErrorName,
+    load_function: Option<LoadFunction>,
     // What the functions point into.
     _library: libloading::Library,
 }
@@ -243,7 +280,9 @@ impl Driver {
         // SAFETY: the type is the driver's, with a number for its enumeration of 32 bits.
         let error_name: ErrorName =
             *unsafe { library.get(b"cuGetErrorName\0") }.map_err(|_| Absent::Symbol("cuGetErrorName"))?;
-        let driver = Driver { functions, error_name, _library: library };
+        // SAFETY: as above; a driver without this function is asked otherwise (`load`).
+        let load_function = unsafe { library.get(b"cuFuncLoad\0") }.ok().map(|function| *function);
+        let driver = Driver { functions, error_name, load_function, _library: library };
         let found = driver.version().map_err(Absent::Start)?;
         if found < MINIMUM {
             return Err(Absent::Version(found));
@@ -267,6 +306,26 @@ impl Driver {
         // SAFETY: the pointer is to an integer of ours.
         unsafe { self.cuDriverGetVersion(&mut version) }?;
         Ok(version)
+    }
+
+    /// How many devices the driver shows to this process.
+    pub fn devices(&self) -> Result<usize, Fault> {
+        let mut count = 0;
+        // SAFETY: the pointer is to an integer of ours.
+        unsafe { self.cuDeviceGetCount(&mut count) }?;
+        Ok(count.max(0) as usize)
+    }
+
+    /// Loads the code of a function now, if the driver can be told to.
+    ///
+    /// # Safety
+    /// The function is of a module of the current context.
+    pub unsafe fn load_now(&self, function: CUfunction) -> Result<(), Fault> {
+        // SAFETY: the caller's promise.
+        match self.load_function.map_or(0, |load| unsafe { load(function) }) {
+            0 => Ok(()),
+            code => Err(self.fault("cuFuncLoad", code)),
+        }
     }
 
     fn fault(&self, call: &'static str, code: u32) -> Fault {

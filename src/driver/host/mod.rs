@@ -25,6 +25,8 @@ use self::memory::Memory;
 use self::settings::Settings;
 use self::stream::{Operation, Recorded, Stream};
 use self::table::Table;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+use super::backend::Whole;
 use super::backend::{
     Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind, StreamId,
 };
@@ -54,6 +56,7 @@ pub(super) fn devices() -> Result<Vec<Simulated>> {
         let capabilities = Capabilities {
             platform: Platform::Simulated,
             index,
+            identity: (index as u128).to_le_bytes(),
             name: "CPU".into(),
             multiprocessors: model.multiprocessors,
             warp: model.warp,
@@ -76,6 +79,12 @@ fn refused(call: &'static str, errno: Errno, meaning: impl Into<String>) -> Fail
     Failure { call, code: errno.raw_os_error(), meaning: meaning.into() }
 }
 
+/// Bytes of the argument of the kernel of that name.
+#[cfg(all(test, feature = "cuda"))]
+pub(super) fn argument_bytes(name: &str) -> Option<usize> {
+    execution::find(&CString::new(name).ok()?).map(|(_, bytes)| bytes)
+}
+
 impl Simulated {
     fn enqueue(&self, call: &'static str, stream: StreamId, operation: Operation) -> Result<(), Failure> {
         STREAMS.get(call, stream.0)?.enqueue(operation);
@@ -89,6 +98,11 @@ impl Simulated {
 unsafe impl Backend for Simulated {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn peer(&self, identity: [u8; 16]) -> Option<usize> {
+        let index = usize::try_from(u128::from_le_bytes(identity)).ok()?;
+        (index < self.settings.devices).then_some(index)
     }
 
     fn reaches(&self, other: usize) -> Result<bool, Failure> {
@@ -113,12 +127,17 @@ unsafe impl Backend for Simulated {
         MEMORY.free(address)
     }
 
-    unsafe fn export(&self, address: Address) -> Result<Handle, Failure> {
-        MEMORY.export(address)
+    unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure> {
+        Ok((MEMORY.export(address)?, 0))
     }
 
     fn import(&self, handle: &Handle) -> Result<(Address, usize), Failure> {
         MEMORY.import(handle)
+    }
+
+    #[cfg(all(feature = "cuda", target_os = "linux"))]
+    fn inspect(&self, address: Address) -> Result<Whole, Failure> {
+        Err(refused("inspect", Errno::NOTSUP, format!("{address:#x} is no memory of simulated devices")))
     }
 
     fn create_stream(&self) -> Result<StreamId, Failure> {

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Device memory: from the driver's pool where nobody else maps it, else an allocation of its own.
+//!
+//! What peers and other processes map must not come from a pool: a pool's memory is neither exported nor mapped by peers.
+//!
+//! To free an allocation, or to unmap what was imported, the driver waits for all that runs on the device; what runs may
+//! wait for a peer, and the peer for the thread that frees. So such memory is *retired*, and given back when nothing runs:
+//! at the next call that looks and finds all of the backend's streams idle. Meanwhile nothing can be enqueued (`running`).
+//! Streams whose handles are gone are retired too, so that what they have still to do is seen. Memory that is needed before
+//! is given back at once, whatever that waits for.
+#![allow(unsafe_code)]
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use super::super::backend::{Address, Failure, MemoryKind, StreamId};
+use super::context::{Context, Entered};
+use super::library::Fault;
+use super::pinned::Pinned;
+use super::stream;
+use super::sys::{CUdevice_attribute, CUstream};
+
+pub(super) struct Memory {
+    has_pool: bool,
+    /// What memory is zeroed on. Never captures.
+    stream: StreamId,
+    pinned: Pinned,
+    retired: Mutex<Retired>,
+    /// Held, shared, while something is enqueued; alone, while retired memory is given back.
+    running: RwLock<()>,
+}
+
+#[derive(Default)]
+struct Retired {
+    allocations: Vec<Address>,
+    imports: Vec<Address>,
+    /// Streams without a handle, which may still have something to do.
+    streams: Vec<StreamId>,
+    in_use: HashSet<StreamId>,
+    /// Streams in use that capture: to ask one would spoil its graph.
+    capturing: HashSet<StreamId>,
+}
+
+impl Memory {
+    pub fn new(context: &Context) -> Result<Memory, Failure> {
+        let driver = context.enter()?;
+        let has_pool = context.ordinal.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
+        let stream = stream::create(&driver)?;
+        let (retired, running) = (Mutex::default(), RwLock::default());
+        let memory = Memory { has_pool, stream, pinned: Pinned::default(), retired, running };
+        // The first slab is pinned while nothing runs.
+        memory.pinned.free(memory.pinned.allocate(&driver, 1)?);
+        Ok(memory)
+    }
+
+    /// To be held while something is enqueued.
+    pub fn enqueuing(&self) -> RwLockReadGuard<'_, ()> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn allocate(&self, driver: &Entered, bytes: usize, kind: MemoryKind) -> Result<Address, Failure> {
+        if kind == MemoryKind::Pinned {
+            return self.pinned.allocate(driver, bytes);
+        }
+        self.give_back_if_idle(driver);
+        let allocated = self.allocate_of_device(driver, bytes, kind);
+        let address = allocated.or_else(|fault| match self.give_back(driver) {
+            true => self.allocate_of_device(driver, bytes, kind),
+            false => Err(fault),
+        })?;
+        // SAFETY: the memory is new and has that many bytes; the stream is of this context.
+        let zeroed = unsafe {
+            driver
+                .cuMemsetD8Async(address, 0, bytes, raw(self.stream))
+                .and_then(|()| driver.cuStreamSynchronize(raw(self.stream)))
+        };
+        if let Err(fault) = zeroed {
+            // SAFETY: nobody has been told of the memory.
+            let _ = unsafe { self.free(driver, address, kind) };
+            return Err(fault.into());
+        }
+        Ok(address)
+    }
+
+    fn allocate_of_device(&self, driver: &Entered, bytes: usize, kind: MemoryKind) -> Result<Address, Fault> {
+        let mut address = 0;
+        // SAFETY: the pointer is to a variable of ours; the stream is of this context.
+        unsafe {
+            match self.is_of_pool(kind) {
+                true => driver.cuMemAllocAsync(&mut address, bytes, raw(self.stream)),
+                false => driver.cuMemAlloc_v2(&mut address, bytes),
+            }
+        }?;
+        Ok(address)
+    }
+
+    fn is_of_pool(&self, kind: MemoryKind) -> bool {
+        kind == MemoryKind::Local && self.has_pool
+    }
+
+    /// # Safety
+    /// The memory is of this kind and this device, and nothing that is still to be done uses it.
+    pub unsafe fn free(&self, driver: &Entered, address: Address, kind: MemoryKind) -> Result<(), Failure> {
+        match kind {
+            MemoryKind::Pinned => self.pinned.free(address),
+            // SAFETY: the caller's promise; the stream is of this context.
+            MemoryKind::Local if self.has_pool => unsafe { driver.cuMemFreeAsync(address, raw(self.stream)) }?,
+            MemoryKind::Imported => self.retired().imports.push(address),
+            MemoryKind::Local | MemoryKind::Mappable => self.retired().allocations.push(address),
+        }
+        self.give_back_if_idle(driver);
+        Ok(())
+    }
+
+    /// A stream of the backend's own is used from now on.
+    pub fn begin(&self, stream: StreamId) {
+        self.retired().in_use.insert(stream);
+    }
+
+    /// A stream begins to capture, or ends that. A user's own streams are not kept here.
+    pub fn captures(&self, stream: StreamId, begins: bool) {
+        let mut retired = self.retired();
+        let Retired { in_use, capturing, .. } = &mut *retired;
+        let (from, to) = if begins { (in_use, capturing) } else { (capturing, in_use) };
+        if from.remove(&stream) {
+            to.insert(stream);
+        }
+    }
+
+    /// A stream has no handle any more: it is destroyed when it has done all that was enqueued.
+    pub fn retire(&self, driver: &Entered, stream: StreamId) {
+        let mut retired = self.retired();
+        retired.in_use.remove(&stream);
+        retired.streams.push(stream);
+        drop(retired);
+        self.give_back_if_idle(driver);
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Retired> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what is retired, if nothing runs.
+    pub fn give_back_if_idle(&self, driver: &Entered) {
+        let Ok(alone) = self.running.try_write() else { return };
+        let mut retired = self.retired();
+        let Retired { allocations, imports, streams, in_use, .. } = &mut *retired;
+        // SAFETY: the streams are of this context, live, and capture nothing: captures begin and end under `running`.
+        let is_idle = |stream: &StreamId| unsafe { driver.cuStreamQuery(raw(*stream)) }.is_ok();
+        // A stream that is gone and done is destroyed, whatever others do.
+        streams.retain(|stream| {
+            let idle = is_idle(stream);
+            if idle {
+                // SAFETY: nobody has a handle of it.
+                let _ = unsafe { driver.cuStreamDestroy_v2(raw(*stream)) };
+            }
+            !idle
+        });
+        let nothing = allocations.is_empty() && imports.is_empty();
+        if !nothing && streams.is_empty() && in_use.iter().all(is_idle) {
+            release(driver, std::mem::take(allocations), std::mem::take(imports));
+        }
+        drop(retired);
+        drop(alone);
+    }
+
+    /// Gives back what is retired, whatever that waits for; whether there was anything.
+    fn give_back(&self, driver: &Entered) -> bool {
+        let mut retired = self.retired();
+        let (allocations, imports) = (std::mem::take(&mut retired.allocations), std::mem::take(&mut retired.imports));
+        drop(retired);
+        let some = !allocations.is_empty();
+        release(driver, allocations, imports);
+        some
+    }
+}
+
+/// Frees and unmaps. What the driver refuses is lost; there is nobody to tell.
+fn release(driver: &Entered, allocations: Vec<Address>, imports: Vec<Address>) {
+    // SAFETY: whoever freed this promised that nothing uses it any more, and each is of this kind and context.
+    unsafe {
+        allocations.into_iter().for_each(|address| _ = driver.cuMemFree_v2(address));
+        imports.into_iter().for_each(|address| _ = driver.cuIpcCloseMemHandle(address));
+    }
+}
+
+/// A stream as the driver knows it.
+pub(super) fn raw(stream: StreamId) -> CUstream {
+    std::ptr::with_exposed_provenance_mut(stream.0 as usize)
+}
