@@ -229,7 +229,12 @@ DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); 
 DEVICE float square_root(float value) { return sqrtf(value); }
 DEVICE double square_root(double value) { return sqrt(value); }
 DEVICE float widen_f16(u16 bits) { return (float)__builtin_bit_cast(_Float16, bits); }
-DEVICE u16 narrow_f16(float value) { return __builtin_bit_cast(u16, (_Float16)value); }
+// By name: compilers join a product and its conversion into one instruction, which would round once and not twice.
+DEVICE u16 narrow_f16(float value) {
+    u32 bits;
+    asm("v_cvt_f16_f32 %0, %1" : "=v"(bits) : "v"(value));
+    return (u16)bits;
+}
 
 #else
 
