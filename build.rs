@@ -113,7 +113,7 @@ mod kernels {
         cc::Build::new()
             .cpp(true)
             .std("c++17")
-            .opt_level(2)
+            .opt_level(3)
             .warnings(false)
             .flag("-ffp-contract=off")
             .flag("-pthread")

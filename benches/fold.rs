@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The CPU fold: bytes a second, of all sources together, for the types that training sends and some that it does not.
 //!
-//! `latency` is one call on eight bytes, as the executor makes it.
+//! `latency` is one call on eight bytes, as the executor makes it. `simulated device` is the kernel that folds device memory,
+//! executed on the host in its usual launch shape, beside memcpy on one thread: of both, bytes read and written.
+#![allow(unsafe_code)]
 
 use std::hint::black_box;
 
+use annulus::driver::{Device, Shape, Use};
+use annulus::kernel::{self, Kernel};
 use annulus::reduce::{self, Destination, Fold, Kind, Source, Stores};
 use annulus::{DataType, Element, ReduceOp, bf16, f16};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -51,10 +55,59 @@ fn latency(c: &mut Criterion) {
     });
 }
 
+fn simulated(c: &mut Criterion) {
+    const BYTES: usize = 64 << 20;
+    let Ok(device) = Device::simulated(0) else { return };
+    let stream = device.stream().expect("a stream");
+    let mut group = c.benchmark_group("simulated device");
+    let buffers: Vec<_> = (0..9).map(|_| device.allocate::<u8>(BYTES).expect("memory")).collect();
+    let (to, from) = buffers.split_last().expect("nine buffers");
+    for buffer in &buffers {
+        stream.write(buffer, &vec![0x3c; BYTES]).expect("a write");
+    }
+    let (source, mut destination) = (vec![0x3c_u8; BYTES], vec![0_u8; BYTES]);
+    group.throughput(Throughput::Bytes(2 * BYTES as u64));
+    group.bench_function("memcpy", |b| b.iter(|| black_box(&mut destination).copy_from_slice(black_box(&source))));
+    for data_type in [DataType::F32, DataType::Bf16, DataType::F16] {
+        let name = Kernel::Fold(data_type);
+        let kernel = device.kernel(&name.to_string()).expect("the kernel");
+        let room = kernel.resident_blocks(256, 0).expect("its room");
+        let shape = kernel::Shape::of(name, BYTES as u64, room);
+        for sources in [2, 8] {
+            let (operation, factor) = kernel::operation(ReduceOp::Sum, data_type);
+            let mut argument = kernel::Fold {
+                from: [0; kernel::SOURCES],
+                to: [0; kernel::SOURCES],
+                elements: (BYTES / data_type.size()) as u64,
+                factor,
+                sources: sources as u32,
+                destinations: 1,
+                operation,
+                ranks: sources as u32,
+            };
+            argument.to[0] = to.address();
+            for (address, buffer) in argument.from.iter_mut().zip(&from[..sources]) {
+                *address = buffer.address();
+            }
+            let uses: Vec<_> = from[..sources].iter().map(Use::reads).chain([Use::writes(to)]).collect();
+            group.throughput(Throughput::Bytes(((sources + 1) * BYTES) as u64));
+            group.bench_function(format!("{name} of {sources} sources, {} blocks", shape.blocks), |b| {
+                b.iter(|| {
+                    let shape = Shape::new(shape.blocks, shape.threads);
+                    // SAFETY: the argument is the kernel's, and its addresses are of buffers of that many elements that
+                    // are used so.
+                    unsafe { stream.launch(&kernel, shape, bytemuck::bytes_of(&argument), &uses) }.expect("a launch");
+                    stream.synchronize().expect("its end");
+                });
+            });
+        }
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).warm_up_time(std::time::Duration::from_millis(200))
         .measurement_time(std::time::Duration::from_millis(500));
-    targets = types, latency
+    targets = types, latency, simulated
 }
 criterion_main!(benches);

@@ -16,6 +16,8 @@
 //   square_root(x)                        of a float or a double, rounded once
 //   FUSED_KERNEL(name, Args), fused(..)   a kernel that may call fused(a, b, c), which is a * b + c rounded once; of all
 //                                         kernels matrix products alone
+//   SIDE_BY_SIDE                          whether a thread's lines lie better side by side than beside other threads'
+//   with_vectors(loop)                    loop(), compiled for the widest vectors there are, where there are vectors
 //
 // Words that others watch are read and written only through the functions below: `system` scope for peers, other devices
 // and the host, `device` scope for what never leaves the device. A release store publishes what its thread wrote before;
@@ -63,6 +65,11 @@ DEVICE u32 thread() { return threadIdx.x; }
 DEVICE u32 threads() { return blockDim.x; }
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE void pause() {}
+constexpr bool SIDE_BY_SIDE = false;
+template <class Loop>
+DEVICE void with_vectors(const Loop& loop) {
+    loop();
+}
 DEVICE u64 clock_ns() {
     u64 now;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
@@ -173,6 +180,11 @@ DEVICE u32 thread() { return threadIdx.x; }
 DEVICE u32 threads() { return blockDim.x; }
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE void pause() { __builtin_amdgcn_s_sleep(1); }
+constexpr bool SIDE_BY_SIDE = false;
+template <class Loop>
+DEVICE void with_vectors(const Loop& loop) {
+    loop();
+}
 // The constant clock of AMD devices counts in steps of 10 ns.
 DEVICE u64 clock_ns() { return (u64)wall_clock64() * 10; }
 DEVICE u64 cycles() { return (u64)clock64(); }

@@ -88,8 +88,12 @@ template <class T, class A>
 DEVICE void narrow(T& to, A value) {
     to = (T)value;
 }
-DEVICE void narrow(double& to, double value) { to = value == value ? value : double_of_bits(0x7ff8000000000000ull); }
+#if defined(PLANTED_NATIVE_NAN)
+DEVICE void narrow(float& to, float value) { to = value; }
+#else
 DEVICE void narrow(float& to, float value) { to = value == value ? value : float_of_bits(0x7fc00000u); }
+#endif
+DEVICE void narrow(double& to, double value) { to = value == value ? value : double_of_bits(0x7ff8000000000000ull); }
 DEVICE void narrow(f16& to, float value) { to.bits = value == value ? narrow_f16(value) : (u16)0x7e00u; }
 DEVICE void narrow(bf16& to, float value) {
     const u32 bits = bits_of_float(value);

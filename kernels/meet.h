@@ -17,12 +17,9 @@
 
 #include "pad.h"
 
-// Tests stall a rank at a place, and count waits that had to look twice.
+// Tests stall a rank at a place.
 #if !defined(AT)
 #define AT(place, rank)
-#endif
-#if !defined(SPUN)
-#define SPUN(phase)
 #endif
 
 // What the block knows of the call's ranks; in shared memory.

@@ -7,6 +7,8 @@
 // before the first whole line and after the last go one by one. Lines are those of the first destination: where another
 // buffer is not aligned as that one is, all of the part goes one by one, which is slow and right.
 //
+// On the host a thread's elements lie side by side instead, and are folded by vectors however they are aligned.
+//
 // Every thread stores what it has itself folded from what lies at the same index: so a destination may be one of the
 // sources.
 #pragma once
@@ -29,6 +31,13 @@ DEVICE Range part_of(u64 elements, u32 unit, u32 parts, u32 index) {
 // This block's part of a range.
 DEVICE Range part_of_block(Range range, u32 unit) {
     const Range mine = part_of(range.end - range.begin, unit, blocks(), block());
+    return {range.begin + mine.begin, range.begin + mine.end};
+}
+
+// This thread's part of a range, where a thread's elements lie side by side. The last threads come first: of a small
+// range they have all, so that a missing sync_block() behind it is noticed.
+DEVICE Range part_of_thread(Range range, u32 unit) {
+    const Range mine = part_of(range.end - range.begin, unit, threads(), threads() - 1 - thread());
     return {range.begin + mine.begin, range.begin + mine.end};
 }
 
@@ -117,22 +126,33 @@ DEVICE void fold_lines(const Folding& folding, u64 element, u64 first, u64 step,
     }
 }
 
-template <class T, class A>
-DEVICE void fold_element(const Folding& folding, u64 i) {
-    A value[1] = {}, next[1];
+// Folds `COUNT` elements from number i on, wherever they lie.
+template <class T, class A, u32 COUNT>
+DEVICE void fold_elements(const Folding& folding, u64 i) {
+    A values[COUNT] = {}, next[COUNT];
 #pragma unroll 1
     for (u32 source = 0; source < folding.sources; ++source) {
-        next[0] = widen<A>(((const T*)folding.from[source])[i]);
+        const T* const from = (const T*)folding.from[source] + i;
+#pragma unroll
+        for (u32 lane = 0; lane < COUNT; ++lane) next[lane] = widen<A>(from[lane]);
         taken_in(folding, next);
-        if (source == 0) value[0] = FROM_ZERO ? sum(A(0), next[0]) : next[0];
-        else combine(folding.operation, value, next);
+        if (source == 0) {
+#pragma unroll
+            for (u32 lane = 0; lane < COUNT; ++lane) values[lane] = FROM_ZERO ? sum(A(0), next[lane]) : next[lane];
+        } else {
+            combine(folding.operation, values, next);
+        }
     }
-    finished(folding, value);
-    T folded;
-    narrow(folded, value[0]);
+    finished(folding, values);
+    T folded[COUNT];
+#pragma unroll
+    for (u32 lane = 0; lane < COUNT; ++lane) narrow(folded[lane], values[lane]);
 #pragma unroll 1
-    for (u32 destination = 0; destination < folding.destinations; ++destination)
-        ((T*)folding.to[destination])[i] = folded;
+    for (u32 destination = 0; destination < folding.destinations; ++destination) {
+        T* const to = (T*)folding.to[destination] + i;
+#pragma unroll
+        for (u32 lane = 0; lane < COUNT; ++lane) to[lane] = folded[lane];
+    }
 }
 
 // Lines that a thread folds at once: as many as have their values in 16 registers, so that loads overlap.
@@ -142,12 +162,30 @@ struct Batch {
     static constexpr u32 LINES = REGISTERS >= 16 ? 1 : 16 / REGISTERS;
 };
 
+// What a thread folds whose elements lie side by side, as many at once as a few vectors hold.
+template <class T, class A>
+struct FoldSideBySide {
+    static constexpr u32 COUNT = 128 / sizeof(A);
+    const Folding& folding;
+    Range range;
+
+    DEVICE void operator()() const {
+        u64 i = range.begin;
+        for (; range.end - i >= COUNT; i += COUNT) fold_elements<T, A, COUNT>(folding, i);
+        for (; i < range.end; ++i) fold_elements<T, A, 1>(folding, i);
+    }
+};
+
 template <class T, class A>
 DEVICE void fold_range_in(const Folding& folding, Range range) {
+    if constexpr (SIDE_BY_SIDE) {
+        with_vectors(FoldSideBySide<T, A>{folding, part_of_thread(range, FoldSideBySide<T, A>::COUNT)});
+        return;
+    }
     u64 i = range.begin;
     if (lie_alike(folding)) {
         const u64 head = range.begin + to_line((const T*)folding.to[0] + range.begin) / sizeof(T);
-        for (i += thread(); i < head && i < range.end; i += threads()) fold_element<T, A>(folding, i);
+        for (i += thread(); i < head && i < range.end; i += threads()) fold_elements<T, A, 1>(folding, i);
         i = range.end;
         if (head < range.end) {
             constexpr u32 LINES = Batch<T, A>::LINES;
@@ -157,7 +195,7 @@ DEVICE void fold_range_in(const Folding& folding, Range range) {
             i = head + lines * Line<T>::LANES;
         }
     }
-    for (i += thread(); i < range.end; i += threads()) fold_element<T, A>(folding, i);
+    for (i += thread(); i < range.end; i += threads()) fold_elements<T, A, 1>(folding, i);
 }
 
 template <class Left, class Right>
@@ -182,6 +220,13 @@ DEVICE void fold_range(const Folding& folding, Range range) {
 
 template <class Word>
 DEVICE void copy_words(const char* from, void* const* to, u32 destinations, u64 begin, u64 end) {
+    if constexpr (SIDE_BY_SIDE) {
+        const Range mine = part_of_thread({begin, end}, 64);
+        for (u32 destination = 0; destination < destinations; ++destination)
+            if (to[destination] != from)
+                memcpy((char*)to[destination] + mine.begin, from + mine.begin, mine.end - mine.begin);
+        return;
+    }
     for (u64 i = begin + thread() * sizeof(Word); i < end; i += threads() * sizeof(Word)) {
         const Word word = *(const Word*)(from + i);
 #pragma unroll 1

@@ -82,6 +82,7 @@ KERNEL(probe_ping, Ping) {
             if (number == 0) store_release_device(side.mine, round);
             u32 looks = 0;
             while (load_acquire_device(side.theirs) != round) {
+                SPUN(0);
                 if (++looks % LOOKS == 0 && clock_ns() > deadline) {
                     ended = LATE;
                     break;

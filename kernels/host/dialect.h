@@ -47,6 +47,33 @@ DEVICE u32 thread() { return host::here.thread; }
 DEVICE u32 threads() { return host::here.threads; }
 DEVICE void sync_block() { host::sync_block(); }
 DEVICE void pause() { host::pause(); }
+
+// A thread goes on until it waits, and only then the next one has its turn.
+constexpr bool SIDE_BY_SIDE = true;
+// One function for each width, into which the loop is inlined; the compiler finds the vector instructions by itself.
+#if defined(__x86_64__)
+template <class Loop>
+__attribute__((target("avx2"), noinline)) void with_256_bits(const Loop& loop) {
+    loop();
+}
+template <class Loop>
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"), noinline)) void with_512_bits(const Loop& loop) {
+    loop();
+}
+template <class Loop>
+DEVICE void with_vectors(const Loop& loop) {
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        with_512_bits(loop);
+    else if (__builtin_cpu_supports("avx2")) with_256_bits(loop);
+    else loop();
+}
+#else
+template <class Loop>
+DEVICE void with_vectors(const Loop& loop) {
+    loop();
+}
+#endif
+
 // The monotonic clock, which all processes of the machine share.
 DEVICE u64 clock_ns() {
     timespec now;
@@ -113,11 +140,13 @@ DEVICE double square_root(double value) { return __builtin_sqrt(value); }
 
 // By integers and exact products alone, without a branch, so that loops over it become vector instructions.
 DEVICE float widen_f16(u16 bits) {
-    // The exponent is 112 too small for a float; a power of two makes good for that, for subnormal numbers too.
-    const float size = float_of_bits((bits & 0x7fffu) << 13) * float_of_bits(0x77800000u);
-    const u32 beyond = (bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0; // infinity and NaN
-    return float_of_bits(bits_of_float(size) | beyond | (bits & 0x8000u) << 16);
+    // The sign, and the others where a float has them. The exponent is then 112 too small; a power of two makes good for
+    // that, for subnormal numbers too.
+    const u32 placed = (u32)((i32)(i16)bits << 13) & 0x8fffe000u;
+    const u32 beyond = (placed & 0x0f800000u) == 0x0f800000u ? 0x7f800000u : 0; // infinity and NaN
+    return float_of_bits(bits_of_float(float_of_bits(placed) * float_of_bits(0x77800000u)) | beyond);
 }
+// Of numbers: elements.h sees to NaN.
 DEVICE u16 narrow_f16(float value) {
     const u32 size = bits_of_float(value) & 0x7fffffffu;
     // Ordinary numbers: half a unit less one, and one more where the last kept bit is odd, then a smaller exponent.
@@ -125,6 +154,6 @@ DEVICE u16 narrow_f16(float value) {
     // Below the smallest ordinary one, an addition rounds to a multiple of 2^-24 and leaves it in the last bits.
     const u32 small = bits_of_float(float_of_bits(size) + 0.5f) - 0x3f000000u;
     const u32 finite = size < 0x38800000u ? small : ordinary;
-    const u32 magnitude = size > 0x7f800000u ? 0x7e00u : size >= 0x477ff000u ? 0x7c00u : finite;
+    const u32 magnitude = size >= 0x477ff000u ? 0x7c00u : finite;
     return (u16)(magnitude | (bits_of_float(value) >> 16 & 0x8000u));
 }
