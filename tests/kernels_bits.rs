@@ -18,6 +18,7 @@ use annulus::element::Factor;
 use annulus::kernel::{Arena, Collective, Convert, Fold, Kernel, Pad, Place, Report, STATE_BYTES, Shape, operation};
 use annulus::reference::{self, inputs};
 use annulus::{DataType, Element, FoldOrder, ReduceOp, bf16, f16};
+use bytemuck::Zeroable;
 
 /// The library that `tests/kernels/library/` makes of the kernels, or none where there is no C++ compiler.
 fn library() -> Option<&'static libloading::Library> {
@@ -347,6 +348,13 @@ fn collectives_have_the_bits_of_the_reference() {
     }
 }
 
+/// What a device with room for 16 blocks would be given for so many bytes, and other shapes.
+fn shapes(kernel: Kernel, bytes: usize) -> [Shape; 3] {
+    let given = Shape::of(kernel, bytes as u64, 16);
+    assert_eq!(given.threads, if kernel == Kernel::Barrier { 32 } else { 256 });
+    [given, Shape { blocks: 1, threads: 1 }, Shape { blocks: 7, threads: 128 }]
+}
+
 #[test]
 fn bits_do_not_depend_on_the_launch_shape() {
     if library().is_none() {
@@ -354,7 +362,9 @@ fn bits_do_not_depend_on_the_launch_shape() {
     }
     let n = 3;
     let mut world = World::new(n);
-    let values = inputs::cancelling::<f32>(3, 0, &vec![12_001; n]);
+    let values = |length: usize| inputs::cancelling::<f32>(3, 0, &vec![length; n]);
+    let sums = |order, values: &[Vec<f32>]| reference::fold(&order, ReduceOp::Sum, values).unwrap();
+    let way = |shape| Way { in_place: false, staged: true, offsets: [0, 0], shape };
     let whole = [
         (Kernel::OneShot(DataType::F32), 12_001, FoldOrder::Rank),
         (Kernel::TwoShot(DataType::F32), 12_001, FoldOrder::Rank),
@@ -362,16 +372,57 @@ fn bits_do_not_depend_on_the_launch_shape() {
         (Kernel::LowLatency(DataType::F32), 1000, FoldOrder::Rank),
     ];
     for (kernel, length, order) in whole {
-        let values: Vec<Vec<f32>> = values.iter().map(|all| all[..length].to_vec()).collect();
-        let expected = vec![reference::fold(&order, ReduceOp::Sum, &values).unwrap(); n];
-        // What a device with room for 16 blocks would be given, and others.
-        let given = Shape::of(kernel, length as u64 * 4, 16);
-        assert_eq!(given.threads, 256);
-        for shape in [given, Shape { blocks: 1, threads: 1 }, Shape { blocks: 7, threads: 128 }] {
-            let way = Way { in_place: false, staged: true, offsets: [0, 0], shape };
-            let got = world.call(kernel, (ReduceOp::Sum, 0, length), &values, length, way);
+        let values = values(length);
+        let expected = vec![sums(order, &values); n];
+        for shape in shapes(kernel, length * 4) {
+            let got = world.call(kernel, (ReduceOp::Sum, 0, length), &values, length, way(shape));
             assert_bits(&got, &expected, format!("{kernel}, {shape:?}"));
         }
+    }
+    let count = 4001;
+    let (slices, whole) = (values(count), values(count * n));
+    let folded: Vec<Vec<f32>> = sums(FoldOrder::Rank, &whole).chunks(count).map(<[f32]>::to_vec).collect();
+    let kernel = Kernel::ReduceScatter(DataType::F32);
+    for shape in shapes(kernel, count * n * 4) {
+        let got = world.call(kernel, (ReduceOp::Sum, 0, count), &whole, count, way(shape));
+        assert_bits(&got, &folded, format!("{kernel}, {shape:?}"));
+    }
+    for shape in shapes(Kernel::AllGather, count * 4) {
+        let got = world.call(Kernel::AllGather, (ReduceOp::Sum, 0, count * 4), &slices, count * n, way(shape));
+        assert_bits(&got, &vec![slices.concat(); n], format!("all-gather, {shape:?}"));
+    }
+    for shape in shapes(Kernel::Broadcast, count * 4) {
+        let got = world.call(Kernel::Broadcast, (ReduceOp::Sum, 1, count * 4), &slices, count, way(shape));
+        assert_bits(&got, &vec![slices[1].clone(); n], format!("broadcast, {shape:?}"));
+    }
+    for shape in &shapes(Kernel::Barrier, 0)[..2] {
+        world.call::<f32>(Kernel::Barrier, (ReduceOp::Sum, 0, 0), &vec![Vec::new(); n], 0, way(*shape));
+    }
+}
+
+#[test]
+fn bits_of_one_device_do_not_depend_on_the_launch_shape() {
+    if library().is_none() {
+        return;
+    }
+    let values = inputs::cancelling::<f32>(3, 0, &[70_001; 3]);
+    let expected = reference::fold(&FoldOrder::Rank, ReduceOp::Sum, &values).unwrap();
+    for shape in shapes(Kernel::Fold(DataType::F32), expected.len() * 4) {
+        let mut args = Fold { elements: expected.len() as u64, sources: 3, destinations: 1, ..Fold::zeroed() };
+        (args.operation, args.factor) = operation(ReduceOp::Sum, DataType::F32);
+        for (address, values) in args.from.iter_mut().zip(&values) {
+            *address = values.as_ptr() as u64;
+        }
+        let mut to = Memory::new(expected.len() * 4);
+        args.to[0] = to.address();
+        launch(Kernel::Fold(DataType::F32), &[args], shape, 1);
+        let got = bytemuck::pod_collect_to_vec(&to.bytes()[..expected.len() * 4]);
+        assert_bits(&[got], std::slice::from_ref(&expected), format!("fold, {shape:?}"));
+    }
+    let expected: Vec<f16> = values[0].iter().map(|value| f16::from_f32_const(value * 0.5)).collect();
+    for shape in shapes(Kernel::Convert { from: DataType::F32, to: DataType::F16 }, expected.len() * 2) {
+        let (got, _) = convert::<f32, f16>(&values[0], 0.5, 0, shape);
+        assert_bits(&[got], std::slice::from_ref(&expected), format!("f32 to f16, {shape:?}"));
     }
 }
 
@@ -444,7 +495,7 @@ fn folds_have_the_bits_of_the_reference() {
     each!(f64, f32, f16, bf16, i8, u8, i16, u16, i32, u32, i64, u64);
 }
 
-fn convert<F: Element, T: Element>(values: &[F], factor: f32, offset: usize) -> (Vec<T>, bool) {
+fn convert<F: Element, T: Element>(values: &[F], factor: f32, offset: usize, shape: Shape) -> (Vec<T>, bool) {
     let mut from = Memory::new((values.len() + 8) * size_of::<F>());
     let mut to = Memory::new((values.len() + 8) * size_of::<T>());
     from.bytes()[offset * size_of::<F>()..][..size_of_val(values)].copy_from_slice(bytemuck::cast_slice(values));
@@ -457,7 +508,7 @@ fn convert<F: Element, T: Element>(values: &[F], factor: f32, offset: usize) -> 
         factor,
         unused: 0,
     };
-    launch(Kernel::Convert { from: F::DATA_TYPE, to: T::DATA_TYPE }, &[args], SHAPES[0], 1);
+    launch(Kernel::Convert { from: F::DATA_TYPE, to: T::DATA_TYPE }, &[args], shape, 1);
     // SAFETY: a live word of this frame, which the kernel that has ended may have written.
     let overflowed = unsafe { (&raw const overflow).read_volatile() } != 0;
     let bytes = &to.bytes()[offset * size_of::<T>()..][..values.len() * size_of::<T>()];
@@ -473,10 +524,10 @@ fn conversions_round_once_and_notice_overflow() {
     let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
     let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
     let canonical = |value: f32| if value.is_nan() { f32::from_bits(0x7fc0_0000) } else { value };
-    let (floats, overflowed) = convert::<f16, f32>(&halves, 1.0, 0);
+    let (floats, overflowed) = convert::<f16, f32>(&halves, 1.0, 0, SHAPES[0]);
     assert!(overflowed);
     assert_bits(&[floats], &[halves.iter().map(|half| canonical(half.to_f32_const())).collect()], "f16 to f32");
-    let (floats, overflowed) = convert::<bf16, f32>(&brains, 1.0, 1);
+    let (floats, overflowed) = convert::<bf16, f32>(&brains, 1.0, 1, SHAPES[0]);
     assert!(overflowed);
     assert_bits(&[floats], &[brains.iter().map(|brain| canonical(brain.to_f32_const())).collect()], "bf16 to f32");
     // Floats of all exponents, and those around the middle between two neighbours.
@@ -489,19 +540,19 @@ fn conversions_round_once_and_notice_overflow() {
             })
             .collect();
         let scaled: Vec<f32> = floats.iter().map(|value| value * 0.37).collect();
-        let (got, _) = convert::<f32, f16>(&floats, 0.37, offset);
+        let (got, _) = convert::<f32, f16>(&floats, 0.37, offset, SHAPES[0]);
         let half = |value: &f32| if value.is_nan() { f16::from_bits(0x7e00) } else { f16::from_f32_const(*value) };
         assert_bits(&[got], &[scaled.iter().map(half).collect()], "f32 to f16");
-        let (got, _) = convert::<f32, bf16>(&floats, 0.37, offset);
+        let (got, _) = convert::<f32, bf16>(&floats, 0.37, offset, SHAPES[0]);
         let brain = |value: &f32| if value.is_nan() { bf16::from_bits(0x7fc0) } else { bf16::from_f32_const(*value) };
         assert_bits(&[got], &[scaled.iter().map(brain).collect()], "f32 to bf16");
     }
-    let (got, overflowed) = convert::<f32, f16>(&[65519.0, -3.0, 1e-9], 1.0, 0);
+    let (got, overflowed) = convert::<f32, f16>(&[65519.0, -3.0, 1e-9], 1.0, 0, SHAPES[0]);
     assert!(!overflowed && got[0] == f16::MAX);
     for value in [65520.0, f32::INFINITY, f32::NAN] {
-        assert!(convert::<f32, f16>(&[1.0, value, 2.0], 1.0, 0).1, "{value} was not noticed");
+        assert!(convert::<f32, f16>(&[1.0, value, 2.0], 1.0, 0, SHAPES[0]).1, "{value} was not noticed");
     }
-    assert!(convert::<f32, f16>(&[2.0], 40_000.0, 0).1);
+    assert!(convert::<f32, f16>(&[2.0], 40_000.0, 0, SHAPES[0]).1);
 }
 
 #[test]

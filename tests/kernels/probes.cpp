@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Each probe is executed, with every way in which it can end. (`probe_meet` is residency.cpp's.)
+// Each probe is executed, with every way in which it can end. (`probe_meet` is residency.cpp's; it waits by the same
+// loop as `probe_wait`.)
+static unsigned spun;
+#define SPUN(phase) __atomic_fetch_add(&spun, 1, __ATOMIC_RELAXED)
+
 #include "../../kernels/probe.cu"
 #include "cases.h"
 
@@ -26,11 +30,12 @@ CASE(ping) {
         EXPECT(run({"probe_ping", &args, 2, 32, 0}).ended == host::Ended::WELL);
         EXPECT(out[0] == REACHED && out[2] == REACHED && counters[0] == 20 && counters[1] == 20);
         // The other side does not answer.
+        spun = 0;
         Ping alone = args;
         alone.patience = 1000000;
         counters[0] = counters[1] = 0;
         run({"probe_ping", &alone, 1, 32, 0});
-        EXPECT(out[0] == LATE && counters[0] == 1);
+        EXPECT(out[0] == LATE && counters[0] == 1 && spun > 0);
     }
 }
 
@@ -50,8 +55,9 @@ CASE(wait) {
         u32 begun = 0;
         u64 out[2] = {9, 0};
         const Wait args{&counter, &abort, &begun, out, expected == LATE ? 1000000u : 60000000000u, 7};
+        spun = 0;
         EXPECT(run({"probe_wait", &args, 2, 64, 0}).ended == host::Ended::WELL);
-        EXPECT(begun == 1 && out[0] == expected);
+        EXPECT(begun == 1 && out[0] == expected && (spun > 0) == (expected != REACHED));
     }
 }
 
