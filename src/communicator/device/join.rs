@@ -20,9 +20,6 @@ use crate::error::{Error, Result};
 use crate::kernel::{Arena, Kernel, RANKS, STATE_BYTES};
 use crate::transport::Transport;
 
-/// Bytes of the longest message that goes by the low-latency kernel.
-const SMALL: usize = 4 << 10;
-
 /// Bytes that one launch moves at the most. Each rank has three times as much for what peers do not see.
 const STAGED: usize = 16 << 20;
 
@@ -115,7 +112,7 @@ impl Communicator {
         let control = self.duplicate()?;
         let kernels = agree(&control, "loading kernels", kernels(device))?;
         let room = agree_on_room(&control, device, &kernels)?;
-        let layout = Arena::new(world, SMALL, STAGED);
+        let layout = Arena::new(world, DeviceCommunicator::LOW_LATENCY, STAGED);
         let board = layout.bytes as usize;
         let parts = || {
             let arena = device.allocate_mappable::<u8>(board + board::BYTES)?;

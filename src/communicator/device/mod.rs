@@ -43,6 +43,7 @@ use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
 use crate::driver::{Device, FaultWords};
 use crate::error::{Error, Result};
+use crate::schedule::Collective;
 
 /// One rank's membership in a group of ranks that make collective calls on device memory. Made by
 /// [`Communicator::on`].
@@ -78,6 +79,26 @@ pub struct DeviceCommunicator {
 }
 
 impl DeviceCommunicator {
+    /// The collectives that there are on devices.
+    pub const COLLECTIVES: [Collective; 5] = [
+        Collective::AllReduce,
+        Collective::ReduceScatter,
+        Collective::AllGather,
+        Collective::Broadcast,
+        Collective::Barrier,
+    ];
+
+    /// Bytes of the longest message of the algorithm `low_latency`.
+    pub const LOW_LATENCY: usize = 4 << 10;
+
+    /// The names of the algorithms of a collective, for [`set_algorithm`](Self::set_algorithm).
+    pub fn algorithms(collective: Collective) -> Vec<&'static str> {
+        match collective {
+            Collective::AllReduce => Algorithm::ALL.map(Algorithm::name).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
     /// This rank, from 0.
     pub fn rank(&self) -> usize {
         self.members.rank
