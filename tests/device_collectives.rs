@@ -17,6 +17,8 @@ mod failures;
 #[path = "device_collectives/order.rs"]
 mod order;
 mod ranks;
+#[path = "device_collectives/records.rs"]
+mod records;
 mod simulated;
 #[path = "standin/mod.rs"]
 mod standin;

@@ -19,7 +19,6 @@ pub(super) struct OnDevice<'a, T: Element> {
     sets: Vec<Set<T>>,
     /// What is written to the device, made here.
     written: Vec<T>,
-    asked: String,
 }
 
 /// What one call uses.
@@ -37,8 +36,7 @@ impl<'a, T: Element> OnDevice<'a, T> {
         };
         let sets: Result<Vec<Set<T>>> =
             (0..sweep.sets()).map(|_| Ok(Set { input: buffer()?, output: buffer()? })).collect();
-        let (stream, asked) = (gpus.device().stream()?, sweep.asked().to_owned());
-        Ok(OnDevice { gpus, stream, sets: sets?, written: vec![T::zeroed(); len], asked })
+        Ok(OnDevice { gpus, stream: gpus.device().stream()?, sets: sets?, written: vec![T::zeroed(); len] })
     }
 }
 
@@ -96,7 +94,7 @@ impl<T: Element> Caller<T> for OnDevice<'_, T> {
     }
 
     fn ran(&self) -> (String, String) {
-        (self.asked.clone(), "kernel".to_owned())
+        self.gpus.last_call().map_or_else(Default::default, |call| (call.algorithm, call.path.to_owned()))
     }
 
     fn iterations(&self, bytes: usize) -> usize {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::super::Communicator;
 use super::super::failure::Reporter;
-use super::board::{self, Board};
 use super::exchange::{agree, exchange};
+use super::history::{History, JOURNAL};
 use super::regions::REGIONS;
 use super::watchdog::Watchdog;
 use super::{DeviceCommunicator, fault};
@@ -36,8 +36,6 @@ pub(super) struct Members {
     pub device: Device,
     /// The same on all ranks.
     pub layout: Arena,
-    /// Where in an arena the board is.
-    pub board: usize,
     /// Blocks of a launch, at the most; the same on all ranks.
     pub room: u32,
     /// By rank. Streams of calls never write to them: a fault is explained by what is read from them.
@@ -113,21 +111,20 @@ impl Communicator {
         let kernels = agree(&control, "loading kernels", kernels(device))?;
         let room = agree_on_room(&control, device, &kernels)?;
         let layout = Arena::new(world, DeviceCommunicator::LOW_LATENCY, STAGED);
-        let board = layout.bytes as usize;
         let parts = || {
-            let arena = device.allocate_mappable::<u8>(board + board::BYTES)?;
+            let arena = device.allocate_mappable::<u8>(layout.bytes as usize)?;
             let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);
             let pack = device.allocate_mappable::<u8>(layout.half as usize)?;
-            Ok((arena, pack, state, table, device.words(1)?, device.stream()?))
+            let journal = device.words(JOURNAL)?;
+            Ok((arena, pack, state, table, device.words(1)?, journal, device.stream()?))
         };
-        let (arena, pack, state, table, abort, stream) =
+        let (arena, pack, state, table, abort, journal, stream) =
             agree(&control, "allocating what calls on devices need", parts())?;
         let members = Members {
             rank: self.rank(),
             world,
             device: device.clone(),
             layout,
-            board,
             room,
             arenas: exchange(&control, device, &arena)?,
             packs: exchange(&control, device, &pack)?,
@@ -151,10 +148,11 @@ impl Communicator {
             Ok((faults, watchdog))
         };
         let (faults, _watchdog) = agree(&control, "preparing calls on devices", start())?;
-        let board = Board::new();
-        let made = DeviceCommunicator { members, board, faults, algorithm: Default::default(), control, _watchdog };
+        let history = History::new(journal);
+        let made = DeviceCommunicator { members, faults, algorithm: Default::default(), history, control, _watchdog };
         let tested = made.test_self();
         agree(&made.control, "testing whether ranks' devices see each other's writes", tested)?;
+        made.history.clear();
         Ok(made)
     }
 }

@@ -7,9 +7,11 @@
 //! | `exchange` | how ranks come by each other's device memory |
 //! | `regions` | memory that peers see: where it is, and by which number |
 //! | `collectives` | the calls, typed and checked |
-//! | `call` | one call, cut into launches; which kernel runs |
+//! | `plan` | which kernel runs, in which shape and how often, and why |
+//! | `call` | one call, cut into launches |
 //! | `launch` | one launch: its arguments, and what it uses |
-//! | `board` | the descriptors of calls, where peers find them |
+//! | `called` | what a rank calls: what is compared, and said in words |
+//! | `history` | what is known of calls that have been done |
 //! | `fault` | a kernel's report, in words |
 //! | `watchdog` | who looks after calls that nobody waits for |
 //!
@@ -21,13 +23,15 @@
 //! Failures go the way of the host's: a second communicator of the same ranks carries them. The rank whose kernel ends
 //! early says so there; every other rank's watchdog sees it, and ends what runs.
 
-mod board;
 mod call;
+mod called;
 mod collectives;
 mod exchange;
 mod fault;
+mod history;
 mod join;
 mod launch;
+mod plan;
 mod regions;
 mod watchdog;
 
@@ -36,9 +40,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::board::Board;
 use self::call::Algorithm;
+use self::history::History;
 use self::join::Members;
+pub use self::plan::DeviceExplanation;
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
 use crate::driver::{Device, FaultWords};
@@ -69,9 +74,9 @@ use crate::schedule::Collective;
 /// launch counts once for each.
 pub struct DeviceCommunicator {
     members: Arc<Members>,
-    board: Board,
     faults: FaultWords,
     algorithm: Cell<Option<Algorithm>>,
+    history: History,
     /// The same ranks on the host: for what is agreed on, and the way of failures.
     control: Communicator,
     /// Ends with the communicator.
