@@ -12,6 +12,8 @@ mod types;
 #[path = "device_collectives/bits.rs"]
 mod bits;
 mod compiler;
+#[path = "device_collectives/deaths.rs"]
+mod deaths;
 #[path = "device_collectives/failures.rs"]
 mod failures;
 #[path = "device_collectives/order.rs"]
