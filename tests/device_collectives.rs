@@ -16,6 +16,8 @@ mod compiler;
 mod deaths;
 #[path = "device_collectives/failures.rs"]
 mod failures;
+#[path = "device_collectives/life.rs"]
+mod life;
 #[path = "device_collectives/order.rs"]
 mod order;
 mod ranks;

@@ -18,6 +18,7 @@ use crate::kernel::{Called, Pad, RANKS, Report};
 const ABORTED: u32 = 1;
 const LATE: u32 = 2;
 const DIFFERS: u32 = 3;
+const GONE: u32 = 5;
 
 const FINISHING: u32 = 2;
 const RECEIVING: u32 = 3;
@@ -36,6 +37,14 @@ pub(super) fn explain(members: &Members, words: &Words) -> Error {
             let calls = called(members, &report);
             mismatch_of(call, calls.into_iter().enumerate().filter_map(|(rank, text)| Some((rank, text?))))
         }
+        GONE => Error::Mismatch(
+            format!(
+                "call {call}: {} names memory that was deregistered, by a graph that was captured before; drop such \
+                 graphs, and capture anew",
+                name(&ranks(report.missing))
+            )
+            .into(),
+        ),
         // Somebody else has failed, or asked for it, and is about to say so.
         ended => eventually(|| members.reporter.failure()).unwrap_or_else(|| {
             let deserted = ranks(report.deserted);

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::super::Communicator;
@@ -143,13 +143,22 @@ impl Communicator {
         let start = || {
             members.add_region(members.arenas.clone())?;
             members.add_region(members.packs.clone())?;
-            let faults = fault_words(&members)?;
+            let (faults, explainer) = fault_words(&members)?;
             let watchdog = Watchdog::start(members.clone(), faults.clone())?;
-            Ok((faults, watchdog))
+            Ok((faults, explainer, watchdog))
         };
-        let (faults, _watchdog) = agree(&control, "preparing calls on devices", start())?;
+        let (faults, explainer, watchdog) = agree(&control, "preparing calls on devices", start())?;
         let history = History::new(journal);
-        let made = DeviceCommunicator { members, faults, algorithm: Default::default(), history, control, _watchdog };
+        let made = DeviceCommunicator {
+            members,
+            faults,
+            explainer,
+            algorithm: Default::default(),
+            history,
+            streams: Default::default(),
+            control,
+            watchdog,
+        };
         let tested = made.test_self();
         agree(&made.control, "testing whether ranks' devices see each other's writes", tested)?;
         made.history.clear();
@@ -157,16 +166,40 @@ impl Communicator {
     }
 }
 
+/// Who makes a sentence of what a kernel reports. Streams that have watched a communicator hold it.
+#[derive(Default)]
+pub(super) struct Explainer {
+    /// Until the communicator is closed.
+    members: Mutex<Option<Arc<Members>>>,
+    report: OnceLock<Words>,
+}
+
+impl Explainer {
+    fn explain(&self, words: &[u32]) -> Error {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (members, self.report.get()) {
+            (Some(members), Some(report)) => fault::explain(&members, report),
+            _ => Error::System(
+                format!("a kernel of a communicator that was closed reported a fault: its words are {words:x?}").into(),
+            ),
+        }
+    }
+
+    /// Gives up what explaining needs.
+    pub fn close(&self) {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // With the lock given up: it may be the last holder.
+        drop(members);
+    }
+}
+
 /// What kernels report by, in words of this communicator.
-fn fault_words(members: &Arc<Members>) -> Result<FaultWords> {
-    let (report, own) = (Arc::new(OnceLock::<Words>::new()), members.clone());
-    let known = report.clone();
-    let faults = members.device.fault_words(move |words| match known.get() {
-        Some(report) => fault::explain(&own, report),
-        None => Error::System(format!("a kernel reported a fault: its words are {words:x?}").into()),
-    })?;
-    report.get_or_init(|| faults.words().clone());
-    Ok(faults)
+fn fault_words(members: &Arc<Members>) -> Result<(FaultWords, Arc<Explainer>)> {
+    let explainer = Arc::new(Explainer { members: Mutex::new(Some(members.clone())), ..Explainer::default() });
+    let known = explainer.clone();
+    let faults = members.device.fault_words(move |words| known.explain(words))?;
+    explainer.report.get_or_init(|| faults.words().clone());
+    Ok((faults, explainer))
 }
 
 /// Every kernel by which calls are made.

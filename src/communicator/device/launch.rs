@@ -72,7 +72,7 @@ impl DeviceCommunicator {
         drop(regions);
         let Shape { blocks, threads } = Shape::of(kernel, launch.work as u64, members.room);
         let shape = driver::Shape::new(blocks, threads).together();
-        stream.watch(&self.faults);
+        self.remember(stream);
         // SAFETY: The argument is that of every collective (`kernels/pad.h`), and its addresses are of this rank's
         // state, table, journal and words, as long as kernels take them to be, of the call's buffers, whose lengths
         // `collectives` has checked against the number of elements that all agree on by the hash, and, through the

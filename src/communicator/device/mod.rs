@@ -6,6 +6,7 @@
 //! | `join` | `on`: what ranks agree on, and whether their devices reach each other |
 //! | `exchange` | how ranks come by each other's device memory |
 //! | `regions` | memory that peers see: where it is, and by which number |
+//! | `close` | the orderly end of a communicator, and of a buffer's registration |
 //! | `collectives` | the calls, typed and checked |
 //! | `plan` | which kernel runs, in which shape and how often, and why |
 //! | `call` | one call, cut into launches |
@@ -25,6 +26,7 @@
 
 mod call;
 mod called;
+mod close;
 mod collectives;
 mod exchange;
 mod fault;
@@ -35,18 +37,18 @@ mod plan;
 mod regions;
 mod watchdog;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::call::Algorithm;
 use self::history::History;
-use self::join::Members;
+use self::join::{Explainer, Members};
 pub use self::plan::DeviceExplanation;
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
-use crate::driver::{Device, FaultWords};
+use crate::driver::{Device, FaultWords, WeakStream};
 use crate::error::{Error, Result};
 use crate::schedule::Collective;
 
@@ -65,6 +67,11 @@ use crate::schedule::Collective;
 /// buffer is copied through memory of the communicator's own, within the kernel. Results are the same to the bit, and
 /// they are those of a [`Communicator`], whatever the memory, the length and the devices.
 ///
+/// # End
+///
+/// [`close`](Self::close) ends it in order: nothing that peers allocated stays mapped. A communicator that is dropped
+/// leaves without waiting; what its calls and peers still use stays until they are done.
+///
 /// # Failure
 ///
 /// What one rank can see wrong alone is [`Error::InvalidArgument`] at once. All else is found while the call runs, and
@@ -75,12 +82,15 @@ use crate::schedule::Collective;
 pub struct DeviceCommunicator {
     members: Arc<Members>,
     faults: FaultWords,
+    explainer: Arc<Explainer>,
     algorithm: Cell<Option<Algorithm>>,
     history: History,
+    /// Those that calls were enqueued on.
+    streams: RefCell<Vec<WeakStream>>,
     /// The same ranks on the host: for what is agreed on, and the way of failures.
     control: Communicator,
     /// Ends with the communicator.
-    _watchdog: Watchdog,
+    watchdog: Watchdog,
 }
 
 impl DeviceCommunicator {
