@@ -63,6 +63,8 @@ impl DeviceCommunicator {
             journal: self.history.journal().address(),
             number: self.history.count(),
         };
+        #[cfg(annulus_corrupt)]
+        let arguments = super::corrupt::corrupted(arguments);
         // The state is written by every launch, so launches on different streams are in order.
         let mut uses =
             vec![Use::reads(from), Use::writes(to), Use::writes(&members.state), Use::shares(&members.table)];

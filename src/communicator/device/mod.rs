@@ -15,6 +15,7 @@
 //! | `history` | what is known of calls that have been done |
 //! | `fault` | a kernel's report, in words |
 //! | `watchdog` | who looks after calls that nobody waits for |
+//! | `corrupt` | the negative control: mistakes that tests must notice |
 //!
 //! Nothing in a call waits for the host. Which kernel runs, in which shape and in how many launches, follows from the
 //! call and from what was agreed when the communicator was made, so all ranks do the same. Whether a buffer is seen by
@@ -28,6 +29,8 @@ mod call;
 mod called;
 mod close;
 mod collectives;
+#[cfg(annulus_corrupt)]
+mod corrupt;
 mod exchange;
 mod fault;
 mod history;
