@@ -32,8 +32,7 @@ const MISTAKES: [(&str, &[&str], &[&str]); 6] = [
     ("none", &[], &[]),
     ("short", &CALLS, &MEMORIES),
     ("operation", &FOLDS, &MEMORIES),
-    // Packets say from whom they are, and slots of a ring have one writer: those do not look into others' memory.
-    ("order", &["one_shot", "two_shot", "reduce_scatter"], &MEMORIES),
+    ("order", &["one_shot", "two_shot", "reduce_scatter"], &["allocated"]),
     ("root", &["broadcast"], &MEMORIES),
     ("place", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
 ];

@@ -28,9 +28,9 @@ pub(super) fn corrupted(arguments: Collective) -> Collective {
     }
 }
 
-/// Where rank 0 sees ranks' memory, with ranks 1 and 2 in each other's place.
-pub(super) fn disordered(mut addresses: Vec<u64>, rank: usize) -> Vec<u64> {
-    if rank == 0 && addresses.len() > 2 && is_planted("order") {
+/// Where rank 0 sees ranks' registered memory, with ranks 1 and 2 in each other's place.
+pub(super) fn disordered(mut addresses: Vec<u64>, rank: usize, region: usize) -> Vec<u64> {
+    if rank == 0 && addresses.len() > 2 && region > 1 && is_planted("order") {
         addresses.swap(1, 2);
     }
     addresses

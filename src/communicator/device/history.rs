@@ -111,7 +111,7 @@ impl History {
 fn decode(words: &[u64], number: u64) -> Option<Launched> {
     let &[entered, before, waited, after, who] = words else { return None };
     let tag = who >> 48;
-    let is_of_the_launch = tag >> 8 == number / LAUNCHES as u64 & 0xff && tag & 0xff == who & 0xff;
+    let is_of_the_launch = tag >> 8 == (number / LAUNCHES as u64) & 0xff && tag & 0xff == who & 0xff;
     // A place that was never used has no tag, and no time at which it was entered.
     if !is_of_the_launch || entered << 16 == 0 || words.iter().any(|word| word >> 48 != tag) {
         return None;
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn stamped(number: u64, calls: u64, values: [u64; 4], last_rank: u64) -> [u64; STAMPS] {
-        let tag = ((number / LAUNCHES as u64 & 0xff) << 8 | calls & 0xff) << 48;
+        let tag = (((number / LAUNCHES as u64) & 0xff) << 8 | (calls & 0xff)) << 48;
         let [entered, before, waited, after] = values.map(|value| tag | value);
         [entered, before, waited, after, tag | last_rank << 32 | calls]
     }

@@ -70,9 +70,9 @@ impl Members {
     /// Makes the next region of these buffers, one a rank, and lets kernels know where they are.
     pub fn add_region(&self, buffers: Vec<DeviceBuffer<u8>>) -> Result<()> {
         let addresses: Vec<u64> = buffers.iter().map(DeviceBuffer::address).collect();
-        #[cfg(annulus_corrupt)]
-        let addresses = super::corrupt::disordered(addresses, self.rank);
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(annulus_corrupt)]
+        let addresses = super::corrupt::disordered(addresses, self.rank, regions.len());
         let first = regions.len() * self.world;
         self.stream.write(&self.table.part(first..first + self.world)?, &addresses)?;
         // A kernel reads the table without any order: it is complete before a call can name the region.
