@@ -32,7 +32,7 @@ const MISTAKES: [(&str, &[&str], &[&str]); 6] = [
     ("none", &[], &[]),
     ("short", &CALLS, &MEMORIES),
     ("operation", &FOLDS, &MEMORIES),
-    ("order", &["one_shot", "two_shot", "reduce_scatter"], &["allocated"]),
+    ("order", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
     ("root", &["broadcast"], &MEMORIES),
     ("place", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
 ];
@@ -47,7 +47,7 @@ fn wrong(comm: &Communicator) -> BTreeSet<String> {
         let given = if call == "reduce_scatter" { RANKS * LENGTH } else { LENGTH };
         for memory in MEMORIES {
             // Sums of these tell the order in which they were made.
-            let inputs = inputs::cancelling::<f32>(3, number as u64, &vec![given; RANKS]);
+            let inputs = inputs::cancelling::<f32>(3, number as u64, &[given; RANKS]);
             let outputs = match call {
                 "reduce_scatter" => reference::reduce_scatter(order, op, &inputs, &[LENGTH; RANKS]),
                 "all_gather" => reference::all_gather(&inputs),
