@@ -6,9 +6,9 @@ use std::time::Duration;
 use annulus::communicator::Question;
 use annulus::kernel::Arena;
 use annulus::schedule::Collective;
-use annulus::{Communicator, DataType, DeviceCommunicator, Error, ReduceOp};
+use annulus::{Communicator, DataType, DeviceCommunicator, Error, ReduceOp, run};
 
-use super::{absent, block, everywhere, on, threads};
+use super::{absent, block, on, ranks, threads};
 
 /// How many mappings of device memory of that many bytes this process has.
 fn mapped(bytes: usize) -> usize {
@@ -27,13 +27,29 @@ fn arenas(ranks: usize) -> usize {
     mapped(Arena::new(ranks, DeviceCommunicator::LOW_LATENCY, 16 << 20).bytes as usize)
 }
 
+/// Runs `body` on three processes, and on three threads of a process that has no other device memory.
+fn alone(name: &str, body: impl Fn(Communicator) + Sync) {
+    ranks::processes(3, name, &body);
+    let of_threads = || {
+        run(3, |comm| {
+            body(comm);
+            Ok(())
+        })
+        .unwrap();
+    };
+    for process in ranks::start(&[0], 1, name, &[], of_threads) {
+        assert!(process.status.success(), "{}", process.output);
+    }
+}
+
 #[test]
 fn a_closed_communicator_leaves_nothing_mapped() {
     if absent() {
         return;
     }
-    everywhere(3, "life::a_closed_communicator_leaves_nothing_mapped", |comm| {
+    alone("life::a_closed_communicator_leaves_nothing_mapped", |comm| {
         let (gpus, stream) = on(&comm);
+        comm.barrier().unwrap();
         assert_eq!(arenas(3), 3);
         let buffer = gpus.allocate::<f32>(5000).unwrap();
         stream.fill(&buffer, 1.0).unwrap();
@@ -51,9 +67,35 @@ fn a_closed_communicator_leaves_nothing_mapped() {
         opener.join().unwrap();
         // The buffer is its owner's, and the call has been done.
         assert_eq!(stream.read(&buffer).unwrap(), [3.0; 5000]);
+        comm.barrier().unwrap();
         // The host's communicator stays usable, also for further ones.
         on(&comm).0.close().unwrap();
-        comm.barrier().unwrap();
+    });
+}
+
+#[test]
+fn a_dropped_communicator_leaves_nothing_mapped_once_its_calls_are_done() {
+    if absent() {
+        return;
+    }
+    alone("life::a_dropped_communicator_leaves_nothing_mapped_once_its_calls_are_done", |comm| {
+        for fails in [false, true] {
+            let (gpus, stream) = on(&comm);
+            let buffer = gpus.allocate::<f32>(100).unwrap();
+            gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
+            if fails {
+                stream.synchronize().unwrap();
+                let length = 50 + comm.rank();
+                gpus.all_reduce_in_place(&buffer.part(..length).unwrap(), ReduceOp::Sum, &stream).unwrap();
+            }
+            let ended = stream.synchronize();
+            assert!(matches!(ended, Err(Error::Mismatch(_))) == fails && ended.is_err() == fails, "{ended:?}");
+            comm.barrier().unwrap();
+            drop((gpus, buffer, stream));
+            comm.barrier().unwrap();
+            assert_eq!(arenas(3), 0, "after {ended:?}");
+            comm.barrier().unwrap();
+        }
     });
 }
 
@@ -86,7 +128,7 @@ fn a_deregistered_buffer_is_given_up_and_staged() {
         return;
     }
     const LENGTH: usize = 40_961;
-    everywhere(3, "life::a_deregistered_buffer_is_given_up_and_staged", |comm: Communicator| {
+    alone("life::a_deregistered_buffer_is_given_up_and_staged", |comm: Communicator| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate_mappable::<f64>(LENGTH).unwrap();
         for turn in 1..=3 {

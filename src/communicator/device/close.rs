@@ -24,10 +24,9 @@ impl DeviceCommunicator {
     /// then too, as if it had been dropped.
     pub fn close(self) -> Result<()> {
         agree(&self.control, "finishing calls before closing", self.drain())?;
-        let DeviceCommunicator { members, faults, explainer, history, streams, control, watchdog, .. } = self;
+        let DeviceCommunicator { members, faults, explaining, history, streams, control, watchdog, .. } = self;
         drop(watchdog);
-        explainer.close();
-        drop((faults, history));
+        drop((explaining, faults, history));
         let regions = std::mem::take(&mut *members.regions.lock().unwrap_or_else(PoisonError::into_inner));
         let own: Vec<DeviceBuffer<u8>> =
             regions.iter().filter_map(|buffers| buffers.get(members.rank)).cloned().collect();

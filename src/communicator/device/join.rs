@@ -143,16 +143,16 @@ impl Communicator {
         let start = || {
             members.add_region(members.arenas.clone())?;
             members.add_region(members.packs.clone())?;
-            let (faults, explainer) = fault_words(&members)?;
+            let (faults, explaining) = fault_words(&members)?;
             let watchdog = Watchdog::start(members.clone(), faults.clone())?;
-            Ok((faults, explainer, watchdog))
+            Ok((faults, explaining, watchdog))
         };
-        let (faults, explainer, watchdog) = agree(&control, "preparing calls on devices", start())?;
+        let (faults, explaining, watchdog) = agree(&control, "preparing calls on devices", start())?;
         let history = History::new(journal);
         let made = DeviceCommunicator {
             members,
             faults,
-            explainer,
+            explaining,
             algorithm: Default::default(),
             history,
             streams: Default::default(),
@@ -166,40 +166,49 @@ impl Communicator {
     }
 }
 
-/// Who makes a sentence of what a kernel reports. Streams that have watched a communicator hold it.
-#[derive(Default)]
-pub(super) struct Explainer {
-    /// Until the communicator is closed.
+/// Who makes a sentence of what a kernel reports. Streams that have watched a communicator hold it, and so do notes of
+/// the memory that calls use: it must not hold that memory longer than the communicator does.
+struct Explainer {
+    /// While the communicator lives.
     members: Mutex<Option<Arc<Members>>>,
     report: OnceLock<Words>,
+    reporter: Arc<Reporter>,
 }
 
 impl Explainer {
-    fn explain(&self, words: &[u32]) -> Error {
+    fn explain(&self) -> Error {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (members, self.report.get()) {
             (Some(members), Some(report)) => fault::explain(&members, report),
-            _ => Error::System(
-                format!("a kernel of a communicator that was closed reported a fault: its words are {words:x?}").into(),
-            ),
+            _ => self.reporter.report(Error::Aborted(
+                "a call failed whose communicator had been dropped; keep it until its calls have been done".into(),
+            )),
         }
     }
+}
 
-    /// Gives up what explaining needs.
-    pub fn close(&self) {
-        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner).take();
+/// The communicator's hold on what explaining needs.
+pub(super) struct Explaining(Arc<Explainer>);
+
+impl Drop for Explaining {
+    fn drop(&mut self) {
+        let members = self.0.members.lock().unwrap_or_else(PoisonError::into_inner).take();
         // With the lock given up: it may be the last holder.
         drop(members);
     }
 }
 
 /// What kernels report by, in words of this communicator.
-fn fault_words(members: &Arc<Members>) -> Result<(FaultWords, Arc<Explainer>)> {
-    let explainer = Arc::new(Explainer { members: Mutex::new(Some(members.clone())), ..Explainer::default() });
-    let known = explainer.clone();
-    let faults = members.device.fault_words(move |words| known.explain(words))?;
-    explainer.report.get_or_init(|| faults.words().clone());
-    Ok((faults, explainer))
+fn fault_words(members: &Arc<Members>) -> Result<(FaultWords, Explaining)> {
+    let explainer = Arc::new(Explainer {
+        members: Mutex::new(Some(members.clone())),
+        report: OnceLock::new(),
+        reporter: members.reporter.clone(),
+    });
+    let explaining = Explaining(explainer.clone());
+    let faults = members.device.fault_words(move |_| explainer.explain())?;
+    explaining.0.report.get_or_init(|| faults.words().clone());
+    Ok((faults, explaining))
 }
 
 /// Every kernel by which calls are made.

@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use self::call::Algorithm;
 use self::history::History;
-use self::join::{Explainer, Members};
+use self::join::{Explaining, Members};
 pub use self::plan::DeviceExplanation;
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
@@ -73,7 +73,8 @@ use crate::schedule::Collective;
 /// # End
 ///
 /// [`close`](Self::close) ends it in order: nothing that peers allocated stays mapped. A communicator that is dropped
-/// leaves without waiting; what its calls and peers still use stays until they are done.
+/// leaves without waiting; what its calls and peers still use stays until they are done. A failure of such a call is
+/// returned as ever, but says less.
 ///
 /// # Failure
 ///
@@ -85,7 +86,7 @@ use crate::schedule::Collective;
 pub struct DeviceCommunicator {
     members: Arc<Members>,
     faults: FaultWords,
-    explainer: Arc<Explainer>,
+    explaining: Explaining,
     algorithm: Cell<Option<Algorithm>>,
     history: History,
     /// Those that calls were enqueued on.
