@@ -11,6 +11,8 @@
 mod compiler;
 mod ranks;
 mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
 
 use std::collections::BTreeSet;
 

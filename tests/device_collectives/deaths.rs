@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Ranks that die within a call: they are noticed by their death, long before the deadline.
 //!
-//! A rank dies of touching memory that this test has closed to it, so that it dies in the same place each time.
+//! A rank dies of touching memory that this test has closed to it, so that it dies in the same place each time: on
+//! simulated devices, whose memory is the process's.
 
 use std::mem::offset_of;
 
@@ -10,7 +11,7 @@ use annulus::kernel::{Arena, Pad};
 use annulus::{Communicator, DeviceCommunicator, Error, ReduceOp};
 use rustix::mm::{MprotectFlags, mprotect};
 
-use super::{absent, on, ranks};
+use super::{absent, is_cuda, on, ranks};
 
 const PAGE: usize = 4096;
 const RANKS: usize = 3;
@@ -66,7 +67,7 @@ fn dying(name: &str, algorithm: &str, length: usize, prepare: impl Fn(usize)) {
 
 #[test]
 fn a_rank_that_dies_within_a_transfer_is_noticed_by_its_death() {
-    if absent() {
+    if absent() || is_cuda() {
         return;
     }
     let name = "deaths::a_rank_that_dies_within_a_transfer_is_noticed_by_its_death";
@@ -80,7 +81,7 @@ fn a_rank_that_dies_within_a_transfer_is_noticed_by_its_death() {
 
 #[test]
 fn a_rank_that_dies_after_its_last_store_is_noticed_by_its_death() {
-    if absent() {
+    if absent() || is_cuda() {
         return;
     }
     let name = "deaths::a_rank_that_dies_after_its_last_store_is_noticed_by_its_death";
