@@ -113,7 +113,6 @@ const UNSAFE: &[&str] = &[
     "src/driver/ipc.rs",
     "src/driver/kernel.rs",
     "src/driver/mark.rs",
-    "src/driver/raw.rs",
     "src/driver/stream.rs",
     "src/driver/words.rs",
     "src/launch/rank.rs",
