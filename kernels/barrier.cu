@@ -7,7 +7,7 @@
 
 KERNEL(barrier, Collective) {
     SHARED Met met;
-    const Turn turn = begin(args);
+    const Turn turn = begin(args, met);
     enter(args, turn, met, true, true);
-    leave(args, turn, 0);
+    leave(args, turn, met, 0);
 }

@@ -104,7 +104,7 @@ template <class T>
 DEVICE void low_latency(const Collective& args, Met& met) {
     typedef typename Carried<T>::Value Value;
     typedef typename Carried<T>::Average Average;
-    Turn turn = begin(args);
+    Turn turn = begin(args, met);
     const u32 flag = turn.packets + 1;
     bool well = true;
     const bool cleans = flag % CLEANING == 0;
@@ -116,7 +116,7 @@ DEVICE void low_latency(const Collective& args, Met& met) {
         well = finish(args, turn, met, well, 1);
 #endif
     } else {
-        post_entries(args, turn, true, true);
+        post_entries(args, turn, met, true, true);
     }
     if (well) {
         AT(SENDING, args.rank);
@@ -141,7 +141,7 @@ DEVICE void low_latency(const Collective& args, Met& met) {
         if (args.operation == AVG) fold_pieces<T, Average>(args, turn, flag, well);
         else fold_pieces<T, Value>(args, turn, flag, well);
     }
-    leave(args, turn, 1);
+    leave(args, turn, met, 1);
 }
 
 #define LOW_LATENCY(name, T)                                                                                           \

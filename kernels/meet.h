@@ -11,6 +11,9 @@
 // holds of finish(), by the counters `done`. Reads are treated alike: what a block has read before finish(), peers may
 // overwrite after it.
 //
+// What an entry names must still be there: a region that this rank has given up has no address here, and whoever names
+// it (a graph that was captured before) ends the call.
+//
 // Posts come before waits, so nobody waits for a rank that waits for it. A rank whose call fails goes on to leave(),
 // does no more work, and tells its peers, who would otherwise wait for it until their own deadlines.
 #pragma once
@@ -29,6 +32,9 @@ struct Met {
     void* to[RANKS];
     u32 staged[RANKS]; // whether it copied what it gives into its staging half
     u32 step;          // how the wait for one step ended (ring.cu)
+    u64 begun;         // when the block began, and when it entered
+    u64 entered;
+    u64 seen[RANKS]; // when that rank's entry was seen; 0: at the first look
 };
 
 // What the first thread that sees it writes down of a failure.
@@ -55,13 +61,17 @@ DEVICE u32 await(const Collective& args, const Turn& turn, u32 phase, u32 rank, 
         SPUN(phase);
         if (looks % LOOKS == 0) {
             const u64 now = clock_ns();
-            if (deadline == 0) deadline = now + args.patience;
+            if (deadline == 0) {
+                deadline = now + args.patience;
+                add_system(&pad_of(args, args.rank)->awaited[rank], 1);
+            }
             if (load_relaxed_system(args.abort) != 0 || load_relaxed_system(&args.state->failed) != 0) ended = ABORTED;
             else if (now > deadline) ended = LATE;
             if (ended != REACHED) break;
         }
         pause();
     }
+    if (deadline != 0) add_system(&pad_of(args, args.rank)->awaited[rank], ~0u);
     if (ended != REACHED) fail(args, turn, ended, phase, rank);
     return ended;
 }
@@ -103,11 +113,28 @@ DEVICE void sync_before_publishing() {
 #endif
 }
 
+// Says for the host which call this is, unless an earlier one has failed: that is the one to be told of.
+DEVICE void say_call(const Collective& args, const Turn& turn) {
+    if (block() != 0 || thread() != 0 || turn.failed != 0) return;
+    Called* const called = &pad_of(args, args.rank)->called;
+    store_relaxed_system(&called->calls, turn.calls);
+    store_relaxed_system(&called->hash, args.hash);
+    for (u32 word = 0; word < WORDS; ++word) store_relaxed_system(&called->word[word], args.call[word]);
+}
+
 // The block's count of calls, this one included.
 DEVICE Turn begin(const Collective& args) {
     Turn turn = args.state->turns[block()];
     turn.turn += 1;
     turn.failed = load_relaxed_system(&args.state->failed);
+    return turn;
+}
+
+// The same, of a launch that the host is told of.
+DEVICE Turn begin(const Collective& args, Met& met) {
+    if (thread() == 0) met.begun = clock_ns();
+    const Turn turn = begin(args);
+    say_call(args, turn);
     return turn;
 }
 
@@ -120,7 +147,8 @@ DEVICE u32 entry_slot([[maybe_unused]] const Turn& turn) {
 }
 
 // Tells every rank that this one has entered, and publishes what the block wrote before.
-DEVICE void post_entries(const Collective& args, const Turn& turn, bool from_staged, bool to_staged) {
+DEVICE void post_entries(const Collective& args, const Turn& turn, Met& met, bool from_staged, bool to_staged) {
+    if (thread() == 0) met.entered = clock_ns();
     for (u32 peer = thread(); peer < args.world; peer += threads()) {
         Entry* const entry = &pad_of(args, peer)->entries[entry_slot(turn)][block()][args.rank];
         const u64 low = counter_of(turn.turn, (u32)args.hash);
@@ -137,7 +165,9 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
     for (u32 peer = thread(); peer < args.world; peer += threads()) {
         const Entry* const entry = &pad_of(args, args.rank)->entries[entry_slot(turn)][block()][peer];
         u64 low = 0, high = 0;
+        u32 looks = 0;
         u32 ended = await(args, turn, ENTERING, peer, [&] {
+            ++looks;
             low = load_acquire_system(&entry->word[0]);
             high = load_relaxed_system(&entry->word[1]);
             return low >> 32 == turn.turn && high >> 32 == turn.turn;
@@ -146,6 +176,11 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
             ended = DIFFERS;
             fail(args, turn, ended, ENTERING, peer);
         }
+        if (ended == REACHED && (is_gone(args, entry->from, peer) || is_gone(args, entry->to, peer))) {
+            ended = GONE;
+            fail(args, turn, ended, ENTERING, peer);
+        }
+        met.seen[peer] = looks < 2 ? 0 : clock_ns();
         met.ended[peer] = ended;
         if (ended == REACHED) {
             met.staged[peer] = entry->from == STAGED;
@@ -163,7 +198,7 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
 DEVICE bool enter(const Collective& args, const Turn& turn, Met& met, bool from_staged, bool to_staged) {
     sync_before_publishing();
     AT(ENTERING, args.rank);
-    post_entries(args, turn, from_staged, to_staged);
+    post_entries(args, turn, met, from_staged, to_staged);
     return await_entries(args, turn, met);
 }
 
@@ -204,9 +239,29 @@ DEVICE bool finish(const Collective& args, const Turn& turn, Met& met, bool well
     return ended == REACHED;
 }
 
+// Stamps the launch for the host.
+DEVICE void stamp(const Collective& args, const Turn& turn, const Met& met) {
+    if (block() != 0 || thread() != 0 || args.journal == nullptr) return;
+    u32 last = args.rank;
+    u64 all = met.entered;
+    for (u32 peer = 0; peer < args.world; ++peer) {
+        if (met.seen[peer] <= all) continue;
+        all = met.seen[peer];
+        last = peer;
+    }
+    Stamps* const stamps = args.journal + args.number % LAUNCHES;
+    const u64 tag = ((args.number / LAUNCHES & 0xff) << 8 | (turn.calls & 0xff)) << 48, most = (1ull << 48) - 1;
+    store_relaxed_system(&stamps->entered, tag | (met.entered & most));
+    store_relaxed_system(&stamps->before, tag | ((met.entered - met.begun) & most));
+    store_relaxed_system(&stamps->waited, tag | ((all - met.entered) & most));
+    store_relaxed_system(&stamps->after, tag | ((clock_ns() - all) & most));
+    store_relaxed_system(&stamps->who, tag | (u64)last << 32 | turn.calls);
+}
+
 // Counts the call, for this block and for those that had no part in it. The last thing a block does.
-DEVICE void leave(const Collective& args, const Turn& turn, u32 packets) {
+DEVICE void leave(const Collective& args, const Turn& turn, const Met& met, u32 packets) {
     sync_block();
+    stamp(args, turn, met);
     for (u32 i = block() + thread() * blocks(); i < BLOCKS; i += threads() * blocks()) {
         Turn* const kept = &args.state->turns[i];
         if (i == block()) kept->turn = turn.turn;

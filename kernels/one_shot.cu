@@ -20,7 +20,7 @@
 
 template <class T>
 DEVICE void one_shot(const Collective& args, Met& met) {
-    const Turn turn = begin(args);
+    const Turn turn = begin(args, met);
     const Range mine = part_of_block({0, args.elements}, Line<T>::LANES);
     [[maybe_unused]] const u64 bytes = args.elements * sizeof(T);
 #if defined(PLANTED_IN_PLACE)
@@ -41,7 +41,7 @@ DEVICE void one_shot(const Collective& args, Met& met) {
         fold_range<T>(folding, mine);
     }
     if (!well || any_is_direct(args, met)) finish(args, turn, met, well, 1);
-    leave(args, turn, 0);
+    leave(args, turn, met, 0);
 }
 
 #define ONE_SHOT(name, T)                                                                                              \

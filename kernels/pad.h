@@ -6,7 +6,7 @@
 //
 //     Pad | packets (low_latency.cu) | staging, two halves of `half` bytes
 //
-// and, for itself alone, a State and a Report. All of it starts as zeros. Memory that peers map has a *place*, the
+// and, for itself alone, a State, a Report and a journal. All of it starts as zeros. Memory that peers map has a *place*, the
 // number of its region in the upper 16 bits and an offset in the others: regions are numbered alike on all ranks, and a
 // rank finds in `regions[region * world + rank]` where it sees that rank's. Region 0 are the arenas. Place 0 says
 // *staged*: the kernel itself copies the buffer into, or out of, the staging half of this call.
@@ -18,7 +18,14 @@
 //     done[b][r]            block b of r       r has done its part of the call
 //     passed[b]             block b of q - 1   so many messages lie in q's slots (ring.cu)
 //     taken[b]              block b of q + 1   q + 1 has taken so many messages
+//     called                block 0 of q       which call q is in; nobody on a device reads it
+//     awaited[r]            q                  so many threads of q wait for r, and have for a while
 //     State                 this rank alone    how many calls there have been
+//     journal               block 0 of q       when launches were where, for q's host
+//
+// `called` stays what it was when a call has failed. Hosts read it to say in words which calls differ: all ranks that
+// come to that call fail in it, since each finds a rank that makes another call than its own; so what each says then is
+// there for good, whatever is enqueued behind. `awaited` says whether a rank that has died is missed.
 //
 // Counts of calls. A block counts the calls it took part in (`turn`): the epoch of all of its words. All blocks of a
 // call are those of all ranks, so `turn` is the same on all ranks for one block, though grids change from call to call.
@@ -53,11 +60,33 @@ struct Entry {
     u64 to;      // the place of what it writes
 };
 
+constexpr u32 WORDS = 6;      // of a descriptor
+constexpr u32 LAUNCHES = 1024; // of which a journal has room
+
+// The call that a rank is in.
+struct Called {
+    u64 calls; // how many there were before
+    u64 hash;  // of `word`
+    u64 word[WORDS];
+};
+
 struct Pad {
     Entry entries[2][BLOCKS][RANKS];
     u64 done[BLOCKS][RANKS];
     u64 passed[BLOCKS];
     u64 taken[BLOCKS];
+    Called called;
+    u32 awaited[RANKS];
+};
+
+// What block 0 of one launch tells the host, by the device's clock in nanoseconds. Bits 48 to 63 of each word are the
+// launch's tag: words with one tag are of one launch, so that nothing need be ordered for the host.
+struct Stamps {
+    u64 entered; // when the rank entered, modulo 2^48
+    u64 before;  // from the launch's begin until then
+    u64 waited;  // from then until the last rank had entered
+    u64 after;   // from then to the end
+    u64 who;     // bits 32 to 47: the rank that entered last; 0 to 31: how many calls there were before
 };
 
 // What a rank counts, of each block.
@@ -114,7 +143,10 @@ struct Collective {
     u32 operation;
     u32 root;
     u32 rank;
-    u32 world; // 1 to RANKS
+    u32 world;       // 1 to RANKS
+    u64 call[WORDS]; // the descriptor, of which `hash` is
+    Stamps* journal; // LAUNCHES of them, in memory that the host reads; null: nobody asks
+    u64 number;      // of the launch, as the host counts; its stamps are those at `number` modulo LAUNCHES
 };
 
 constexpr u64 STAGED = 0;
@@ -135,6 +167,11 @@ DEVICE char* staging_of(const Collective& args, const Turn& turn, u32 rank) {
 #else
     return arena_of(args, rank) + args.staging + (turn.calls & 1) * args.half;
 #endif
+}
+
+// Whether a place is of a region that this rank has given up.
+DEVICE bool is_gone(const Collective& args, u64 place, u32 rank) {
+    return place != STAGED && args.regions[(place >> 48) * args.world + rank] == 0;
 }
 
 DEVICE char* at_place(const Collective& args, const Turn& turn, u64 place, u32 rank) {

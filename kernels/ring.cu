@@ -184,7 +184,7 @@ template <class T>
 DEVICE void ring(const Collective& args, Met& met) {
     typedef typename Carried<T>::Value Value;
     typedef typename Carried<T>::Average Average;
-    const Turn turn = begin(args);
+    const Turn turn = begin(args, met);
     if (enter(args, turn, met, true, true)) {
         if (args.world == 1) {
             void* const to[] = {args.to};
@@ -196,7 +196,7 @@ DEVICE void ring(const Collective& args, Met& met) {
             go_round<T, typename Partial<T>::Value, Value>(args, turn, met);
         }
     }
-    leave(args, turn, 0);
+    leave(args, turn, met, 0);
 }
 
 #define RING(name, T)                                                                                                  \

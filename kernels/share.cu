@@ -30,7 +30,7 @@ DEVICE Range slice_of(const Collective& args, u32 rank) {
 
 KERNEL(all_gather, Collective) {
     SHARED Met met;
-    const Turn turn = begin(args);
+    const Turn turn = begin(args, met);
     const bool staged = args.to_place == STAGED;
     bool well = enter(args, turn, met, true, staged);
     if (well) {
@@ -44,12 +44,12 @@ KERNEL(all_gather, Collective) {
         for (u32 rank = 0; rank < args.world; ++rank)
             copy_range(staging_of(args, turn, args.rank), to, 1, share_of(args, rank));
     }
-    leave(args, turn, 0);
+    leave(args, turn, met, 0);
 }
 
 KERNEL(broadcast, Collective) {
     SHARED Met met;
-    const Turn turn = begin(args);
+    const Turn turn = begin(args, met);
     const bool from_staged = args.from_place == STAGED, to_staged = args.to_place == STAGED;
     char* const staging = staging_of(args, turn, args.rank);
     if (from_staged && args.rank == args.root) {
@@ -66,5 +66,5 @@ KERNEL(broadcast, Collective) {
         void* const to[] = {args.to};
         for (u32 rank = 0; rank < args.world; ++rank) copy_range(staging, to, 1, slice_of(args, rank));
     }
-    leave(args, turn, 0);
+    leave(args, turn, met, 0);
 }

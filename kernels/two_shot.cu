@@ -41,7 +41,7 @@ DEVICE Range bytes_of(Range range) {
 
 template <class T>
 DEVICE void two_shot(const Collective& args, Met& met) {
-    const Turn turn = begin(args);
+    const Turn turn = begin(args, met);
     const bool from_staged = args.from_place == STAGED, to_staged = args.to_place == STAGED;
     char* const staging = staging_of(args, turn, args.rank);
     if (from_staged) {
@@ -62,12 +62,12 @@ DEVICE void two_shot(const Collective& args, Met& met) {
         for (u32 rank = 0; rank < args.world; ++rank)
             copy_range(staging, to, 1, bytes_of<T>(slice_of<T>(args, rank)));
     }
-    leave(args, turn, 0);
+    leave(args, turn, met, 0);
 }
 
 template <class T>
 DEVICE void reduce_scatter(const Collective& args, Met& met) {
-    const Turn turn = begin(args);
+    const Turn turn = begin(args, met);
     const bool staged = args.from_place == STAGED;
     if (staged) {
         void* const to[] = {staging_of(args, turn, args.rank)};
@@ -83,7 +83,7 @@ DEVICE void reduce_scatter(const Collective& args, Met& met) {
         fold_range<T>(folding, share_of<T>(args, args.rank));
     }
     if (!well || any_is_direct(args, met)) finish(args, turn, met, well, 1);
-    leave(args, turn, 0);
+    leave(args, turn, met, 0);
 }
 
 #define TWO_SHOT(name, T)                                                                                              \

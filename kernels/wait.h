@@ -23,6 +23,7 @@ enum Ended : u32 {
     LATE = 2,
     DIFFERS = 3,  // a rank's call is another one
     DESERTED = 4, // a rank that had entered the call gave it up
+    GONE = 5,     // a rank names memory that this one has given up
 };
 
 // Looks at the counter between looks at what may end the wait otherwise.

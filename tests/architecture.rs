@@ -59,6 +59,7 @@ const ABOVE_COMMANDS: &[&str] = &[
     "record",
     "reduce",
     "transport",
+    "driver",
     "communicator",
     "tensor",
     "nn",

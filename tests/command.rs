@@ -200,6 +200,42 @@ fn every_type_operation_memory_and_algorithm_is_right() {
     }
 }
 
+/// Each result says that it is one of a simulated device, in every form in which it is printed.
+#[cfg(all(feature = "sim", target_os = "linux"))]
+#[test]
+fn collectives_are_measured_on_simulated_devices_and_say_so() {
+    use annulus::{DeviceCommunicator, driver::Device};
+
+    const SAID: &str = "simulated devices: kernels executed on the CPU; no GPU figure";
+    if Device::simulated(0).is_err() {
+        return; // built without a C++ compiler
+    }
+    for collective in DeviceCommunicator::COLLECTIVES {
+        for more in ["", "--processes --memory allocated --ranks 3"] {
+            let lines = measurements(&format!("{collective} --device sim --end 512 --factor 8 --iterations 2 {more}"));
+            assert_eq!(lines.len(), if collective == Collective::Barrier { 1 } else { 6 }, "{lines:?}");
+            assert!(lines.iter().all(|line| line["device"] == "simulated" && line["caveat"] == SAID), "{lines:?}");
+        }
+    }
+    let plot = directory("simulated").join("plot.svg");
+    let algorithms = "low_latency,one_shot,two_shot,ring,auto";
+    let arguments = format!("all_reduce --device sim --algorithm {algorithms} --end 64 --iterations 2 --in-place");
+    let text = succeeds(&format!("bench {arguments} --plot {}", plot.display()));
+    assert_eq!(text.matches(SAID).count(), 2 * 5, "a head and an end for each table: {text}");
+    let rows: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(rows.len() == 20 && rows.iter().all(|row| row.ends_with(" 0  simulated")), "{text}");
+    assert!(texts(&plot)[0].contains(SAID), "{:?}", texts(&plot));
+    for (arguments, named) in [
+        ("gather --device sim", "devices have no gather"),
+        ("all_reduce --device sim --algorithm staged", "auto, low_latency, one_shot, two_shot, ring"),
+        ("broadcast --device sim --algorithm ring", "there is auto alone"),
+        ("all_reduce --device gpu", "cpu, sim"),
+    ] {
+        let Ended { status, stderr, .. } = annulus(&format!("bench {arguments}"));
+        assert!(status == Some(2) && stderr.contains(named), "{stderr}");
+    }
+}
+
 #[test]
 fn one_mode_and_odd_sizes() {
     let lines = measurements("all_reduce --begin 7 --end 100 --factor 3 --iterations 1 --in-place");

@@ -12,11 +12,17 @@ mod types;
 #[path = "device_collectives/bits.rs"]
 mod bits;
 mod compiler;
+#[path = "device_collectives/deaths.rs"]
+mod deaths;
 #[path = "device_collectives/failures.rs"]
 mod failures;
+#[path = "device_collectives/life.rs"]
+mod life;
 #[path = "device_collectives/order.rs"]
 mod order;
 mod ranks;
+#[path = "device_collectives/records.rs"]
+mod records;
 mod simulated;
 #[path = "standin/mod.rs"]
 mod standin;

@@ -15,7 +15,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use annulus::element::Factor;
-use annulus::kernel::{Arena, Collective, Convert, Fold, Kernel, Pad, Place, Report, STATE_BYTES, Shape, operation};
+use annulus::kernel::{
+    Arena, Called, Collective, Convert, Fold, Kernel, Pad, Place, Report, STATE_BYTES, Shape, Stamps,
+};
+use annulus::kernel::{WORDS, operation};
 use annulus::reference::{self, inputs};
 use annulus::{DataType, Element, FoldOrder, ReduceOp, bf16, f16};
 use bytemuck::Zeroable;
@@ -207,6 +210,9 @@ impl World {
                 root: root as u32,
                 rank: rank as u32,
                 world: self.n as u32,
+                call: [0; WORDS],
+                journal: 0,
+                number: 0,
             })
             .collect();
         launch(kernel, &arguments, way.shape, 1);
@@ -582,9 +588,11 @@ fn arguments_are_laid_out_alike() {
         Convert { from to overflow elements factor unused }
         Collective {
             hash regions state report abort patience from to from_place to_place elements factor packets lines staging
-            half operation root rank world
+            half operation root rank world call journal number
         }
-        Pad { entries done passed taken }
+        Called { calls hash word }
+        Stamps { entered before waited after who }
+        Pad { entries done passed taken called awaited }
     }
     rust += &format!("State - 0 {STATE_BYTES}\n");
     fields! { Report { claims ended phase block calls missing differing deserted } }

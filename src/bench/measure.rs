@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The loop: barrier, clock, one public blocking call, clock.
+//! The loop: barrier, clock, one public call to its end, clock. Who makes the call is a [`Caller`]: on host memory or on
+//! devices.
 //!
 //! Calls come in blocks. Before a block each of its calls' payload is written, after it their outputs are checked;
 //! between the calls of a block lies only the barrier. A block is one turn through the sets of buffers, so no call's
@@ -9,7 +10,6 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::buffers::Set;
 use super::payload::Payload;
 use super::sweep::rotation;
 use super::{Measurement, Sweep};
@@ -19,64 +19,89 @@ use crate::error::Result;
 use crate::schedule::{Collective, Layout};
 
 /// The root of collectives that have one.
-const ROOT: usize = 0;
+pub(super) const ROOT: usize = 0;
+
+/// Who makes the calls of a rank, with sets of buffers of its own, by their numbers: each an input and an output, of
+/// which calls in place use the output alone.
+pub(super) trait Caller<T: Element> {
+    /// How many sets there are.
+    fn sets(&self) -> usize;
+
+    /// Sets the algorithm of the following calls by name.
+    fn set_algorithm(&self, name: Option<&str>) -> Result<()>;
+
+    /// Calls `write` with these elements of the set's output if the call is in place, else of its input.
+    fn write(&mut self, set: usize, in_place: bool, range: Range<usize>, write: &dyn Fn(&mut [T])) -> Result<()>;
+
+    /// What is timed: the public call as a user makes it, to its end.
+    fn call(&mut self, set: usize, collective: Collective, op: ReduceOp, layout: &Layout) -> Result<()>;
+
+    /// What `read` makes of these elements of the set's output.
+    fn read(&mut self, set: usize, range: Range<usize>, read: &dyn Fn(&[T]) -> u64) -> Result<u64>;
+
+    /// The algorithm of the last call, and how it ran.
+    fn ran(&self) -> (String, String);
+
+    /// How many calls are timed of a size in bytes, where nobody said.
+    fn iterations(&self, bytes: usize) -> usize;
+
+    /// The kind of the devices, if it is devices.
+    fn device(&self) -> Option<String>;
+}
 
 /// One rank, ready to measure sizes up to that of its buffers.
-pub(super) struct Rank<'a, T: Element> {
+pub(super) struct Rank<'a, T: Element, C> {
     pub comm: &'a Communicator,
     pub sweep: &'a Sweep,
     pub payload: Payload<T>,
-    pub sets: Vec<Set<T>>,
+    pub caller: C,
 }
 
-impl<T: Element> Rank<'_, T> {
+impl<T: Element, C: Caller<T>> Rank<'_, T, C> {
     /// Measures one size in one mode. All ranks return the same.
     pub fn measure(&mut self, size: usize, in_place: bool) -> Result<Measurement> {
         let Sweep { collective, memory, data_type, op, checked, ref algorithm, iterations, .. } = *self.sweep;
         let (comm, ranks) = (self.comm, self.comm.world_size());
         let count = self.sweep.count(size, ranks);
         let bytes = if collective.has_parts() { count * ranks } else { count } * size_of::<T>();
-        let iterations = iterations.unwrap_or(match bytes {
-            0..=0x1_0000 => 2000,
-            0x1_0001..=0x40_0000 => 200,
-            _ => 30,
-        });
-        let (warm_up, rotation) = (iterations / 10 + 3, rotation(bytes).min(self.sets.len()));
+        let iterations = iterations.unwrap_or_else(|| self.caller.iterations(bytes));
+        let (warm_up, rotation) = (iterations / 10 + 3, rotation(bytes).min(self.caller.sets()));
         let layout = Layout::uniform(ranks, count).with_root(ROOT).in_place(in_place);
         let mut times = vec![0.0; warm_up + iterations];
-        comm.set_algorithm(algorithm.as_deref())?;
+        self.caller.set_algorithm(algorithm.as_deref())?;
         let mut wrong = 0;
         for block in blocks(times.len(), rotation, checked) {
             for call in block.clone().take(rotation) {
-                self.prepare(call, rotation, &layout);
+                self.prepare(call, rotation, &layout)?;
             }
             // Whoever was ready last does not begin with the others still asleep.
             comm.barrier()?;
             for call in block.clone() {
-                let set = &mut self.sets[call % rotation];
                 comm.barrier()?;
                 let start = Instant::now();
-                one_call(comm, collective, op, &layout, set)?;
+                self.caller.call(call % rotation, collective, op, &layout)?;
                 times[call] = start.elapsed().as_secs_f64() * 1e6;
             }
             if block.len() <= rotation {
-                wrong += block.map(|call| self.wrong(call, rotation, &layout)).sum::<u64>();
+                for call in block {
+                    wrong += self.wrong(call, rotation, &layout)?;
+                }
             }
         }
         // Algorithms and paths differ by size, so the last call knows.
-        let (ran, path): (String, &str) =
-            comm.last_call().map_or(Default::default(), |call| (call.algorithm, call.path));
-        comm.set_algorithm(None)?;
+        let (ran, path) = self.caller.ran();
+        self.caller.set_algorithm(None)?;
         let slowest = self.slowest(&times[warm_up..])?;
         let mut wrong = [wrong];
         comm.all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
         Ok(Measurement {
             collective,
-            asked: self.sweep.algorithm.as_deref().unwrap_or("auto").to_owned(),
+            asked: self.sweep.asked().to_owned(),
             algorithm: ran,
-            path: path.to_owned(),
+            path,
             ranks,
             transport: comm.transport_kind().to_owned(),
+            device: self.caller.device(),
             memory,
             in_place,
             data_type,
@@ -93,23 +118,25 @@ impl<T: Element> Rank<'_, T> {
     }
 
     /// Writes the input of a call.
-    fn prepare(&mut self, call: usize, rotation: usize, layout: &Layout) {
+    fn prepare(&mut self, call: usize, rotation: usize, layout: &Layout) -> Result<()> {
         let (collective, rank) = (self.sweep.collective, self.comm.rank());
-        let set = &mut self.sets[call % rotation];
-        let (buffer, first) = match layout.is_in_place() {
-            true => (&mut set.output, usize::try_from(layout.alias(collective, rank)).unwrap_or(0)),
-            false => (&mut set.input, 0),
+        let first = match layout.is_in_place() {
+            true => usize::try_from(layout.alias(collective, rank)).unwrap_or(0),
+            false => 0,
         };
-        self.payload.fill(rank, call, &mut buffer[first..first + layout.input_len(collective, rank)]);
+        let range = first..first + layout.input_len(collective, rank);
+        let payload = &self.payload;
+        self.caller.write(call % rotation, layout.is_in_place(), range, &|input| payload.fill(rank, call, input))
     }
 
     /// How many elements of a call's output are wrong.
-    fn wrong(&self, call: usize, rotation: usize, layout: &Layout) -> u64 {
+    fn wrong(&mut self, call: usize, rotation: usize, layout: &Layout) -> Result<u64> {
         let (collective, rank) = (self.sweep.collective, self.comm.rank());
         let alias = if layout.is_in_place() { layout.alias(collective, rank) } else { 0 };
         let first = usize::try_from(-alias).unwrap_or(0);
-        let output = &self.sets[call % rotation].output[first..first + layout.output_len(collective, rank)];
-        self.payload.wrong(rank, call, layout, output)
+        let range = first..first + layout.output_len(collective, rank);
+        let payload = &self.payload;
+        self.caller.read(call % rotation, range, &|output| payload.wrong(rank, call, layout, output))
     }
 
     /// For each call the slowest rank's time, sorted.
@@ -120,51 +147,6 @@ impl<T: Element> Rank<'_, T> {
         let mut slowest: Vec<f64> = (0..times.len()).map(of_call).collect();
         slowest.sort_unstable_by(f64::total_cmp);
         Ok(slowest)
-    }
-}
-
-/// What is timed: the public call, as a user makes it.
-fn one_call<T: Element>(
-    comm: &Communicator,
-    collective: Collective,
-    op: ReduceOp,
-    layout: &Layout,
-    set: &mut Set<T>,
-) -> Result<()> {
-    let is_root = comm.rank() == ROOT;
-    let (input, output) = (layout.input_len(collective, comm.rank()), layout.output_len(collective, comm.rank()));
-    let Set { input: send, output: recv } = set;
-    if layout.is_in_place() {
-        let buffer = &mut recv[..input.max(output)];
-        return match collective {
-            Collective::AllReduce => comm.all_reduce_in_place(buffer, op),
-            Collective::ReduceScatter => comm.reduce_scatter_in_place(buffer, op),
-            Collective::AllGather => comm.all_gather_in_place(buffer),
-            Collective::Broadcast => comm.broadcast_in_place(buffer, ROOT),
-            Collective::Barrier => comm.barrier(),
-            Collective::Reduce => comm.reduce_in_place(buffer, op, ROOT),
-            Collective::Scatter => comm.scatter_in_place(buffer, ROOT),
-            Collective::Gather => comm.gather_in_place(buffer, ROOT),
-            Collective::AllToAll => comm.all_to_all_in_place(buffer),
-            Collective::Scan => comm.scan_in_place(buffer, op),
-            Collective::ExclusiveScan => comm.exclusive_scan_in_place(buffer, op),
-        };
-    }
-    // Rank 0, to which nothing comes in an exclusive scan, passes a buffer all the same.
-    let len = if collective == Collective::ExclusiveScan { input } else { output };
-    let (send, recv) = (&send[..input], &mut recv[..len]);
-    match collective {
-        Collective::AllReduce => comm.all_reduce(send, recv, op),
-        Collective::ReduceScatter => comm.reduce_scatter(send, recv, op),
-        Collective::AllGather => comm.all_gather(send, recv),
-        Collective::Broadcast => comm.broadcast(is_root.then_some(send), recv, ROOT),
-        Collective::Barrier => comm.barrier(),
-        Collective::Reduce => comm.reduce(send, is_root.then_some(recv), op, ROOT),
-        Collective::Scatter => comm.scatter(is_root.then_some(send), recv, ROOT),
-        Collective::Gather => comm.gather(send, is_root.then_some(recv), ROOT),
-        Collective::AllToAll => comm.all_to_all(send, recv),
-        Collective::Scan => comm.scan(send, recv, op),
-        Collective::ExclusiveScan => comm.exclusive_scan(send, recv, op),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Measurement {
     pub ranks: usize,
     /// How they reach each other: `threads` or `processes`.
     pub transport: String,
+    /// The kind of the devices in whose memory the buffers lay, as `simulated`; `None`: host memory.
+    pub device: Option<String>,
     /// The memory of the buffers.
     pub memory: Memory,
     /// Whether input and output were one buffer.
@@ -64,7 +66,12 @@ impl Measurement {
             }
     }
 
-    /// The measurement as one JSON object. `op` and `root` are null where the collective has none.
+    /// What must be said of figures of such devices, if anything: a simulated one executes kernels on the CPU.
+    pub fn caveat(device: Option<&str>) -> Option<&'static str> {
+        (device == Some("simulated")).then_some("simulated devices: kernels executed on the CPU; no GPU figure")
+    }
+
+    /// The measurement as one JSON object. `device`, `op` and `root` are null where the collective has none.
     #[cfg(feature = "cli")]
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
@@ -74,6 +81,8 @@ impl Measurement {
             "path": self.path,
             "ranks": self.ranks,
             "transport": self.transport,
+            "device": self.device,
+            "caveat": Self::caveat(self.device.as_deref()),
             "memory": self.memory.name(),
             "in_place": self.in_place,
             "dtype": self.data_type.name(),
@@ -105,6 +114,7 @@ impl Measurement {
             path: text("path")?.to_owned(),
             ranks: number("ranks").filter(|ranks| *ranks > 0)?,
             transport: text("transport")?.to_owned(),
+            device: text("device").map(str::to_owned),
             memory: Memory::ALL.into_iter().find(|memory| Some(memory.name()) == text("memory"))?,
             in_place: line.get("in_place")?.as_bool()?,
             data_type: DataType::from_name(text("dtype")?)?,
@@ -137,6 +147,7 @@ pub(super) fn example() -> Measurement {
         path: "schedule".into(),
         ranks: 4,
         transport: "threads".into(),
+        device: None,
         memory: Memory::Plain,
         in_place: false,
         data_type: DataType::F32,

@@ -3,8 +3,9 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `sweep` | what is measured: sizes, modes, memory, algorithm |
-//! | `measure` | how: the loop around the public blocking calls, and nothing between the clock's readings but them |
+//! | `sweep` `check` | what is measured: sizes, modes, memory, algorithm; and what cannot be |
+//! | `measure` | how: the loop around the public calls, and nothing between the clock's readings but them |
+//! | `on_host` `on_device` | who makes these calls: on host memory, or on a stream of a device |
 //! | `payload` `buffers` | what is sent and what must come of it, and where it lies |
 //! | `measurement` `table` `machine` | what came of it: numbers, nccl-tests' table, on which machine |
 //! | `tune` | the numbers by which algorithms are chosen on a machine |
@@ -16,10 +17,13 @@ mod affinity;
 #[cfg(feature = "cli")]
 mod axis;
 mod buffers;
+mod check;
 mod harness;
 mod machine;
 mod measure;
 mod measurement;
+mod on_device;
+mod on_host;
 mod payload;
 #[cfg(feature = "cli")]
 mod plot;

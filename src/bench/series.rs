@@ -41,19 +41,21 @@ pub(super) struct Point {
 /// What distinguishes lines, but for the mode.
 #[derive(PartialEq)]
 struct Kind {
-    /// Collective, ranks, transport, memory, type and operation.
-    facts: [String; 6],
+    /// Collective, ranks, transport, devices, memory, type and operation.
+    facts: [String; 7],
     file: Option<String>,
     algorithm: String,
 }
 
 impl Kind {
     fn of(results: &Results, measurement: &Measurement) -> Self {
-        let Measurement { collective, ranks, transport, memory, data_type, op, asked, .. } = measurement;
+        let Measurement { collective, ranks, transport, device, memory, data_type, op, asked, .. } = measurement;
+        let device = device.as_deref();
         let facts = [
             collective.to_string(),
             format!("{ranks} ranks"),
             transport.clone(),
+            Measurement::caveat(device).or(device).unwrap_or_default().to_owned(),
             format!("{memory} memory"),
             data_type.to_string(),
             op.map_or(String::new(), |op| op.to_string()),
@@ -170,6 +172,10 @@ mod tests {
         assert_eq!(one.machines, [Machine::this().to_string()]);
 
         let allocated = Measurement { memory: Memory::Allocated, ranks: 2, ..example() };
+        let simulated = Measurement { device: Some("simulated".into()), ..example() };
+        let title = shown(&[(None, &[simulated])]).unwrap().title;
+        assert!(title.contains("threads, simulated devices: kernels executed on the CPU; no GPU figure, "), "{title}");
+
         let two = shown(&[(None, &[example()]), (Some("a.jsonl"), &[allocated])]).unwrap();
         assert_eq!(two.title, "all_reduce, threads, f32, sum");
         let expected =

@@ -5,14 +5,14 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use super::Measurement;
-use super::buffers::Set;
-use super::measure::Rank;
+use super::measure::{Caller, Rank};
+use super::on_device::OnDevice;
+use super::on_host::OnHost;
 use super::payload::Payload;
-use crate::communicator::Communicator;
+use crate::communicator::{Communicator, DeviceCommunicator};
 use crate::element::{DataType, Element, ReduceOp};
-use crate::error::{Error, Result};
-use crate::schedule::{self, Collective, Layout, select};
-use crate::transport::page::INLINE;
+use crate::error::Result;
+use crate::schedule::Collective;
 use crate::{bf16, f16};
 
 /// From this size on, calls take turns on [`SETS`] sets of buffers, so that none finds its own in cache.
@@ -22,9 +22,10 @@ const SETS: usize = 4;
 /// The memory of the buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory {
-    /// From [`Communicator::allocate`]: peers address it.
+    /// From [`Communicator::allocate`], on devices from [`DeviceCommunicator::allocate`]: peers address it.
     Allocated,
-    /// From the global allocator. Peers address it if they are threads of the same process.
+    /// From the global allocator, on devices from [`Device::allocate`](crate::driver::Device::allocate). Peers address
+    /// it if they are threads of the same process; on devices, kernels stage it.
     Plain,
 }
 
@@ -78,8 +79,8 @@ pub struct Sweep {
     pub end: usize,
     /// Each size is the one before times this, which is at least 2.
     pub factor: usize,
-    /// Timed calls of each size; `None`: 2000 up to 64 KiB, 200 up to 4 MiB, 30 above. A tenth as many and three, not
-    /// timed, precede them.
+    /// Timed calls of each size; `None`: 2000 up to 64 KiB, 200 up to 4 MiB, 30 above; on devices 200, 50 and 10. A
+    /// tenth as many and three, not timed, precede them.
     pub iterations: Option<usize>,
     /// In place, out of place or both.
     pub modes: Modes,
@@ -107,60 +108,6 @@ impl Sweep {
         }
     }
 
-    /// What is wrong with it for this many ranks, if anything is. [`Sweep::run`] asks this first; whoever starts ranks
-    /// for a sweep may ask before.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidArgument`, one sentence.
-    pub fn check(&self, ranks: usize) -> Result<()> {
-        let Sweep { collective, begin, end, factor, .. } = *self;
-        let names = schedule::names(collective);
-        if let Some(name) = self.algorithm.as_deref().filter(|name| !names.contains(name)) {
-            let those = if names.is_empty() { "auto alone".into() } else { format!("auto, {}", names.join(", ")) };
-            return Err(Error::invalid(format!("there is no algorithm {name} for {collective}; there is {those}")));
-        }
-        if collective.folds() {
-            self.op.check(self.data_type)?;
-        }
-        if collective.is_scan() && self.op == ReduceOp::Avg {
-            return Err(Error::invalid(format!("{collective} has no average: ask for another operation")));
-        }
-        if begin == 0 || begin > end {
-            return Err(Error::invalid(format!(
-                "sizes begin at {begin} bytes and end at {end}: begin at 1 or more, and not beyond the end"
-            )));
-        }
-        if factor < 2 {
-            return Err(Error::invalid(format!("a factor of {factor} reaches no other size: give 2 or more")));
-        }
-        if self.iterations == Some(0) {
-            return Err(Error::invalid("0 iterations have no median: give 1 or more"));
-        }
-        if collective == Collective::Barrier && self.modes == Modes::InPlace {
-            return Err(Error::invalid("a barrier has no buffer and so no form in place: ask for none"));
-        }
-        let layout = Layout::uniform(ranks, self.count(end, ranks));
-        let carried = layout.input_len(collective, 0) * self.data_type.size();
-        let limit = select::carried(collective, ranks, INLINE);
-        if self.algorithm.as_deref() == Some("one_shot") && carried > limit {
-            return Err(Error::invalid(format!(
-                "the algorithm one_shot carries at most {limit} bytes a rank, and at the end, {end} bytes, there are \
-                 {carried}: end earlier"
-            )));
-        }
-        let needed = end.saturating_mul(2 * self.sets()).saturating_mul(ranks);
-        match total_memory().filter(|_| collective != Collective::Barrier) {
-            Some(total) if needed > total => Err(Error::invalid(format!(
-                "sizes up to {end} bytes on {ranks} ranks need {} MiB of buffers, and this machine has {} MiB: end \
-                 earlier",
-                needed >> 20,
-                total >> 20
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     /// Measures, together with all other ranks. On rank 0 `report` gets what was measured of one size, one measurement
     /// a mode, as soon as it is known; if it breaks, all ranks end there.
     ///
@@ -169,32 +116,70 @@ impl Sweep {
     /// `InvalidArgument` for a sweep that cannot be, and the failures of every collective.
     pub fn run(&self, comm: &Communicator, report: impl FnMut(&[Measurement]) -> ControlFlow<()>) -> Result<()> {
         self.check(comm.world_size())?;
+        self.run_any(comm, None, report)
+    }
+
+    /// The same on device memory: a call is enqueued on a stream of the rank's device, and its time ends when that has
+    /// been synchronised. `comm` are the same ranks, on the host.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sweep::run`].
+    pub fn run_on(
+        &self,
+        gpus: &DeviceCommunicator,
+        comm: &Communicator,
+        report: impl FnMut(&[Measurement]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check_on_devices(comm.world_size())?;
+        self.run_any(comm, Some(gpus), report)
+    }
+
+    fn run_any(
+        &self,
+        comm: &Communicator,
+        gpus: Option<&DeviceCommunicator>,
+        report: impl FnMut(&[Measurement]) -> ControlFlow<()>,
+    ) -> Result<()> {
         match self.data_type {
-            DataType::F64 => self.run_with::<f64>(comm, report),
-            DataType::F32 => self.run_with::<f32>(comm, report),
-            DataType::F16 => self.run_with::<f16>(comm, report),
-            DataType::Bf16 => self.run_with::<bf16>(comm, report),
-            DataType::I8 => self.run_with::<i8>(comm, report),
-            DataType::U8 => self.run_with::<u8>(comm, report),
-            DataType::I16 => self.run_with::<i16>(comm, report),
-            DataType::U16 => self.run_with::<u16>(comm, report),
-            DataType::I32 => self.run_with::<i32>(comm, report),
-            DataType::U32 => self.run_with::<u32>(comm, report),
-            DataType::I64 => self.run_with::<i64>(comm, report),
-            DataType::U64 => self.run_with::<u64>(comm, report),
+            DataType::F64 => self.run_with::<f64>(comm, gpus, report),
+            DataType::F32 => self.run_with::<f32>(comm, gpus, report),
+            DataType::F16 => self.run_with::<f16>(comm, gpus, report),
+            DataType::Bf16 => self.run_with::<bf16>(comm, gpus, report),
+            DataType::I8 => self.run_with::<i8>(comm, gpus, report),
+            DataType::U8 => self.run_with::<u8>(comm, gpus, report),
+            DataType::I16 => self.run_with::<i16>(comm, gpus, report),
+            DataType::U16 => self.run_with::<u16>(comm, gpus, report),
+            DataType::I32 => self.run_with::<i32>(comm, gpus, report),
+            DataType::U32 => self.run_with::<u32>(comm, gpus, report),
+            DataType::I64 => self.run_with::<i64>(comm, gpus, report),
+            DataType::U64 => self.run_with::<u64>(comm, gpus, report),
         }
     }
 
     fn run_with<T: Element>(
         &self,
         comm: &Communicator,
+        gpus: Option<&DeviceCommunicator>,
+        report: impl FnMut(&[Measurement]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let barrier = self.collective == Collective::Barrier;
+        let len = if barrier { 0 } else { self.end / size_of::<T>() };
+        match gpus {
+            None => self.run_by(comm, OnHost::<T>::new(comm, self, len)?, report),
+            Some(gpus) => self.run_by(comm, OnDevice::<T>::new(gpus, self, len)?, report),
+        }
+    }
+
+    fn run_by<T: Element>(
+        &self,
+        comm: &Communicator,
+        caller: impl Caller<T>,
         mut report: impl FnMut(&[Measurement]) -> ControlFlow<()>,
     ) -> Result<()> {
         let payload = Payload::<T>::new(self.collective, self.op, comm.world_size())?;
         let barrier = self.collective == Collective::Barrier;
-        let len = if barrier { 0 } else { self.end / size_of::<T>() };
-        let sets: Result<Vec<Set<T>>> = (0..self.sets()).map(|_| Set::new(comm, self.memory, len)).collect();
-        let mut rank = Rank { comm, sweep: self, payload, sets: sets? };
+        let mut rank = Rank { comm, sweep: self, payload, caller };
         let modes: &[bool] = match self.modes {
             Modes::OutOfPlace => &[false],
             Modes::InPlace => &[true],
@@ -226,8 +211,13 @@ impl Sweep {
         size / self.data_type.size() / if self.collective.has_parts() { ranks.max(1) } else { 1 }
     }
 
+    /// The algorithm that is asked for; `auto` where none is.
+    pub(super) fn asked(&self) -> &str {
+        self.algorithm.as_deref().unwrap_or("auto")
+    }
+
     /// How many sets of buffers there are.
-    fn sets(&self) -> usize {
+    pub(super) fn sets(&self) -> usize {
         rotation(self.end)
     }
 }
@@ -235,19 +225,6 @@ impl Sweep {
 /// How many sets of buffers calls of this size take turns on.
 pub(super) fn rotation(bytes: usize) -> usize {
     if bytes >= ROTATED { SETS } else { 1 }
-}
-
-/// Bytes of memory that this machine has.
-#[cfg(target_os = "linux")]
-fn total_memory() -> Option<usize> {
-    let info = rustix::system::sysinfo();
-    usize::try_from(info.totalram).ok()?.checked_mul(info.mem_unit as usize)
-}
-
-/// Not known without a system call of its own.
-#[cfg(not(target_os = "linux"))]
-fn total_memory() -> Option<usize> {
-    None
 }
 
 #[cfg(test)]
@@ -266,27 +243,5 @@ mod tests {
         assert_eq!(sizes(|sweep| (sweep.end, sweep.factor) = (100, 3)), [8, 24, 72]);
         assert_eq!(sizes(|sweep| (sweep.begin, sweep.end) = (usize::MAX / 2 + 1, usize::MAX)), [usize::MAX / 2 + 1]);
         assert_eq!(sizes(|sweep| sweep.collective = Collective::Barrier), [0]);
-    }
-
-    #[test]
-    fn what_cannot_be_measured_is_a_sentence() {
-        type Change = fn(&mut Sweep);
-        let wrong: [(Change, &str); 9] = [
-            (|sweep| sweep.begin = 0, "begin at 0 bytes"),
-            (|sweep| sweep.end = 4, "begin at 8 bytes and end at 4"),
-            (|sweep| sweep.factor = 1, "factor of 1"),
-            (|sweep| sweep.iterations = Some(0), "0 iterations"),
-            (|sweep| sweep.algorithm = Some("bruck".into()), "auto, one_shot, direct, staged, ring"),
-            (|sweep| sweep.algorithm = Some("one_shot".into()), "at most 8192 bytes a rank"),
-            (|sweep| sweep.op = ReduceOp::BitXor, "bxor does not apply to f32"),
-            (|sweep| sweep.end = 1 << 60, "this machine has"),
-            (|sweep| (sweep.collective, sweep.modes) = (Collective::Barrier, Modes::InPlace), "no form in place"),
-        ];
-        for (change, named) in wrong {
-            let mut sweep = Sweep::new(Collective::AllReduce);
-            change(&mut sweep);
-            let error = sweep.check(2).unwrap_err();
-            assert!(matches!(error, Error::InvalidArgument(_)) && error.to_string().contains(named), "{error}");
-        }
     }
 }

@@ -9,6 +9,8 @@ use super::{Measurement, Modes};
 #[derive(Debug)]
 pub struct Table {
     modes: &'static [&'static str],
+    /// The kind of devices, if it is devices.
+    device: Option<String>,
     wrong: u64,
     /// Bus bandwidths: their sum, and how many.
     busbw: (f64, usize),
@@ -22,7 +24,13 @@ impl Table {
             Modes::InPlace => &["in-place"],
             Modes::Both => &["out-of-place", "in-place"],
         };
-        Table { modes, wrong: 0, busbw: (0.0, 0) }
+        Table { modes, device: None, wrong: 0, busbw: (0.0, 0) }
+    }
+
+    /// The same of memory of devices of this kind, if it is any: each line ends with the kind, and the end says what
+    /// must be said of it.
+    pub fn of_device(self, kind: Option<&str>) -> Self {
+        Table { device: kind.map(str::to_owned), ..self }
     }
 
     /// The three lines above the columns.
@@ -37,6 +45,9 @@ impl Table {
             let _ = write!(lines[0], "  {mode:^36}");
             let _ = write!(lines[1], "  {:>10} {:>8} {:>8} {:>7}", "time", "algbw", "busbw", "#wrong");
             let _ = write!(lines[2], "  {:>10} {:>8} {:>8} {:>7}", "(us)", "(GB/s)", "(GB/s)", "");
+        }
+        if self.device.is_some() {
+            lines[1] += "  device";
         }
         lines.map(|line| line.trim_end().to_owned() + "\n").concat()
     }
@@ -61,15 +72,20 @@ impl Table {
             self.wrong += wrong;
             self.busbw = (self.busbw.0 + busbw, self.busbw.1 + 1);
         }
+        if let Some(kind) = &self.device {
+            line += &format!("  {kind}");
+        }
         line + "\n"
     }
 
-    /// The two closing lines: wrong elements, and the mean of all bus bandwidths.
+    /// The closing lines: wrong elements, the mean of all bus bandwidths, and what must be said of the devices.
     pub fn end(&self) -> String {
         let (sum, count) = self.busbw;
         let verdict = if self.wrong == 0 { "OK" } else { "FAILED" };
+        let caveat =
+            Measurement::caveat(self.device.as_deref()).map_or_else(String::new, |caveat| format!("# {caveat}\n"));
         format!(
-            "# Out of bounds values : {} {verdict}\n# Avg bus bandwidth    : {:.4}\n",
+            "# Out of bounds values : {} {verdict}\n# Avg bus bandwidth    : {:.4}\n{caveat}",
             self.wrong,
             sum / count.max(1) as f64
         )
@@ -99,6 +115,14 @@ mod tests {
         assert_eq!(fields[5..], ["100.00", "10.000", "15.000", "0", "50.00", "20.000", "30.000", "3"]);
         assert_eq!(table.wrong(), 3);
         assert!(table.end().contains("3 FAILED") && table.end().ends_with("22.5000\n"), "{}", table.end());
+    }
+
+    #[test]
+    fn each_line_says_that_devices_are_simulated() {
+        let mut table = Table::new(Modes::InPlace).of_device(Some("simulated"));
+        let (head, line) = (table.head(), table.line(&[example()]));
+        assert_eq!(head.lines().nth(1).unwrap().find("device"), line.find("simulated"), "{head}{line}");
+        assert!(table.end().ends_with("no GPU figure\n"), "{}", table.end());
     }
 
     #[test]

@@ -186,7 +186,8 @@ impl Loaded {
 }
 
 /// The negative control: rank 0 runs a program whose last step that moves data does one element too few. A library that
-/// took some other way than the program would still get its bits right.
+/// took some other way than the program would still get its bits right. Where `ANNULUS_CORRUPT` names a mistake of calls
+/// on devices (`device/corrupt.rs`), the host's calls are right.
 #[cfg(annulus_corrupt)]
 fn corrupt(steps: &mut [Step], rank: usize) {
     fn shorten(step: &mut Step) -> bool {
@@ -199,7 +200,7 @@ fn corrupt(steps: &mut [Step], rank: usize) {
             _ => false,
         }
     }
-    if rank == 0 {
+    if rank == 0 && std::env::var_os("ANNULUS_CORRUPT").is_none() {
         steps.iter_mut().rev().any(shorten);
     }
 }

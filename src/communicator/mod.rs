@@ -45,7 +45,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use device::DeviceCommunicator;
+pub use device::{DeviceCommunicator, DeviceExplanation};
 pub use explain::{Explanation, Question};
 pub use failure::AbortHandle;
 pub use memory::{Buffer, Shared};

@@ -136,6 +136,11 @@ impl Device {
         DeviceBuffer::new(&self.core, elements, MemoryKind::Mappable)
     }
 
+    /// Lets go of what streams that are gone have done.
+    pub(crate) fn let_go(&self) {
+        self.core.sweep();
+    }
+
     /// Zeroed words that the host and kernels of this device see while they run.
     ///
     /// # Errors

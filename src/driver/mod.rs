@@ -50,4 +50,5 @@ pub use graph::Graph;
 pub use ipc::IpcHandle;
 pub use kernel::{Kernel, Shape, Use};
 pub use stream::Stream;
+pub(crate) use stream::WeakStream;
 pub use words::Words;

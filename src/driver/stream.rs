@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::allocation::{Locked, Usage};
 use super::backend::{Backend, Failure, GraphId, StreamId};
@@ -26,6 +26,19 @@ use crate::error::{Error, Result};
 #[derive(Clone)]
 pub struct Stream {
     pub(super) core: Arc<StreamCore>,
+}
+
+/// A stream, if it is still there.
+pub(crate) struct WeakStream(Weak<StreamCore>);
+
+impl WeakStream {
+    pub fn is(&self, stream: &Stream) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&stream.core))
+    }
+
+    pub fn upgrade(&self) -> Option<Stream> {
+        self.0.upgrade().map(|core| Stream { core })
+    }
 }
 
 pub(super) struct StreamCore {
@@ -81,6 +94,10 @@ impl Stream {
         let watched = Arc::new(Watched::new(faults.clone()));
         let core = StreamCore { device: device.clone(), id, number, faults, watched, state: Mutex::default(), owner };
         Ok(Stream { core: Arc::new(core) })
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakStream {
+        WeakStream(Arc::downgrade(&self.core))
     }
 
     /// The device whose stream it is.
@@ -210,7 +227,7 @@ impl Stream {
     }
 
     /// Lets go of what has been done.
-    fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         let done = mark::done(&mut self.core.state.lock().unwrap_or_else(PoisonError::into_inner).pending);
         drop(done);
     }

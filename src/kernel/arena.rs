@@ -16,6 +16,45 @@ pub struct Pad {
     pub passed: [u64; BLOCKS],
     /// By block, from the rank after.
     pub taken: [u64; BLOCKS],
+    /// Which call the rank is in, or which has failed.
+    pub called: Called,
+    /// By rank: how many threads of this one wait for it, and have for a while.
+    pub awaited: [u32; RANKS],
+}
+
+/// Words of a call's descriptor.
+pub const WORDS: usize = 6;
+
+/// The call that a rank is in, for hosts to read.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Called {
+    /// How many there were before.
+    pub calls: u64,
+    /// Of the words.
+    pub hash: u64,
+    /// The descriptor.
+    pub word: [u64; WORDS],
+}
+
+/// Launches of which a journal has room.
+pub const LAUNCHES: usize = 1024;
+
+/// What block 0 of a launch tells the host, by the device's clock in nanoseconds. Bits 48 to 63 of each word are the
+/// launch's tag: 8 bits of its number divided by [`LAUNCHES`], and 8 of `calls`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Stamps {
+    /// When the rank entered, modulo 2^48.
+    pub entered: u64,
+    /// From the launch's begin until then.
+    pub before: u64,
+    /// From then until the last rank had entered.
+    pub waited: u64,
+    /// From then to the end.
+    pub after: u64,
+    /// Bits 32 to 47: the rank that entered last; 0 to 31, `calls`: how many calls there were before.
+    pub who: u64,
 }
 
 /// Bytes of a rank's private state: four words a block, and four more.
@@ -27,7 +66,7 @@ pub const STATE_BYTES: usize = (BLOCKS + 1) * 16;
 pub struct Report {
     /// How often something went wrong; 0: all is well.
     pub claims: u32,
-    /// 1: aborted, 2: late, 3: a rank makes another call, 4: a rank gave up.
+    /// 1: aborted, 2: late, 3: a rank makes another call, 4: a rank gave up, 5: a rank names memory that is gone.
     pub ended: u32,
     /// 1: entering, 2: finishing, 3: receiving, 4: sending.
     pub phase: u32,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The arguments of kernels: one struct each, as the kernel's own source declares it.
 
+use super::arena::WORDS;
 use crate::element::{DataType, ReduceOp};
 
 /// The most sources, and the most destinations, of a [`Fold`].
@@ -91,6 +92,12 @@ pub struct Collective {
     pub rank: u32,
     /// How many ranks there are, 1 to [`RANKS`](super::RANKS).
     pub world: u32,
+    /// The descriptor, of which `hash` is.
+    pub call: [u64; WORDS],
+    /// Address of [`LAUNCHES`](super::LAUNCHES) [`Stamps`](super::Stamps), which the host reads; 0: nobody asks.
+    pub journal: u64,
+    /// The launch, as the host counts: its stamps are those at `number` modulo [`LAUNCHES`](super::LAUNCHES).
+    pub number: u64,
 }
 
 /// The words `operation` and `factor` of a fold of such elements. The operation must apply to the type.

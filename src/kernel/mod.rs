@@ -10,7 +10,7 @@ mod name;
 mod shape;
 pub mod training;
 
-pub use arena::{Arena, Pad, Place, Report, STATE_BYTES};
+pub use arena::{Arena, Called, LAUNCHES, Pad, Place, Report, STATE_BYTES, Stamps, WORDS};
 pub use arguments::{Collective, Convert, Fold, SOURCES, operation};
 pub use name::Kernel;
 pub use shape::{BLOCKS, RANKS, Shape};

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The bits of every call, against `reference` at tolerance 0, and what is around the output left as it was.
 
+use annulus::communicator::Question;
 use annulus::driver::{DeviceBuffer, Stream};
 use annulus::reference::check::compare;
 use annulus::reference::{self, bits, inputs};
+use annulus::schedule::Collective;
 use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
 use super::{absent, is_cuda, on, ranks, threads, types, variables};
@@ -38,13 +40,12 @@ struct Case {
 struct Rank<'a> {
     gpus: &'a DeviceCommunicator,
     stream: &'a Stream,
-    order: &'a FoldOrder,
 }
 
 impl Rank<'_> {
     /// Makes the call in a heap, and compares all of the heap.
-    fn check<T: Element>(&self, heap: &DeviceBuffer<T>, case: Case, number: u64) {
-        let Rank { gpus, stream, order } = *self;
+    fn check<T: Element>(&self, heap: &DeviceBuffer<T>, order: &FoldOrder, case: Case, number: u64) {
+        let Rank { gpus, stream } = *self;
         let (n, rank) = (gpus.world_size(), gpus.rank());
         let Case { collective, op, in_place, length, offsets: [before, behind], root } = case;
         let given = if collective == 1 { n * length } else { length };
@@ -91,50 +92,72 @@ impl Rank<'_> {
         }
     }
 
-    /// Every call of one element type that `number` lets through, in memory of every kind.
+    /// Every call of one element type: by every path, in place and out of place, in memory of every kind, at lengths
+    /// that take turns. Short of everything, all of these take turns.
     fn check_type<T: Element>(&self, number: &mut u64) {
         let Rank { gpus, .. } = *self;
-        let (n, device) = (gpus.world_size(), gpus.device());
+        let device = gpus.device();
         let registered = device.allocate_mappable::<T>(HEAP + 3).unwrap();
         gpus.register(&registered).unwrap();
         let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), device.allocate(HEAP).unwrap()];
         for collective in 0..COLLECTIVES {
             let folds = collective < 2;
+            let paths = if collective == 0 { &PATHS[..] } else { &PATHS[..1] };
             let ops: Vec<ReduceOp> = types::operations(T::DATA_TYPE).take(if folds { 99 } else { 3 }).collect();
             for op in ops {
-                for _ in 0..if ranks::full() { 6 * LENGTHS.len() } else { 1 } {
+                for way in ways(paths.len(), *number) {
                     *number += 1;
                     let turn = *number as usize;
-                    let (in_place, memory) = (turn % 2 == 1, turn / 2 % 3);
+                    // Steps that have no divisor in common with the numbers of choices.
+                    let length = LENGTHS[turn * 3 % LENGTHS.len()];
                     let case = Case {
                         collective,
                         op,
-                        in_place,
-                        length: LENGTHS[turn % LENGTHS.len()],
+                        in_place: way.in_place,
+                        length,
                         offsets: [turn % 5, turn / 2 % 3],
-                        root: if collective == BROADCAST { turn % n } else { 0 },
+                        root: if collective == BROADCAST { turn % gpus.world_size() } else { 0 },
                     };
-                    // Now and then ranks differ in where their buffers are.
-                    let algorithm = match turn % 4 {
-                        _ if collective > 0 => None,
-                        0 if case.length * size_of::<T>() <= 4096 => Some("low_latency"),
-                        1 => Some("one_shot"),
-                        2 => Some("two_shot"),
-                        _ => None,
-                    };
-                    gpus.set_algorithm(algorithm).unwrap();
-                    let heap = &heaps[(memory + turn % 4 / 3 * gpus.rank()) % heaps.len()];
-                    self.check(heap, case, *number);
+                    let path = paths[way.path].filter(|name| *name != "low_latency" || length * size_of::<T>() <= 4096);
+                    gpus.set_algorithm(path).unwrap();
+                    // Of the last kind, ranks differ in where their buffers are.
+                    let heap = &heaps[if way.memory < 3 { way.memory } else { gpus.rank() % 3 }];
+                    let order = if path == Some("ring") { &FoldOrder::Ring } else { &FoldOrder::Rank };
+                    self.check(heap, order, case, *number);
                 }
             }
         }
+        gpus.deregister(&registered).unwrap();
+        gpus.deregister(&heaps[0]).unwrap();
+    }
+}
+
+/// How an all-reduce goes.
+const PATHS: [Option<&str>; 5] = [None, Some("low_latency"), Some("one_shot"), Some("two_shot"), Some("ring")];
+
+/// How a call is made, but for its length.
+#[derive(Clone, Copy)]
+struct Way {
+    path: usize,
+    in_place: bool,
+    memory: usize,
+}
+
+/// All ways, three times each, so that each is made at several lengths; or the one whose turn it is.
+fn ways(paths: usize, number: u64) -> Vec<Way> {
+    const MEMORIES: usize = 4;
+    let all = 2 * MEMORIES * paths;
+    let way = |index: usize| Way { path: index % paths, in_place: index / paths % 2 == 1, memory: index / paths / 2 };
+    match ranks::full() {
+        true => (0..3 * all).map(|index| way(index % all)).collect(),
+        false => vec![way((number * 7) as usize % all)],
     }
 }
 
 /// Every collective, of every type and operation. Short of everything, ways of buffers take turns.
 fn everything(comm: &Communicator) {
     let (gpus, stream) = on(comm);
-    let rank = Rank { gpus: &gpus, stream: &stream, order: &FoldOrder::Rank };
+    let rank = Rank { gpus: &gpus, stream: &stream };
     let mut number = comm.world_size() as u64;
     for_every_type!(check_type(&rank, &mut number));
 }
@@ -160,7 +183,7 @@ fn processes_get_the_bits_of_the_reference() {
     if absent() {
         return;
     }
-    for n in [2, 3, 8] {
+    for n in if ranks::full() { vec![1, 2, 3, 4, 5, 6, 7, 8] } else { vec![2, 3, 8] } {
         ranks::processes(n, "bits::processes_get_the_bits_of_the_reference", |comm| everything(&comm));
     }
 }
@@ -170,40 +193,94 @@ fn ranks_on_several_devices_get_the_bits_of_the_reference() {
     if absent() {
         return;
     }
-    for (devices, n) in [("4", 4), ("3", 5)] {
-        let name = format!("bits::ranks_on_several_devices_get_the_bits_of_the_reference {devices}");
-        let body = || {
+    let all = [("4", 4), ("3", 5), ("2", 2), ("2", 3), ("8", 8), ("4", 8)];
+    for (devices, n) in all.into_iter().take(if ranks::full() { 6 } else { 2 }) {
+        let name = format!("bits::ranks_on_several_devices_get_the_bits_of_the_reference {devices} {n}");
+        let variables = variables(&[("ANNULUS_SIM_DEVICES", devices)]);
+        let of_threads = || {
             run(n, |comm| {
                 everything(&comm);
                 Ok(())
             })
             .unwrap();
         };
-        for rank in ranks::start(&[0], 1, &name, &variables(&[("ANNULUS_SIM_DEVICES", devices)]), body) {
+        let of_processes = || everything(&Communicator::from_env().unwrap());
+        let all: Vec<usize> = (0..n).collect();
+        let mut ended = ranks::start(&[0], 1, &name, &variables, of_threads);
+        ended.extend(ranks::start(&all, n, &name, &variables, of_processes));
+        for rank in ended {
             assert!(rank.status.success(), "{}", rank.output);
         }
     }
 }
 
+/// Each kernel at the shape of its launches on a card, of two blocks and more of 256 threads: as the reference has it,
+/// and as the host's calls have it.
 #[test]
-fn a_ring_folds_in_the_order_of_a_ring() {
+fn several_blocks_get_the_bits_of_the_reference_and_of_the_host() {
     if absent() {
         return;
     }
-    for n in [1, 2, 3, 5] {
+    for n in if ranks::full() { vec![1, 2, 3, 8] } else { vec![3] } {
         threads(n, |comm| {
             let (gpus, stream) = on(&comm);
-            gpus.set_algorithm(Some("ring")).unwrap();
-            let rank = Rank { gpus: &gpus, stream: &stream, order: &FoldOrder::Ring };
-            let heap = gpus.device().allocate::<f32>(HEAP).unwrap();
-            for number in 0..14 {
-                let (length, in_place) = (LENGTHS[number % LENGTHS.len()], number % 2 == 0);
-                let op = if number % 3 == 0 { ReduceOp::Avg } else { ReduceOp::Sum };
-                let case = Case { collective: 0, op, in_place, length, offsets: [number % 4, 1], root: 0 };
-                rank.check(&heap, case, number as u64);
-            }
+            let rank = Rank { gpus: &gpus, stream: &stream };
+            several_blocks::<f32>(&rank, &comm);
+            several_blocks::<bf16>(&rank, &comm);
         });
     }
+}
+
+fn several_blocks<T: Element>(rank: &Rank<'_>, comm: &Communicator) {
+    let Rank { gpus, stream } = *rank;
+    let (n, size, data_type) = (gpus.world_size(), size_of::<T>(), T::DATA_TYPE);
+    // So that a rank's part has more than 8 lines for each thread of one block.
+    let part = (8 * 256 * 16 + 48) / size + 1;
+    let heap = gpus.allocate::<T>((n + 2) * part.max(n * part) + 64).unwrap();
+    let calls: [(Collective, usize, Option<&str>); 8] = [
+        (Collective::AllReduce, 0, Some("one_shot")),
+        (Collective::AllReduce, 0, Some("two_shot")),
+        (Collective::AllReduce, 0, Some("ring")),
+        (Collective::AllReduce, 0, None),
+        (Collective::ReduceScatter, 1, None),
+        (Collective::AllGather, 2, None),
+        (Collective::Broadcast, BROADCAST, None),
+        // Its longest message has one line for each thread of one block: there is no larger launch.
+        (Collective::AllReduce, 0, Some("low_latency")),
+    ];
+    for (number, (asked, collective, path)) in calls.into_iter().enumerate() {
+        gpus.set_algorithm(path).unwrap();
+        let length = match (path, collective) {
+            (Some("low_latency"), _) => DeviceCommunicator::LOW_LATENCY / size,
+            (_, 0 | BROADCAST) => n * part,
+            _ => part,
+        };
+        let op = if number % 2 == 0 { ReduceOp::Sum } else { ReduceOp::Avg };
+        for in_place in [false, true] {
+            let question =
+                Question { collective: asked, data_type, op: Some(op), count: length, in_place, allocated: true };
+            let shape = gpus.explain(&question).unwrap().shape;
+            let least = if path == Some("low_latency") || n == 8 { 1 } else { 2 };
+            assert!(shape.threads == 256 && shape.blocks >= least, "{asked} by {path:?}: {shape:?}");
+            let order = if path == Some("ring") { &FoldOrder::Ring } else { &FoldOrder::Rank };
+            let case = Case { collective, op, in_place, length, offsets: [0, 1], root: n - 1 };
+            rank.check(&heap, order, case, number as u64);
+        }
+    }
+    // The host's call, by the same order, has the same bits.
+    let inputs = inputs::cancelling::<T>(5, 5, &vec![n * part; n]);
+    for path in ["one_shot", "two_shot", "ring"] {
+        let (send, recv) = (heap.part(..n * part).unwrap(), heap.part(n * part..2 * n * part).unwrap());
+        gpus.set_algorithm(Some(path)).unwrap();
+        comm.set_algorithm((path == "ring").then_some(path)).unwrap();
+        stream.write(&send, &inputs[comm.rank()]).unwrap();
+        gpus.all_reduce(&send, &recv, ReduceOp::Sum, stream).unwrap();
+        let mut of_host = vec![T::zeroed(); n * part];
+        comm.all_reduce(&inputs[comm.rank()], &mut of_host, ReduceOp::Sum).unwrap();
+        compare(&stream.read(&recv).unwrap(), &of_host, comm.rank()).unwrap();
+    }
+    comm.set_algorithm(None).unwrap();
+    gpus.set_algorithm(None).unwrap();
 }
 
 /// What is longer than one launch moves, in memory that peers see and in other memory.

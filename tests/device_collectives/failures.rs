@@ -69,13 +69,20 @@ fn ranks_that_call_different_things_are_told_which() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<f32>(4).unwrap();
-        // More different calls than are remembered.
         let many = gpus.device().allocate::<u8>(300).unwrap();
+        // All is enqueued before anything is done: different calls, the one that differs, and many behind it.
+        let open = block(&stream);
         for length in 0..300 {
             gpus.broadcast_in_place(&many.part(..length).unwrap(), 0, &stream).unwrap();
         }
         gpus.set_algorithm((comm.rank() == 1).then_some("ring")).unwrap();
         gpus.all_reduce_in_place(&buffer, ReduceOp::Avg, &stream).unwrap();
+        gpus.set_algorithm(None).unwrap();
+        for length in 0..300 {
+            gpus.broadcast_in_place(&many.part(..length).unwrap(), 1, &stream).unwrap();
+        }
+        comm.barrier().unwrap();
+        drop(open);
         let sentence = stream.synchronize().unwrap_err().to_string();
         assert_eq!(
             sentence,

@@ -363,6 +363,12 @@ static std::vector<Report> failing(const char* kernel, u64 patience, bool absent
         });
     meanwhile(world);
     for (std::thread& rank : ranks) rank.join();
+    for (u32 rank = 0; rank < 3; ++rank) {
+        const Pad& pad = *(const Pad*)world.arenas[rank].data();
+        // Nobody waits any more, and the call that is told of is the one that failed, not the later one.
+        for (const u32 threads : pad.awaited) EXPECT(threads == 0);
+        if (world.reports[rank].claims != 0) EXPECT(pad.called.calls == 0);
+    }
     return world.reports;
 }
 

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use annulus::bench::{Machine, Memory, Modes, Plot, Results, Sweep, Table, pin};
+use annulus::bench::{Machine, Measurement, Memory, Modes, Plot, Results, Sweep, Table, pin};
+use annulus::driver::Device;
 use annulus::schedule::Collective;
 use annulus::{Communicator, DataType, Error, ReduceOp, Result, run as run_threads};
 use clap::ArgGroup;
@@ -19,7 +20,8 @@ use crate::world::{World, join, launch_this};
 ///
 /// Prints nccl-tests' table: a time is the median over calls of the slowest rank's, sizes and bandwidths are as
 /// nccl-tests defines them, #wrong counts output elements. Each rank is pinned to a core; a barrier precedes each call,
-/// outside the clock. Sizes are bytes, or 64K, 16M, 1G in powers of 1024. With RANK set it joins that world. Exits with
+/// outside the clock. On devices a call is enqueued on a stream, which is then synchronised; a simulated device executes
+/// kernels on the CPU, and nothing it shows is a figure of a GPU. Sizes are bytes, or 64K, 16M, 1G in powers of 1024. With RANK set it joins that world. Exits with
 /// status 1 if an element is wrong.
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new("measured").multiple(true).requires("collective").args(MEASURED)))]
@@ -34,7 +36,10 @@ pub struct Args {
     /// Ranks are processes, started by this command, rather than threads
     #[arg(long)]
     processes: bool,
-    /// allocated: peers map it; plain: any slice
+    /// On which memory: cpu, or sim: that of simulated devices, as many as ANNULUS_SIM_DEVICES says, dealt to ranks
+    #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = on)]
+    device: On,
+    /// allocated: peers map it; plain: any slice, or any buffer of a device
     #[arg(long, value_name = "KIND", default_value = "plain", value_parser = memory)]
     memory: Memory,
     /// f64, f32, f16, bf16, i8, u8, i16, u16, i32, u32, i64 or u64
@@ -43,7 +48,8 @@ pub struct Args {
     /// sum, prod, min, max or avg; of integers also band, bor or bxor
     #[arg(long, default_value = "sum", value_parser = op)]
     op: ReduceOp,
-    /// auto, or a name that `annulus schedule` knows; several are measured in turn
+    /// auto, or a name that `annulus schedule` knows; on devices all_reduce has low_latency, one_shot, two_shot and ring;
+    /// several are measured in turn
     #[arg(long, value_name = "NAME,..", default_value = "auto", value_delimiter = ',')]
     algorithm: Vec<String>,
     /// The first size
@@ -82,9 +88,10 @@ pub struct Args {
 const AUTO: &str = "auto";
 
 /// The arguments that say what is measured, and say nothing without a collective.
-const MEASURED: [&str; 14] = [
+const MEASURED: [&str; 15] = [
     "ranks",
     "processes",
+    "device",
     "memory",
     "dtype",
     "op",
@@ -99,6 +106,13 @@ const MEASURED: [&str; 14] = [
     "json",
 ];
 
+/// On which memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum On {
+    Cpu,
+    Simulated,
+}
+
 pub fn run(args: &Args) -> Result<u8> {
     let plot = args.plot.as_deref().map(Plot::at).transpose()?;
     let compared = args.compare.iter().map(|file| Results::read(file)).collect::<Result<Vec<_>>>()?;
@@ -107,7 +121,12 @@ pub fn run(args: &Args) -> Result<u8> {
         return Ok(0);
     };
     let bench = Bench { args, sweeps: args.sweeps(collective)?, plot, compared };
-    let check = |ranks| bench.sweeps.iter().try_for_each(|sweep| sweep.check(ranks));
+    let check = |ranks| {
+        bench.sweeps.iter().try_for_each(|sweep| match args.device {
+            On::Cpu => sweep.check(ranks),
+            On::Simulated => sweep.check_on_devices(ranks),
+        })
+    };
     match World::of(args.ranks.map(Into::into), args.processes)? {
         World::Processes(ranks) => check(ranks).and_then(|()| launch_this(ranks)),
         World::Threads(ranks) => {
@@ -170,7 +189,18 @@ impl Bench<'_> {
         let Bench { args, sweeps, plot, compared } = self;
         // Before this thread has one core alone.
         let machine = Machine::this();
-        pin(comm.rank())?;
+        let on_device = Instant::now();
+        let gpus = match args.device {
+            On::Cpu => {
+                pin(comm.rank())?;
+                None
+            }
+            // Not pinned: the work is that of the devices' threads.
+            On::Simulated => Some(comm.on(&Device::simulated(comm.local_rank() % Device::simulated_count()?)?)?),
+        };
+        let creation = creation + gpus.as_ref().map_or(Duration::ZERO, |_| on_device.elapsed());
+        let gpus = gpus.as_ref();
+        let kind = gpus.map(|gpus| gpus.device().capabilities().platform.to_string());
         let mut failure = None;
         let mut write = |text: &str| {
             print(text).unwrap_or_else(|error| {
@@ -179,16 +209,16 @@ impl Bench<'_> {
             })
         };
         let mut open = match comm.rank() {
-            0 if args.json => write(&args.head_json(&machine, comm, creation)),
+            0 if args.json => write(&args.head_json(&machine, comm, kind.as_deref(), creation)),
             _ => ControlFlow::Continue(()),
         };
         let mut results = Results::on(machine.clone());
         for sweep in sweeps {
-            let mut table = Table::new(sweep.modes);
+            let mut table = Table::new(sweep.modes).of_device(kind.as_deref());
             if comm.rank() == 0 && !args.json && open.is_continue() {
-                open = write(&(args.head(sweep, &machine, comm, creation) + &table.head()));
+                open = write(&(args.head(sweep, &machine, comm, kind.as_deref(), creation) + &table.head()));
             }
-            sweep.run(comm, |measured| {
+            let report = |measured: &[Measurement]| {
                 results.measurements.extend_from_slice(measured);
                 let text = match args.json {
                     true => measured.iter().fold(String::new(), |text, mode| text + &mode.json().to_string() + "\n"),
@@ -199,7 +229,11 @@ impl Bench<'_> {
                 }
                 // A picture is of all there is to measure, whoever reads the text.
                 if plot.is_some() { ControlFlow::Continue(()) } else { open }
-            })?;
+            };
+            match gpus {
+                None => sweep.run(comm, report),
+                Some(gpus) => sweep.run_on(gpus, comm, report),
+            }?;
             if comm.rank() == 0 && !args.json && open.is_continue() {
                 open = write(&table.end());
             }
@@ -217,16 +251,27 @@ impl Bench<'_> {
 
 impl Args {
     /// What a table is of, as comment lines.
-    fn head(&self, sweep: &Sweep, machine: &Machine, comm: &Communicator, creation: Duration) -> String {
+    fn head(
+        &self,
+        sweep: &Sweep,
+        machine: &Machine,
+        comm: &Communicator,
+        device: Option<&str>,
+        creation: Duration,
+    ) -> String {
         let Sweep { collective, memory, data_type, op, algorithm, .. } = sweep;
         let algorithm = algorithm.as_deref().unwrap_or(AUTO);
         let op = if collective.folds() { format!(", {op}") } else { String::new() };
         let checked = if self.unchecked { "the first and the last call" } else { "every output of every call" };
         let mut head = format!("# {machine}\n");
         // Writing to a String does not fail.
+        if let Some(caveat) = Measurement::caveat(device) {
+            let _ = writeln!(head, "# {caveat}");
+        }
+        let pinned = device.map_or("pinned".to_owned(), |kind| format!("on {kind} devices"));
         let _ = writeln!(
             head,
-            "# {collective} of {data_type}{op}; {} ranks as {}, pinned; {memory} memory; algorithm {algorithm}",
+            "# {collective} of {data_type}{op}; {} ranks as {}, {pinned}; {memory} memory; algorithm {algorithm}",
             comm.world_size(),
             comm.transport_kind(),
         );
@@ -239,9 +284,11 @@ impl Args {
         head
     }
 
-    fn head_json(&self, machine: &Machine, comm: &Communicator, creation: Duration) -> String {
+    fn head_json(&self, machine: &Machine, comm: &Communicator, device: Option<&str>, creation: Duration) -> String {
         let head = serde_json::json!({
             "machine": machine.json(),
+            "device": device,
+            "caveat": Measurement::caveat(device),
             "creation_ms": creation.as_secs_f64() * 1e3,
             "footprint_bytes": comm.footprint(),
             "checked": !self.unchecked,
@@ -252,6 +299,10 @@ impl Args {
 
 fn collective(name: &str) -> Result<Collective, String> {
     one_of(name, Collective::ALL.map(|collective| (collective.name(), collective)))
+}
+
+fn on(name: &str) -> Result<On, String> {
+    one_of(name, [("cpu", On::Cpu), ("sim", On::Simulated)])
 }
 
 fn memory(name: &str) -> Result<Memory, String> {

@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A kernel's report, in words: which call failed, and which ranks are to blame.
 //!
-//! The report says how the kernel ended and the number of the call. What ranks called is in the entries of block 0,
-//! which is in every launch, so that its count of turns is the number of calls; the hash there leads to the descriptor
-//! on that rank's board. Whoever comes first, all ranks return one failure.
+//! The report says how the kernel ended and the number of the call. What ranks called is in their pads, where it stays
+//! once the call has failed (`called`). Whoever comes first, all ranks return one failure.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::super::descriptor::{Descriptor, list, mismatch_of};
-use super::board::WORDS;
-use super::call::Algorithm;
+use super::super::descriptor::{list, mismatch_of};
+use super::called::sentence;
 use super::join::{Members, SELF_TESTS};
 use crate::driver::Words;
 use crate::error::{Cause, Error};
-use crate::kernel::{BLOCKS, Pad, RANKS, Report};
+use crate::kernel::{Called, Pad, RANKS, Report};
 
 const ABORTED: u32 = 1;
 const LATE: u32 = 2;
 const DIFFERS: u32 = 3;
+const GONE: u32 = 5;
 
 const FINISHING: u32 = 2;
 const RECEIVING: u32 = 3;
 
-/// How long to look for what must come: other threads of the kernel, entries and descriptors of other ranks, what
-/// another rank says of a failure that it has seen first.
+/// How long to look for what must come: other threads of the kernel, what other ranks call, what another rank says of a
+/// failure that it has seen first.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The failure that all ranks return, where this rank's kernel has reported something.
@@ -38,6 +37,14 @@ pub(super) fn explain(members: &Members, words: &Words) -> Error {
             let calls = called(members, &report);
             mismatch_of(call, calls.into_iter().enumerate().filter_map(|(rank, text)| Some((rank, text?))))
         }
+        GONE => Error::Mismatch(
+            format!(
+                "call {call}: {} names memory that was deregistered, by a graph that was captured before; drop such \
+                 graphs, and capture anew",
+                name(&ranks(report.missing))
+            )
+            .into(),
+        ),
         // Somebody else has failed, or asked for it, and is about to say so.
         ended => eventually(|| members.reporter.failure()).unwrap_or_else(|| {
             let deserted = ranks(report.deserted);
@@ -86,8 +93,7 @@ fn late(members: &Members, report: &Report, call: u64) -> Error {
         RECEIVING.. => "entered and sent nothing",
         _ => "did not enter",
     };
-    let own = entries(members, report)[members.rank].and_then(|hash| members.posted(members.rank, hash));
-    let own = own.map_or_else(String::new, |words| format!(", {}", sentence(&words)));
+    let own = called_in(members, report, members.rank).map_or_else(String::new, |own| format!(", {own}"));
     let patience = Duration::from_nanos(members.patience());
     let them = if missing.len() == 1 { "it" } else { "them" };
     let context = format!("call {call}{own}: {} {what} within {patience:?}; see what keeps {them}", name(&missing));
@@ -98,69 +104,67 @@ fn late(members: &Members, report: &Report, call: u64) -> Error {
 fn called(members: &Members, report: &Report) -> Vec<Option<String>> {
     let mut calls: Vec<Option<String>> = vec![None; members.world];
     let _ = eventually(|| {
-        let entries = entries(members, report);
         for (rank, call) in calls.iter_mut().enumerate().filter(|(_, call)| call.is_none()) {
-            *call = entries[rank].and_then(|hash| members.posted(rank, hash)).map(|words| sentence(&words));
+            *call = called_in(members, report, rank);
         }
         calls.iter().all(Option::is_some).then_some(())
     });
     calls
 }
 
-/// Words of an entry: two of a turn and half of a hash, and two that do not matter here.
-type Entry = [u64; 4];
-
-/// The entries of all ranks, in block 0 of this rank's pad, of an odd or an even turn.
-fn entries_of(members: &Members, parity: u32) -> Vec<Entry> {
-    const SLOT: usize = size_of::<[[Entry; RANKS]; BLOCKS]>();
-    let first = offset_of!(Pad, entries) + (parity % 2) as usize * SLOT;
-    let bytes = members.arenas[members.rank]
-        .part(first..first + size_of::<[Entry; RANKS]>())
-        .and_then(|entries| members.stream.read(&entries));
-    bytes.map_or_else(|_| Vec::new(), |bytes| bytemuck::pod_collect_to_vec(&bytes))
+/// What a rank calls, in words, if it has come to the call that failed.
+fn called_in(members: &Members, report: &Report, rank: usize) -> Option<String> {
+    let called = members.called(rank)?;
+    (called.calls == u64::from(report.calls)).then(|| sentence(&called.word))
 }
 
-/// The hash of the call that failed, of each rank whose entry is still there.
-fn entries(members: &Members, report: &Report) -> [Option<u64>; RANKS] {
-    let turn = report.calls.wrapping_add(1);
-    let mut hashes = [None; RANKS];
-    for (hash, [low, high, ..]) in hashes.iter_mut().zip(entries_of(members, turn)) {
-        let is_of_the_call = low >> 32 == u64::from(turn) && high >> 32 == u64::from(turn);
-        *hash = is_of_the_call.then_some(high << 32 | low & 0xffff_ffff);
-    }
-    hashes
+/// Which dead ranks a rank's kernels wait for.
+#[derive(Default)]
+pub(super) struct Deaths {
+    /// Those that were awaited when it was looked last.
+    awaited: Vec<usize>,
 }
 
-/// Reports a rank whose process has died, where a call of this rank waits for it to enter.
-pub(super) fn report_death(members: &Members) {
-    // A thread that is gone may have left calls on its stream.
-    if members.transport.kind() != "processes" {
-        return;
-    }
-    let ranks = (0..members.world).filter(|rank| *rank != members.rank);
-    let dead: Vec<usize> = ranks.filter(|rank| members.transport.gone(*rank) == Some(Cause::Died)).collect();
-    if dead.is_empty() {
-        return;
-    }
-    // Read when the death has been seen: what the rank had entered by then is there.
-    for entries in [entries_of(members, 0), entries_of(members, 1)] {
-        let turn = |rank: usize| entries.get(rank).map_or(0, |entry| (entry[0] >> 32) as u32);
-        let awaited = turn(members.rank);
-        let is_before = |rank: usize| awaited.wrapping_sub(turn(rank)) as i32 > 0;
-        if let Some(rank) = dead.iter().copied().find(|rank| is_before(*rank)) {
-            let call = awaited.wrapping_sub(1 + SELF_TESTS);
-            let context = format!("rank {} waited for it to enter call {call} on its device", members.rank);
-            members.reporter.report(Error::RankLost { rank, cause: Cause::Died, context: context.into() });
+impl Deaths {
+    /// Reports a rank whose process has died, where a call of this rank waits for it.
+    ///
+    /// What the rank had done is there when its death is seen, and a kernel that waits for that goes on. So a wait that
+    /// was there at this look and at the last one is in vain.
+    pub fn look(&mut self, members: &Members) {
+        // A thread that is gone may have left calls on its stream.
+        if members.transport.kind() != "processes" {
             return;
+        }
+        let ranks = (0..members.world).filter(|rank| *rank != members.rank);
+        let dead: Vec<usize> = ranks.filter(|rank| members.transport.gone(*rank) == Some(Cause::Died)).collect();
+        if dead.is_empty() {
+            return;
+        }
+        let counts = awaited(members);
+        let awaited: Vec<usize> = dead.into_iter().filter(|rank| counts[*rank] != 0).collect();
+        let before = std::mem::replace(&mut self.awaited, awaited);
+        if let Some(rank) = self.awaited.iter().copied().find(|rank| before.contains(rank)) {
+            members.reporter.report(lost(members, rank));
         }
     }
 }
 
-fn sentence(words: &[u64; WORDS]) -> String {
-    let (own, last) = (std::array::from_fn(|word| words[word]), words[WORDS - 1]);
-    let algorithm = (last as usize).checked_sub(1).and_then(|place| Algorithm::ALL.get(place));
-    let by = algorithm.map_or_else(String::new, |algorithm| format!(" by algorithm {}", algorithm.name()));
-    Descriptor::sentence(&own) + &by
+/// How many threads of this rank's kernels wait for each rank, and have for a while.
+fn awaited(members: &Members) -> [u32; RANKS] {
+    let first = offset_of!(Pad, awaited);
+    let bytes = members.arenas[members.rank]
+        .part(first..first + size_of::<[u32; RANKS]>())
+        .and_then(|words| members.stream.read(&words));
+    bytes.map_or([0; RANKS], |bytes| bytemuck::pod_read_unaligned(&bytes))
+}
+
+fn lost(members: &Members, rank: usize) -> Error {
+    let own = members.called(members.rank).unwrap_or_default();
+    let call = (own.calls as u32).wrapping_sub(SELF_TESTS);
+    let has_come = members.called(rank).is_some_and(|Called { calls, .. }| calls == own.calls);
+    let what = if has_come { "go on in" } else { "enter" };
+    let context = format!("rank {} waited for it to {what} call {call}, {}", members.rank, sentence(&own.word));
+    Error::RankLost { rank, cause: Cause::Died, context: context.into() }
 }
 
 /// The ranks whose bits are set.

@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::super::Communicator;
 use super::super::failure::Reporter;
-use super::board::{self, Board};
 use super::exchange::{agree, exchange};
+use super::history::{History, JOURNAL};
 use super::regions::REGIONS;
 use super::watchdog::Watchdog;
 use super::{DeviceCommunicator, fault};
@@ -19,9 +19,6 @@ use crate::element::DataType;
 use crate::error::{Error, Result};
 use crate::kernel::{Arena, Kernel, RANKS, STATE_BYTES};
 use crate::transport::Transport;
-
-/// Bytes of the longest message that goes by the low-latency kernel.
-const SMALL: usize = 4 << 10;
 
 /// Bytes that one launch moves at the most. Each rank has three times as much for what peers do not see.
 const STAGED: usize = 16 << 20;
@@ -39,8 +36,6 @@ pub(super) struct Members {
     pub device: Device,
     /// The same on all ranks.
     pub layout: Arena,
-    /// Where in an arena the board is.
-    pub board: usize,
     /// Blocks of a launch, at the most; the same on all ranks.
     pub room: u32,
     /// By rank. Streams of calls never write to them: a fault is explained by what is read from them.
@@ -115,22 +110,21 @@ impl Communicator {
         let control = self.duplicate()?;
         let kernels = agree(&control, "loading kernels", kernels(device))?;
         let room = agree_on_room(&control, device, &kernels)?;
-        let layout = Arena::new(world, SMALL, STAGED);
-        let board = layout.bytes as usize;
+        let layout = Arena::new(world, DeviceCommunicator::LOW_LATENCY, STAGED);
         let parts = || {
-            let arena = device.allocate_mappable::<u8>(board + board::BYTES)?;
+            let arena = device.allocate_mappable::<u8>(layout.bytes as usize)?;
             let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);
             let pack = device.allocate_mappable::<u8>(layout.half as usize)?;
-            Ok((arena, pack, state, table, device.words(1)?, device.stream()?))
+            let journal = device.words(JOURNAL)?;
+            Ok((arena, pack, state, table, device.words(1)?, journal, device.stream()?))
         };
-        let (arena, pack, state, table, abort, stream) =
+        let (arena, pack, state, table, abort, journal, stream) =
             agree(&control, "allocating what calls on devices need", parts())?;
         let members = Members {
             rank: self.rank(),
             world,
             device: device.clone(),
             layout,
-            board,
             room,
             arenas: exchange(&control, device, &arena)?,
             packs: exchange(&control, device, &pack)?,
@@ -149,29 +143,72 @@ impl Communicator {
         let start = || {
             members.add_region(members.arenas.clone())?;
             members.add_region(members.packs.clone())?;
-            let faults = fault_words(&members)?;
+            let (faults, explaining) = fault_words(&members)?;
             let watchdog = Watchdog::start(members.clone(), faults.clone())?;
-            Ok((faults, watchdog))
+            Ok((faults, explaining, watchdog))
         };
-        let (faults, _watchdog) = agree(&control, "preparing calls on devices", start())?;
-        let board = Board::new();
-        let made = DeviceCommunicator { members, board, faults, algorithm: Default::default(), control, _watchdog };
+        let (faults, explaining, watchdog) = agree(&control, "preparing calls on devices", start())?;
+        let history = History::new(journal);
+        let made = DeviceCommunicator {
+            members,
+            faults,
+            explaining,
+            algorithm: Default::default(),
+            history,
+            streams: Default::default(),
+            control,
+            watchdog,
+        };
         let tested = made.test_self();
         agree(&made.control, "testing whether ranks' devices see each other's writes", tested)?;
+        made.history.clear();
         Ok(made)
     }
 }
 
+/// Who makes a sentence of what a kernel reports. Streams that have watched a communicator hold it, and so do notes of
+/// the memory that calls use: it must not hold that memory longer than the communicator does.
+struct Explainer {
+    /// While the communicator lives.
+    members: Mutex<Option<Arc<Members>>>,
+    report: OnceLock<Words>,
+    reporter: Arc<Reporter>,
+}
+
+impl Explainer {
+    fn explain(&self) -> Error {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (members, self.report.get()) {
+            (Some(members), Some(report)) => fault::explain(&members, report),
+            _ => self.reporter.report(Error::Aborted(
+                "a call failed whose communicator had been dropped; keep it until its calls have been done".into(),
+            )),
+        }
+    }
+}
+
+/// The communicator's hold on what explaining needs.
+pub(super) struct Explaining(Arc<Explainer>);
+
+impl Drop for Explaining {
+    fn drop(&mut self) {
+        let members = self.0.members.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // With the lock given up: it may be the last holder.
+        drop(members);
+    }
+}
+
 /// What kernels report by, in words of this communicator.
-fn fault_words(members: &Arc<Members>) -> Result<FaultWords> {
-    let (report, own) = (Arc::new(OnceLock::<Words>::new()), members.clone());
-    let known = report.clone();
-    let faults = members.device.fault_words(move |words| match known.get() {
-        Some(report) => fault::explain(&own, report),
-        None => Error::System(format!("a kernel reported a fault: its words are {words:x?}").into()),
-    })?;
-    report.get_or_init(|| faults.words().clone());
-    Ok(faults)
+fn fault_words(members: &Arc<Members>) -> Result<(FaultWords, Explaining)> {
+    let explainer = Arc::new(Explainer {
+        members: Mutex::new(Some(members.clone())),
+        report: OnceLock::new(),
+        reporter: members.reporter.clone(),
+    });
+    let explaining = Explaining(explainer.clone());
+    let faults = members.device.fault_words(move |_| explainer.explain())?;
+    explaining.0.report.get_or_init(|| faults.words().clone());
+    Ok((faults, explaining))
 }
 
 /// Every kernel by which calls are made.

@@ -4,8 +4,8 @@
 
 use std::sync::PoisonError;
 
-use super::super::descriptor::Descriptor;
 use super::DeviceCommunicator;
+use super::call::Carried;
 use crate::driver::{self, DeviceBuffer, Stream, Use};
 use crate::error::Result;
 use crate::kernel::{self, Kernel, Shape};
@@ -13,8 +13,7 @@ use crate::kernel::{self, Kernel, Shape};
 /// What a launch is of a call.
 pub(super) struct Launch<'a> {
     kernel: Kernel,
-    descriptor: &'a Descriptor,
-    hash: u64,
+    call: &'a Carried<'a>,
     from: &'a DeviceBuffer<u8>,
     to: &'a DeviceBuffer<u8>,
     /// As the kernel counts them.
@@ -26,26 +25,21 @@ pub(super) struct Launch<'a> {
 
 impl<'a> Launch<'a> {
     /// Of no elements, so far.
-    pub fn new(
-        kernel: Kernel,
-        descriptor: &'a Descriptor,
-        hash: u64,
-        from: &'a DeviceBuffer<u8>,
-        to: &'a DeviceBuffer<u8>,
-    ) -> Self {
-        Launch { kernel, descriptor, hash, from, to, elements: 0, work: 0, root: 0 }
+    pub fn new(kernel: Kernel, call: &'a Carried<'a>, from: &'a DeviceBuffer<u8>, to: &'a DeviceBuffer<u8>) -> Self {
+        Launch { kernel, call, from, to, elements: 0, work: 0, root: 0 }
     }
 }
 
 impl DeviceCommunicator {
     /// Enqueues a launch.
     pub(super) fn launch(&self, launch: &Launch<'_>, stream: &Stream) -> Result<()> {
-        let Launch { kernel, descriptor, from, to, .. } = *launch;
+        let Launch { kernel, call, from, to, .. } = *launch;
+        let descriptor = call.descriptor;
         let (members, layout) = (&self.members, &self.members.layout);
         let (operation, factor) = descriptor.op.map_or((0, 0), |op| kernel::operation(op, descriptor.data_type));
         let place = |buffer: &DeviceBuffer<u8>| members.place_of(buffer.address(), buffer.len());
         let arguments = kernel::Collective {
-            hash: launch.hash,
+            hash: call.hash,
             regions: members.table.address(),
             state: members.state.address(),
             report: self.faults.words().address(),
@@ -65,19 +59,24 @@ impl DeviceCommunicator {
             root: launch.root as u32,
             rank: members.rank as u32,
             world: members.world as u32,
+            call: call.words,
+            journal: self.history.journal().address(),
+            number: self.history.count(),
         };
+        #[cfg(annulus_corrupt)]
+        let arguments = super::corrupt::corrupted(arguments);
         // The state is written by every launch, so launches on different streams are in order.
         let mut uses =
             vec![Use::reads(from), Use::writes(to), Use::writes(&members.state), Use::shares(&members.table)];
-        uses.extend([Use::words(&members.abort), Use::words(self.faults.words())]);
+        uses.extend([&members.abort, self.faults.words(), self.history.journal()].map(Use::words));
         let regions = members.regions.lock().unwrap_or_else(PoisonError::into_inner);
         uses.extend(regions.iter().flatten().map(Use::shares));
         drop(regions);
         let Shape { blocks, threads } = Shape::of(kernel, launch.work as u64, members.room);
         let shape = driver::Shape::new(blocks, threads).together();
-        stream.watch(&self.faults);
+        self.remember(stream);
         // SAFETY: The argument is that of every collective (`kernels/pad.h`), and its addresses are of this rank's
-        // state, table and words, as long as kernels take them to be, of the call's buffers, whose lengths
+        // state, table, journal and words, as long as kernels take them to be, of the call's buffers, whose lengths
         // `collectives` has checked against the number of elements that all agree on by the hash, and, through the
         // table, of all ranks' arenas and registered buffers: `uses` names all of them. A place is of a region that all
         // ranks know, since registering is collective, and of as many bytes in it as the buffer has. Blocks of all

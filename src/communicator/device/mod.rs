@@ -6,12 +6,16 @@
 //! | `join` | `on`: what ranks agree on, and whether their devices reach each other |
 //! | `exchange` | how ranks come by each other's device memory |
 //! | `regions` | memory that peers see: where it is, and by which number |
+//! | `close` | the orderly end of a communicator, and of a buffer's registration |
 //! | `collectives` | the calls, typed and checked |
-//! | `call` | one call, cut into launches; which kernel runs |
+//! | `plan` | which kernel runs, in which shape and how often, and why |
+//! | `call` | one call, cut into launches |
 //! | `launch` | one launch: its arguments, and what it uses |
-//! | `board` | the descriptors of calls, where peers find them |
+//! | `called` | what a rank calls: what is compared, and said in words |
+//! | `history` | what is known of calls that have been done |
 //! | `fault` | a kernel's report, in words |
 //! | `watchdog` | who looks after calls that nobody waits for |
+//! | `corrupt` | the negative control: mistakes that tests must notice |
 //!
 //! Nothing in a call waits for the host. Which kernel runs, in which shape and in how many launches, follows from the
 //! call and from what was agreed when the communicator was made, so all ranks do the same. Whether a buffer is seen by
@@ -21,28 +25,35 @@
 //! Failures go the way of the host's: a second communicator of the same ranks carries them. The rank whose kernel ends
 //! early says so there; every other rank's watchdog sees it, and ends what runs.
 
-mod board;
 mod call;
+mod called;
+mod close;
 mod collectives;
+#[cfg(annulus_corrupt)]
+mod corrupt;
 mod exchange;
 mod fault;
+mod history;
 mod join;
 mod launch;
+mod plan;
 mod regions;
 mod watchdog;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::board::Board;
 use self::call::Algorithm;
-use self::join::Members;
+use self::history::History;
+use self::join::{Explaining, Members};
+pub use self::plan::DeviceExplanation;
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
-use crate::driver::{Device, FaultWords};
+use crate::driver::{Device, FaultWords, WeakStream};
 use crate::error::{Error, Result};
+use crate::schedule::Collective;
 
 /// One rank's membership in a group of ranks that make collective calls on device memory. Made by
 /// [`Communicator::on`].
@@ -59,6 +70,12 @@ use crate::error::{Error, Result};
 /// buffer is copied through memory of the communicator's own, within the kernel. Results are the same to the bit, and
 /// they are those of a [`Communicator`], whatever the memory, the length and the devices.
 ///
+/// # End
+///
+/// [`close`](Self::close) ends it in order: nothing that peers allocated stays mapped. A communicator that is dropped
+/// leaves without waiting; what its calls and peers still use stays until they are done. A failure of such a call is
+/// returned as ever, but says less.
+///
 /// # Failure
 ///
 /// What one rank can see wrong alone is [`Error::InvalidArgument`] at once. All else is found while the call runs, and
@@ -68,16 +85,39 @@ use crate::error::{Error, Result};
 /// launch counts once for each.
 pub struct DeviceCommunicator {
     members: Arc<Members>,
-    board: Board,
     faults: FaultWords,
+    explaining: Explaining,
     algorithm: Cell<Option<Algorithm>>,
+    history: History,
+    /// Those that calls were enqueued on.
+    streams: RefCell<Vec<WeakStream>>,
     /// The same ranks on the host: for what is agreed on, and the way of failures.
     control: Communicator,
     /// Ends with the communicator.
-    _watchdog: Watchdog,
+    watchdog: Watchdog,
 }
 
 impl DeviceCommunicator {
+    /// The collectives that there are on devices.
+    pub const COLLECTIVES: [Collective; 5] = [
+        Collective::AllReduce,
+        Collective::ReduceScatter,
+        Collective::AllGather,
+        Collective::Broadcast,
+        Collective::Barrier,
+    ];
+
+    /// Bytes of the longest message of the algorithm `low_latency`.
+    pub const LOW_LATENCY: usize = 4 << 10;
+
+    /// The names of the algorithms of a collective, for [`set_algorithm`](Self::set_algorithm).
+    pub fn algorithms(collective: Collective) -> Vec<&'static str> {
+        match collective {
+            Collective::AllReduce => Algorithm::ALL.map(Algorithm::name).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
     /// This rank, from 0.
     pub fn rank(&self) -> usize {
         self.members.rank

@@ -2,8 +2,9 @@
 //! Memory that peers see, by the number of its region: 0 are the arenas, 1 is where a
 //! call packs what a launch is to read, others were registered by all ranks together.
 //!
-//! A region is never given up while its communicator lives: a kernel of a peer, or a captured graph, may use it
-//! whenever all ranks have entered a call, also one that this rank has found to fail.
+//! A kernel of a peer may use a region whenever all ranks have entered a call, also one that this rank has found to
+//! fail: so it is given up only when all have agreed that their calls have been done (`close`). Its number is never
+//! used again, and its addresses become zero: a graph that names it still is told so by the kernel.
 
 use std::sync::PoisonError;
 
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Place;
 
 /// The most regions, the communicator's own two included: what the table of addresses has room for.
-pub(super) const REGIONS: usize = 256;
+pub(super) const REGIONS: usize = 4096;
 
 impl DeviceCommunicator {
     /// `len` zeroed elements of this rank's device that peers see, so that calls on it, or on parts of it, copy nothing
@@ -24,7 +25,7 @@ impl DeviceCommunicator {
     ///
     /// # Errors
     ///
-    /// On all ranks: `System` where a rank's memory is exhausted, `InvalidArgument` where 254 buffers are registered,
+    /// On all ranks: `System` where a rank's memory is exhausted, `InvalidArgument` where 4094 buffers have been registered,
     /// and the failures of every collective.
     pub fn allocate<T: Element>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let allocated = self.members.device.allocate_mappable::<T>(len);
@@ -35,13 +36,13 @@ impl DeviceCommunicator {
 
     /// Lets peers see a buffer of this rank's device, so that calls on it, or on parts of it, copy nothing but what
     /// they must. Collective, on the host; each rank passes a buffer of its own, of any length. It is kept as long as
-    /// the communicator.
+    /// the communicator, or until all [deregister](Self::deregister) it.
     ///
     /// # Errors
     ///
     /// On all ranks: `InvalidArgument` where a rank's buffer is of another device or was not made by
-    /// [`allocate_mappable`](crate::driver::Device::allocate_mappable), or where 254 buffers are registered; and the
-    /// failures of every collective.
+    /// [`allocate_mappable`](crate::driver::Device::allocate_mappable), or where 4094 buffers have been registered;
+    /// and the failures of every collective.
     pub fn register<T: Element>(&self, buffer: &DeviceBuffer<T>) -> Result<()> {
         let members = &self.members;
         let check = || {
@@ -55,9 +56,7 @@ impl DeviceCommunicator {
             }
             match known < REGIONS {
                 true => Ok(()),
-                false => {
-                    Err(Error::invalid(format!("{} buffers are registered, and there is no room for more", known - 2)))
-                }
+                false => Err(Error::invalid(format!("{} buffers have been registered, and no more can be", known - 2))),
             }
         };
         agree(&self.control, "registering device memory", check())?;
@@ -72,6 +71,8 @@ impl Members {
     pub fn add_region(&self, buffers: Vec<DeviceBuffer<u8>>) -> Result<()> {
         let addresses: Vec<u64> = buffers.iter().map(DeviceBuffer::address).collect();
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(annulus_corrupt)]
+        let addresses = super::corrupt::disordered(addresses, self.rank, regions.len());
         let first = regions.len() * self.world;
         self.stream.write(&self.table.part(first..first + self.world)?, &addresses)?;
         // A kernel reads the table without any order: it is complete before a call can name the region.
@@ -80,12 +81,33 @@ impl Members {
         Ok(())
     }
 
+    /// The region that is these very bytes, of those that were registered.
+    pub fn region_of(&self, address: u64, bytes: usize) -> Option<usize> {
+        let regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = |own: &DeviceBuffer<u8>| own.address() == address && own.len() == bytes;
+        // The last of them, where a buffer was registered twice.
+        (2..regions.len()).rev().find(|number| regions[*number].get(self.rank).is_some_and(is))
+    }
+
+    /// Gives a region up, which no call uses.
+    pub fn remove_region(&self, number: usize) -> Result<()> {
+        let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = number * self.world;
+        self.stream.write(&self.table.part(first..first + self.world)?, &vec![0; self.world])?;
+        self.stream.synchronize()?;
+        let buffers = regions.get_mut(number).map(std::mem::take);
+        drop(regions);
+        drop(buffers);
+        Ok(())
+    }
+
     /// Where peers find these bytes of this rank's memory.
     pub fn place_of(&self, address: u64, bytes: usize) -> Place {
         let regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         let found = regions.iter().enumerate().find_map(|(number, buffers)| {
-            let offset = address.checked_sub(buffers[self.rank].address())?;
-            let fits = offset + bytes as u64 <= buffers[self.rank].len() as u64 && bytes > 0;
+            let own = buffers.get(self.rank)?;
+            let offset = address.checked_sub(own.address())?;
+            let fits = offset + bytes as u64 <= own.len() as u64 && bytes > 0;
             // The arena begins with what is no buffer of anybody's, so no place in it is `STAGED`.
             fits.then(|| Place::new(number as u16, offset))
         });

@@ -33,12 +33,13 @@ impl Watchdog {
     pub fn start(members: Arc<Members>, faults: FaultWords) -> Result<Watchdog> {
         let (stop, stopped) = channel::<()>();
         let watch = move || {
+            let mut deaths = fault::Deaths::default();
             for turn in 0_u64.. {
                 if stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
                 if turn % DEATHS == 0 {
-                    fault::report_death(&members);
+                    deaths.look(&members);
                 }
                 if members.failure(&faults).is_err() {
                     // Relaxed: the word is all there is to it.

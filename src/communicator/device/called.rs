@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What a rank calls, as ranks compare it: the words of a descriptor, whose hash kernels exchange.
+//!
+//! Each launch carries them, so they are the call's also where a graph replays it, and leaves them in the rank's pad
+//! for hosts to read. Those of a call that has failed stay there (`kernels/pad.h`).
+
+use std::mem::offset_of;
+
+use super::super::descriptor::{Descriptor, hash};
+use super::call::Algorithm;
+use super::join::Members;
+use crate::kernel::{Called, Pad, WORDS};
+use crate::transport::page::DESCRIPTOR;
+
+/// The words of a call: those of the host's descriptor that calls on devices use, and the algorithm that was asked for.
+pub(super) fn words(descriptor: &Descriptor, algorithm: Option<Algorithm>) -> [u64; WORDS] {
+    let own = descriptor.words();
+    let mut words = [0; WORDS];
+    words[..WORDS - 1].copy_from_slice(&own[..WORDS - 1]);
+    words[WORDS - 1] = algorithm.map_or(0, |named| named as u64 + 1);
+    words
+}
+
+/// The call as a user would write it.
+pub(super) fn sentence(words: &[u64; WORDS]) -> String {
+    let mut own = [0; DESCRIPTOR];
+    own[..WORDS - 1].copy_from_slice(&words[..WORDS - 1]);
+    let algorithm = (words[WORDS - 1] as usize).checked_sub(1).and_then(|place| Algorithm::ALL.get(place));
+    let by = algorithm.map_or_else(String::new, |algorithm| format!(" by algorithm {}", algorithm.name()));
+    Descriptor::sentence(&own) + &by
+}
+
+impl Members {
+    /// The call that a rank is in, or that has failed on it; `None` where it has made none, or is just about to say.
+    pub fn called(&self, rank: usize) -> Option<Called> {
+        let first = offset_of!(Pad, called);
+        let words = self.arenas[rank].part(first..first + size_of::<Called>()).ok()?;
+        let called: Called = bytemuck::pod_read_unaligned(&self.stream.read(&words).ok()?);
+        (hash(called.word) == called.hash).then_some(called)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::{DataType, ReduceOp};
+    use crate::schedule::Collective;
+
+    #[test]
+    fn words_say_all_that_a_call_on_a_device_is() {
+        let descriptor = Descriptor {
+            collective: Collective::AllReduce,
+            data_type: DataType::F16,
+            op: Some(ReduceOp::PreMulSum(0.5.into())),
+            operator: None,
+            count: 17,
+            root: 0,
+            in_place: true,
+            algorithm: 0,
+            program: 0,
+            is_varying: false,
+        };
+        let expected = "all_reduce_in_place(f16, 17, PreMulSum(";
+        assert!(sentence(&words(&descriptor, None)).starts_with(expected));
+        let ring = sentence(&words(&descriptor, Some(Algorithm::Ring)));
+        assert!(ring.starts_with(expected) && ring.ends_with(" by algorithm ring"), "{ring}");
+        let broadcast = Descriptor { collective: Collective::Broadcast, op: None, root: 3, ..descriptor };
+        assert_eq!(sentence(&words(&broadcast, None)), "broadcast_in_place(f16, 17, root 3)");
+    }
+}

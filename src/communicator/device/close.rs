@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The orderly end: of a communicator, and of a buffer's registration.
+//!
+//! Peers' memory is given up when no kernel can use it any more: when all ranks have agreed that their calls have been
+//! done. A call that has been done may still be noted by its stream, which then holds what the call used; so streams
+//! that had calls are told to let go.
+
+use std::sync::PoisonError;
+
+use super::DeviceCommunicator;
+use super::exchange::agree;
+use crate::driver::{DeviceBuffer, Stream};
+use crate::element::Element;
+use crate::error::{Error, Result};
+
+impl DeviceCommunicator {
+    /// Ends the communicator: waits until all ranks' calls have been done, and gives up what peers have allocated.
+    /// Collective, on the host. Afterwards no rank maps another's memory, but for graphs that captured calls: they keep
+    /// what they use, so drop them before. Buffers of [`allocate`](Self::allocate) stay their owner's.
+    ///
+    /// # Errors
+    ///
+    /// On all ranks the first failure of a call, or of a rank that did not come to close; the communicator has ended
+    /// then too, as if it had been dropped.
+    pub fn close(self) -> Result<()> {
+        agree(&self.control, "finishing calls before closing", self.drain())?;
+        let DeviceCommunicator { members, faults, explaining, history, streams, control, watchdog, .. } = self;
+        drop(watchdog);
+        drop((explaining, faults, history));
+        let regions = std::mem::take(&mut *members.regions.lock().unwrap_or_else(PoisonError::into_inner));
+        let own: Vec<DeviceBuffer<u8>> =
+            regions.iter().filter_map(|buffers| buffers.get(members.rank)).cloned().collect();
+        let device = members.device.clone();
+        drop((regions, members));
+        let_go(&streams.into_inner());
+        device.let_go();
+        // An owner frees its memory when nobody else maps it.
+        control.barrier()?;
+        drop(own);
+        Ok(())
+    }
+
+    /// Undoes [`register`](Self::register), also of what [`allocate`](Self::allocate) registered: peers give the buffer
+    /// up, and calls stage it from now on. Collective, on the host; each rank passes the buffer that it passed to that
+    /// same `register`. Waits until all ranks' calls have been done.
+    ///
+    /// Graphs that captured calls on the buffer must not be launched any more: such a call fails, on all ranks, and
+    /// with it the communicator. They keep the memory, too, so drop them.
+    ///
+    /// # Errors
+    ///
+    /// On all ranks: `InvalidArgument` where a rank's buffer is not registered, is a part of one that is, or was not
+    /// registered together with the others'; and the failures of every collective.
+    pub fn deregister<T: Element>(&self, buffer: &DeviceBuffer<T>) -> Result<()> {
+        const WHAT: &str = "deregistering device memory";
+        let (members, control) = (&self.members, &self.control);
+        let found = members.failure(&self.faults).and_then(|()| {
+            members.region_of(buffer.address(), buffer.as_bytes().len()).ok_or_else(|| {
+                Error::invalid(format!(
+                    "rank {} cannot deregister {buffer:?}: it is not registered; pass the very buffer that was",
+                    members.rank
+                ))
+            })
+        });
+        let region = agree(control, WHAT, found)?;
+        let mut regions = vec![0; members.world];
+        control.all_gather(&[region as u64], &mut regions)?;
+        if let Some(rank) = regions.iter().position(|other| *other != regions[0]) {
+            return Err(Error::invalid(format!(
+                "ranks 0 and {rank} deregister buffers that were not registered together; each must pass its own of \
+                 one `register`"
+            )));
+        }
+        agree(control, WHAT, self.drain())?;
+        let gone = members.remove_region(region);
+        let_go(&self.streams.borrow());
+        members.device.let_go();
+        agree(control, WHAT, gone)
+    }
+
+    /// Waits until all of this rank's calls have been done.
+    fn drain(&self) -> Result<()> {
+        self.members.failure(&self.faults)?;
+        // Each launch updates the state. A stream of its own, as for the self-test.
+        self.device().stream()?.read(&self.members.state.part(..1)?).map(drop)?;
+        self.members.failure(&self.faults)
+    }
+
+    /// Notes that a call is put on a stream.
+    pub(super) fn remember(&self, stream: &Stream) {
+        stream.watch(&self.faults);
+        let mut streams = self.streams.borrow_mut();
+        if !streams.iter().any(|known| known.is(stream)) {
+            streams.retain(|known| known.upgrade().is_some());
+            streams.push(stream.downgrade());
+        }
+    }
+}
+
+fn let_go(streams: &[crate::driver::WeakStream]) {
+    streams.iter().filter_map(|stream| stream.upgrade()).for_each(|stream| stream.let_go());
+}

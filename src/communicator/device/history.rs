@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What is known of calls that have been done: what ran, and when, by the stamps of their launches.
+//!
+//! A launch has a number, which its kernel is given, and by which it stamps a place in the journal (`Stamps` in
+//! `kernels/pad.h`). So a call that a graph replays has the stamps of its last replay.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::DeviceCommunicator;
+use super::join::SELF_TESTS;
+use crate::driver::Words;
+use crate::element::{DataType, ReduceOp};
+use crate::kernel::{LAUNCHES, Stamps};
+use crate::record::CallRecord;
+use crate::schedule::Collective;
+
+/// How many calls are remembered.
+const REMEMBERED: usize = 256;
+
+/// Words of the stamps of a launch.
+const STAMPS: usize = size_of::<Stamps>() / 8;
+
+/// 32-bit words of a journal.
+pub(super) const JOURNAL: usize = LAUNCHES * STAMPS * 2;
+
+/// A call that was enqueued or captured.
+pub(super) struct Enqueued {
+    pub collective: Collective,
+    pub data_type: DataType,
+    pub op: Option<ReduceOp>,
+    /// By nccl-tests' definition.
+    pub bytes: usize,
+    pub algorithm: &'static str,
+    /// The numbers of its launches.
+    pub launches: Range<u64>,
+}
+
+/// The calls that were enqueued last.
+pub(super) struct History {
+    journal: Words,
+    calls: RefCell<VecDeque<Enqueued>>,
+    /// The number of the next launch.
+    next: Cell<u64>,
+}
+
+/// What a launch says of itself, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Launched {
+    entered: u64,
+    before: u64,
+    waited: u64,
+    after: u64,
+    last_rank: usize,
+    calls: u32,
+}
+
+impl History {
+    pub fn new(journal: Words) -> Self {
+        History { journal, calls: RefCell::default(), next: Cell::new(0) }
+    }
+
+    pub fn journal(&self) -> &Words {
+        &self.journal
+    }
+
+    /// The number of a launch that is about to be enqueued.
+    pub fn count(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    /// The number that the next launch will have.
+    pub fn next(&self) -> u64 {
+        self.next.get()
+    }
+
+    pub fn push(&self, call: Enqueued) {
+        let mut calls = self.calls.borrow_mut();
+        if calls.len() == REMEMBERED {
+            calls.pop_front();
+        }
+        calls.push_back(call);
+    }
+
+    /// Forgets what was called so far.
+    pub fn clear(&self) {
+        self.calls.borrow_mut().clear();
+    }
+
+    /// The records of calls that have been done, in the order of their numbers.
+    fn records(&self) -> Vec<CallRecord> {
+        let mut records: Vec<CallRecord> =
+            self.calls.borrow().iter().filter_map(|call| call.record(|number| self.launched(number))).collect();
+        records.sort_by_key(|record| record.call);
+        records
+    }
+
+    /// What a launch has stamped, if it has ended and its place has not been used again.
+    fn launched(&self, number: u64) -> Option<Launched> {
+        let first = number as usize % LAUNCHES * STAMPS;
+        // Relaxed: words with one tag are of one launch, whenever they arrived.
+        let words = self.journal.pairs().get(first..first + STAMPS)?.iter().map(|word| word.load(Ordering::Relaxed));
+        decode(&words.collect::<Vec<_>>(), number)
+    }
+}
+
+/// The stamps, if they are complete and those of that launch.
+fn decode(words: &[u64], number: u64) -> Option<Launched> {
+    let &[entered, before, waited, after, who] = words else { return None };
+    let tag = who >> 48;
+    let is_of_the_launch = tag >> 8 == (number / LAUNCHES as u64) & 0xff && tag & 0xff == who & 0xff;
+    // A place that was never used has no tag, and no time at which it was entered.
+    if !is_of_the_launch || entered << 16 == 0 || words.iter().any(|word| word >> 48 != tag) {
+        return None;
+    }
+    let [entered, before, waited, after] = [entered, before, waited, after].map(|word| word << 16 >> 16);
+    Some(Launched { entered, before, waited, after, last_rank: (who >> 32 & 0xffff) as usize, calls: who as u32 })
+}
+
+impl Enqueued {
+    fn record(&self, launched: impl Fn(u64) -> Option<Launched>) -> Option<CallRecord> {
+        let all: Vec<Launched> = self.launches.clone().map(launched).collect::<Option<_>>()?;
+        let (first, last) = (all.first()?, all.last()?);
+        let longest = all.iter().max_by_key(|launch| launch.waited)?;
+        let end = |launch: &Launched| launch.entered + launch.waited + launch.after;
+        let whole = end(last).saturating_sub(first.entered.saturating_sub(first.before));
+        let waited: u64 = all.iter().map(|launch| launch.waited).sum();
+        Some(CallRecord {
+            call: u64::from(first.calls.wrapping_sub(SELF_TESTS)),
+            collective: self.collective,
+            data_type: self.data_type,
+            op: self.op,
+            operator: None,
+            bytes: self.bytes,
+            algorithm: self.algorithm.to_owned(),
+            path: "kernel",
+            wait: Duration::from_nanos(waited),
+            transfer: Duration::from_nanos(whole.saturating_sub(waited)),
+            last_rank: longest.last_rank,
+            arrived: first.entered,
+            last_arrived: first.entered + first.waited,
+            done: end(last),
+        })
+    }
+}
+
+/// # Records
+///
+/// A record is what block 0 of each of the call's launches stamped, by the clock of the rank's device: waiting is from
+/// when the rank entered until the last rank's entry was seen, and all else, the copying into memory that peers see
+/// among it, is moving. Of a call of several launches, both are those of all of them together. Ticks are nanoseconds,
+/// modulo 2^48; they compare between ranks that share a device, and on simulated devices between all. How fine they are
+/// is the device's affair: some cards count in steps of a microsecond. An entry that was there at the first look counts
+/// as no later than this rank's own, which is then the last.
+///
+/// There is a record once all launches of the call have ended; nothing is waited for. Calls are those that were
+/// enqueued or captured last, up to 256, as long as no more than 1024 launches came after them. Of a captured call it is
+/// that of its last replay. Calls are numbered as in errors.
+impl DeviceCommunicator {
+    /// What the last call that has been done was, what ran, and how long this rank waited and moved data. See
+    /// [Records](Self#records).
+    pub fn last_call(&self) -> Option<CallRecord> {
+        self.history.records().pop()
+    }
+
+    /// The record of a call by its number. See [Records](Self#records).
+    pub fn record(&self, call: u64) -> Option<CallRecord> {
+        self.history.records().into_iter().find(|record| record.call == call)
+    }
+
+    /// The records that there are, in the order of the calls. See [Records](Self#records).
+    pub fn calls(&self) -> Vec<CallRecord> {
+        self.history.records()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamped(number: u64, calls: u64, values: [u64; 4], last_rank: u64) -> [u64; STAMPS] {
+        let tag = (((number / LAUNCHES as u64) & 0xff) << 8 | (calls & 0xff)) << 48;
+        let [entered, before, waited, after] = values.map(|value| tag | value);
+        [entered, before, waited, after, tag | last_rank << 32 | calls]
+    }
+
+    #[test]
+    fn stamps_are_of_one_launch_or_none() {
+        let words = stamped(5000, 70_000, [40, 3, 2, 1], 7);
+        let launched = Launched { entered: 40, before: 3, waited: 2, after: 1, last_rank: 7, calls: 70_000 };
+        assert_eq!(decode(&words, 5000), Some(launched));
+        assert_eq!(decode(&words, 5000 + LAUNCHES as u64), None, "an earlier launch's");
+        assert_eq!(decode(&[0; STAMPS], 0), None, "nobody's");
+        for word in 0..STAMPS {
+            let mut torn = words;
+            torn[word] = stamped(5000, 70_001, [40, 3, 2, 1], 7)[word];
+            assert_eq!(decode(&torn, 5000), None, "word {word} of another replay");
+        }
+    }
+
+    #[test]
+    fn launches_of_one_call_are_added_up() {
+        let call = Enqueued {
+            collective: Collective::Broadcast,
+            data_type: DataType::U8,
+            op: None,
+            bytes: 9,
+            algorithm: "broadcast",
+            launches: 3..5,
+        };
+        let launched = |number: u64| {
+            let (entered, waited) = if number == 3 { (100, 30) } else { (300, 5) };
+            Some(Launched { entered, before: 10, waited, after: 50, last_rank: number as usize, calls: number as u32 })
+        };
+        let record = call.record(launched).unwrap();
+        assert_eq!((record.wait, record.transfer), (Duration::from_nanos(35), Duration::from_nanos(355 - 90 - 35)));
+        assert_eq!((record.call, record.last_rank), (1, 3));
+        assert_eq!((record.arrived, record.last_arrived, record.done), (100, 130, 355));
+        assert_eq!(call.record(|number| launched(number).filter(|_| number != 4)), None, "not done yet");
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MPL-2.0
+//! How a call would be done: by which kernel, in which shape, in how many launches, and why. All of it follows from the
+//! call and from what `on` agreed.
+
+use std::fmt;
+
+use super::super::explain::Question;
+use super::DeviceCommunicator;
+use super::call::{Algorithm, pieces};
+use crate::element::DataType;
+use crate::error::{Error, Result};
+use crate::kernel::{Kernel, Shape};
+use crate::schedule::Collective;
+
+/// Up to how many bytes each rank reads all of a message: beyond, that each folds a part for all takes less time,
+/// though it has one more step. A two-shot all-reduce reads and writes about 2 bytes over links for each byte of the
+/// message, a one-shot one n - 1.
+const ONE_SHOT: usize = 256 << 10;
+
+/// How a call is done.
+pub(super) struct Plan {
+    pub algorithm: &'static str,
+    pub kernel: Kernel,
+    /// Bytes of the message that one launch moves at the most: of reduce-scatter and all-gather, of one rank's part.
+    pub most: usize,
+    /// Whether the call is longer than that, and of several launches.
+    pub is_cut: bool,
+    pub launches: usize,
+    /// Bytes of the longest launch.
+    longest: usize,
+    /// Among how many ranks the bytes of a launch are shared out; 1 where each works through all of them.
+    shared: usize,
+    reason: String,
+}
+
+impl Plan {
+    /// Bytes that each rank works through in a launch of so many.
+    pub fn work_of(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.shared)
+    }
+}
+
+/// How a call on devices would be done: [`DeviceCommunicator::explain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceExplanation {
+    /// The algorithm, by the name by which [`last_call`](DeviceCommunicator::last_call) has it.
+    pub algorithm: &'static str,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The shape of the longest launch, the same on all ranks.
+    pub shape: Shape,
+    /// How many launches there are.
+    pub launches: usize,
+    /// Whether this rank's data passes through memory of the communicator's own.
+    pub staged: bool,
+    /// Why this kernel, and so many launches.
+    pub reason: String,
+    /// Why it is staged or not.
+    pub path: &'static str,
+}
+
+impl fmt::Display for DeviceExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DeviceExplanation { algorithm, kernel, shape, launches, reason, path, .. } = self;
+        let (blocks, threads) = (shape.blocks, shape.threads);
+        let times = if *launches == 1 { "1 launch".to_owned() } else { format!("{launches} launches") };
+        writeln!(f, "{algorithm} (kernel {kernel}): {reason}")?;
+        write!(f, "{times} of up to {blocks} blocks of {threads} threads on each rank; {path}")
+    }
+}
+
+impl DeviceCommunicator {
+    /// How a call of `count` elements, as the call counts them, is done.
+    pub(super) fn plan(&self, collective: Collective, data_type: DataType, count: usize) -> Result<Plan> {
+        let (world, half) = (self.members.world, self.members.layout.half as usize);
+        let rank = self.members.rank;
+        let bytes = count.checked_mul(data_type.size()).filter(|bytes| bytes.checked_mul(world).is_some());
+        let bytes = bytes.ok_or_else(|| {
+            Error::invalid(format!("{collective} on rank {rank}: {count} elements are more than memory holds"))
+        })?;
+        let whole = |algorithm, kernel, shared, reason: String| Plan {
+            algorithm,
+            kernel,
+            most: bytes,
+            is_cut: false,
+            launches: 1,
+            longest: bytes,
+            shared,
+            reason,
+        };
+        let cut = |plan: Plan, most: usize, times: usize| Plan {
+            most,
+            is_cut: true,
+            launches: pieces(bytes, most).len() * times,
+            longest: most.min(bytes),
+            reason: format!("{}; longer than the {half} bytes that one launch moves", plan.reason),
+            ..plan
+        };
+        Ok(match collective {
+            Collective::AllReduce => {
+                let (algorithm, reason) = self.all_reduce_by(bytes)?;
+                let shared = if matches!(algorithm, Algorithm::TwoShot | Algorithm::Ring) { world } else { 1 };
+                let plan = whole(algorithm.name(), algorithm.kernel(data_type), shared, reason);
+                // Of a ring the chunks decide on the bits, and its slots take messages of any length.
+                if algorithm == Algorithm::Ring || bytes <= half { plan } else { cut(plan, half, 1) }
+            }
+            Collective::ReduceScatter => {
+                let kernel = Kernel::ReduceScatter(data_type);
+                let plan = whole("reduce_scatter", kernel, 1, "each rank folds the part that it gets".into());
+                if bytes * world <= half { plan } else { cut(plan, half / world / 16 * 16, 1) }
+            }
+            Collective::AllGather if bytes * world <= half => {
+                whole("all_gather", Kernel::AllGather, 1, "each rank stores its part to all".into())
+            }
+            Collective::AllGather => {
+                let plan =
+                    whole("all_gather", Kernel::Broadcast, world, "each rank broadcasts its part in turn".into());
+                cut(plan, half, world)
+            }
+            Collective::Broadcast => {
+                let reason = "each rank reads one part from the root, and stores it to all".into();
+                let plan = whole("broadcast", Kernel::Broadcast, world, reason);
+                if bytes <= half { plan } else { cut(plan, half, 1) }
+            }
+            Collective::Barrier => whole("barrier", Kernel::Barrier, 1, "entering is all there is to do".into()),
+            other => return Err(Error::unsupported(format!("there is no {other} on devices so far"))),
+        })
+    }
+
+    /// The algorithm of an all-reduce, and why.
+    fn all_reduce_by(&self, bytes: usize) -> Result<(Algorithm, String)> {
+        let small = self.members.layout.lines as usize * 8;
+        Ok(match self.algorithm.get() {
+            Some(Algorithm::LowLatency) if bytes > small => {
+                return Err(Error::invalid(format!(
+                    "all_reduce on rank {}: {bytes} bytes cannot go by low_latency, which takes {small} at the most",
+                    self.members.rank
+                )));
+            }
+            Some(named) => (named, "it was asked for by name".into()),
+            None if bytes <= small => (Algorithm::LowLatency, format!("up to {small} bytes, data carries its flags")),
+            None if bytes <= ONE_SHOT => {
+                (Algorithm::OneShot, format!("up to {ONE_SHOT} bytes, each rank reads all inputs: one step"))
+            }
+            None => (Algorithm::TwoShot, "each rank folds a part for all, so that links carry the least".into()),
+        })
+    }
+
+    /// How a call would be done: by which kernel, in which shape, in how many launches, staged or not, and why. Of the
+    /// question, `allocated` says whether this rank's buffers are of [`allocate`](Self::allocate) or
+    /// [registered](Self::register). Local.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the algorithm that was set cannot do it, or the operation does not apply to the type;
+    /// `Unsupported` of collectives that devices do not have.
+    pub fn explain(&self, question: &Question) -> Result<DeviceExplanation> {
+        let Question { collective, data_type, op, count, in_place, allocated } = *question;
+        op.map_or(Ok(()), |op| op.check(data_type))?;
+        let plan = self.plan(collective, data_type, count)?;
+        let (staged, path) = match plan.kernel {
+            Kernel::Barrier => (false, "nothing is moved"),
+            Kernel::LowLatency(_) => (true, "what is sent goes as packets with flags in them, wherever buffers are"),
+            Kernel::Ring(_) => (true, "what is sent goes through slots of the next rank, wherever buffers are"),
+            Kernel::ReduceScatter(_) if plan.is_cut => (true, "parts are packed where peers see them"),
+            Kernel::OneShot(_) if in_place => (true, "staged: in place, peers would read what is overwritten"),
+            _ if allocated => (false, "zero-copy: peers see the buffers where they lie"),
+            _ => {
+                (true, "staged: the kernel copies plain buffers; DeviceCommunicator::allocate or register avoids that")
+            }
+        };
+        let Plan { algorithm, kernel, launches, .. } = plan;
+        let shape = Shape::of(kernel, plan.work_of(plan.longest) as u64, self.members.room);
+        Ok(DeviceExplanation { algorithm, kernel, shape, launches, staged, reason: plan.reason, path })
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The negative control of `device_collectives.rs`: a library in which one rank gives its kernels one wrong argument
+//! (`src/communicator/device/corrupt.rs`). The comparison with the reference must notice it in every call that it
+//! concerns, in memory that peers see and in other memory; and without a mistake nothing is wrong.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg annulus_corrupt" cargo test --target-dir target/corrupt --test device_corrupt
+//! ```
+#![cfg(all(annulus_corrupt, feature = "sim", target_os = "linux"))]
+
+mod compiler;
+mod ranks;
+mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
+
+use std::collections::BTreeSet;
+
+use annulus::driver::Device;
+use annulus::reference::check::compare;
+use annulus::reference::{self, inputs};
+use annulus::{Communicator, FoldOrder, ReduceOp, run};
+
+use simulated::absent;
+
+const RANKS: usize = 3;
+const LENGTH: usize = 1000;
+const CALLS: [&str; 7] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter", "all_gather", "broadcast"];
+const FOLDS: [&str; 5] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter"];
+const MEMORIES: [&str; 2] = ["plain", "allocated"];
+
+/// Each mistake, the calls in which it must be noticed, and in which memory.
+const MISTAKES: [(&str, &[&str], &[&str]); 6] = [
+    ("none", &[], &[]),
+    ("short", &CALLS, &MEMORIES),
+    ("operation", &FOLDS, &MEMORIES),
+    ("order", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
+    ("root", &["broadcast"], &MEMORIES),
+    ("place", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
+];
+
+/// Those calls whose output differs from the reference's on this rank.
+fn wrong(comm: &Communicator) -> BTreeSet<String> {
+    let gpus = comm.on(&Device::simulated(0).unwrap()).unwrap();
+    let stream = gpus.device().stream().unwrap();
+    let (rank, op, mut wrong) = (comm.rank(), ReduceOp::Sum, BTreeSet::new());
+    for (number, call) in CALLS.into_iter().enumerate() {
+        let order = if call == "ring" { &FoldOrder::Ring } else { &FoldOrder::Rank };
+        let given = if call == "reduce_scatter" { RANKS * LENGTH } else { LENGTH };
+        for memory in MEMORIES {
+            // Sums of these tell the order in which they were made.
+            let inputs = inputs::cancelling::<f32>(3, number as u64, &[given; RANKS]);
+            let outputs = match call {
+                "reduce_scatter" => reference::reduce_scatter(order, op, &inputs, &[LENGTH; RANKS]),
+                "all_gather" => reference::all_gather(&inputs),
+                // Of the last rank, which makes mistakes of its own.
+                "broadcast" => reference::broadcast(&inputs, RANKS - 1),
+                _ => reference::all_reduce(order, op, &inputs),
+            };
+            let output = &outputs.unwrap()[rank];
+            // With room behind, for what is read from a wrong place.
+            let buffer = |len: usize| match memory {
+                "plain" => gpus.device().allocate::<f32>(len + 64),
+                _ => gpus.allocate::<f32>(len + 64),
+            };
+            let (send, recv) = (buffer(RANKS * LENGTH).unwrap(), buffer(RANKS * LENGTH).unwrap());
+            let (send, recv) = (send.part(..given).unwrap(), recv.part(..output.len()).unwrap());
+            stream.write(&send, &inputs[rank]).unwrap();
+            gpus.set_algorithm(FOLDS[..4].contains(&call).then_some(call)).unwrap();
+            match call {
+                "reduce_scatter" => gpus.reduce_scatter(&send, &recv, op, &stream),
+                "all_gather" => gpus.all_gather(&send, &recv, &stream),
+                "broadcast" => gpus.broadcast((rank == RANKS - 1).then_some(&send), &recv, RANKS - 1, &stream),
+                _ => gpus.all_reduce(&send, &recv, op, &stream),
+            }
+            .unwrap();
+            if compare(&stream.read(&recv).unwrap(), output, rank).is_err() {
+                wrong.insert(format!("{call}, {memory}"));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_mistake_is_noticed_in_every_call_that_it_concerns() {
+    if absent() {
+        return;
+    }
+    for (mistake, calls, memories) in MISTAKES {
+        let name = format!("every_mistake_is_noticed_in_every_call_that_it_concerns {mistake}");
+        let body = || {
+            let all = run(RANKS, |comm| Ok(wrong(&comm))).unwrap();
+            all.into_iter().flatten().collect::<BTreeSet<_>>().iter().for_each(|name| println!("wrong {name}"));
+        };
+        let pairs = calls.iter().flat_map(|call| memories.iter().map(move |memory| format!("{call}, {memory}")));
+        let expected: BTreeSet<String> = pairs.collect();
+        for rank in ranks::start(&[0], 1, &name, &[("ANNULUS_CORRUPT", mistake)], body) {
+            assert!(rank.status.success(), "{mistake}: {}", rank.output);
+            let noticed: BTreeSet<String> = rank.said("wrong ").map(str::to_owned).collect();
+            assert_eq!(noticed, expected, "the mistake `{mistake}`");
+        }
+    }
+}
