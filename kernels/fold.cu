@@ -8,8 +8,6 @@
 // than there are 4 lines a thread: fewer would idle, and a block more than are resident would only begin later.
 #include "part.h"
 
-constexpr u32 SOURCES = 16;
-
 struct Fold {
     const void* from[SOURCES];
     void* to[SOURCES];

@@ -18,6 +18,7 @@
 //     done[b][r]            block b of r       r has done its part of the call
 //     passed[b]             block b of q - 1   so many messages lie in q's slots (ring.cu)
 //     taken[b]              block b of q + 1   q + 1 has taken so many messages
+//     flags[r][f]           r                  how far r has come in its program (flags.cu)
 //     called                block 0 of q       which call q is in; nobody on a device reads it
 //     awaited[r]            q                  so many threads of q wait for r, and have for a while
 //     State                 this rank alone    how many calls there have been
@@ -45,7 +46,8 @@
 // calls and not of a block's. Each collective therefore has every rank wait for an entry of every other, whatever else
 // it needs.
 //
-// Other words are counters: turn in the upper half, a step within the call in the lower one, so that they only grow
+// `flags` are counters of 64 bits that count on from call to call, from `base` in the State, and never wrap. Other words
+// are counters, too: turn in the upper half, a step within the call in the lower one, so that they only grow
 // from call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
 #pragma once
 
@@ -53,6 +55,7 @@
 
 constexpr u32 RANKS = 16;  // the most ranks
 constexpr u32 BLOCKS = 64; // the most blocks of a collective
+constexpr u32 FLAGS = 8;   // flags that a rank has in a program
 
 struct Entry {
     u64 word[2]; // turn in the upper half, a half of the hash in the lower one
@@ -75,6 +78,7 @@ struct Pad {
     u64 done[BLOCKS][RANKS];
     u64 passed[BLOCKS];
     u64 taken[BLOCKS];
+    u64 flags[RANKS][FLAGS];
     Called called;
     u32 awaited[RANKS];
 };
@@ -100,7 +104,8 @@ struct Turn {
 struct State {
     Turn turns[BLOCKS];
     u32 failed; // not 0 once a call has failed: later ones leave at once
-    u32 unused[3];
+    u32 unused;
+    u64 base; // what flags have at the end of the last call that was a program; the same on all ranks
 };
 
 // Why the first call of a rank that failed did, for the host to read. Bits of ranks: bit r is rank r.
@@ -118,7 +123,7 @@ struct Report {
 enum Phase : u32 {
     ENTERING = 1,
     FINISHING = 2, // all have entered; a rank is not done
-    RECEIVING = 3, // ring: nothing from the rank before
+    RECEIVING = 3, // ring: nothing from the rank before; flags: one was not raised
     SENDING = 4,   // ring: the rank after does not take what it has; low latency: a packet is missing
 };
 

@@ -15,6 +15,9 @@
 
 #include "operations.h"
 
+// The most sources, and the most destinations, of a launch of fold.cu and fold_partials.cu.
+constexpr u32 SOURCES = 16;
+
 struct Range {
     u64 begin, end;
 };

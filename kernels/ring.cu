@@ -30,40 +30,10 @@
 // rank waits for message m of the rank before, or for the rank after to take message m - SLOTS, both of which come
 // before its own m-th send; the first is waited for by nobody. In place: input of a chunk is read up to step n - 1 and
 // its output written from then on, by the same block.
+#include "lines.h"
 #include "meet.h"
-#include "part.h"
 
 constexpr u32 SLOTS = 4;
-
-// Elements of one line of T, as they lie in memory that may be aligned anyhow, or be shorter.
-template <class T>
-DEVICE Line<T> load_line(const T* from, u32 count) {
-    Line<T> line = {};
-    if (count == Line<T>::LANES && to_line(from) == 0) {
-        line = *(const Line<T>*)from;
-    } else {
-#pragma unroll
-        for (u32 lane = 0; lane < Line<T>::LANES; ++lane)
-            if (lane < count) line.lane[lane] = from[lane];
-    }
-    return line;
-}
-template <class T>
-DEVICE void store_line(T* to, const Line<T>& line, u32 count) {
-    if (count == Line<T>::LANES && to_line(to) == 0) {
-        *(Line<T>*)to = line;
-    } else {
-#pragma unroll
-        for (u32 lane = 0; lane < Line<T>::LANES; ++lane)
-            if (lane < count) to[lane] = line.lane[lane];
-    }
-}
-
-// As many partials as there are elements in a line.
-template <class P, u32 COUNT>
-struct alignas(16) Partials {
-    P lane[COUNT];
-};
 
 // One step of one segment: what is received, if anything, and where it goes, where not null. A is what folds carry and
 // P what is sent of it.
@@ -78,7 +48,7 @@ struct Step {
         const Folding folding = {&args.from, nowhere, 1, 1, args.operation, args.world, args.factor};
         for (u64 i = (u64)thread() * LANES; i < length; i += (u64)threads() * LANES) {
             const u32 count = length - i < LANES ? (u32)(length - i) : LANES;
-            const Line<T> line = load_line(own + i, count);
+            const Line<T> line = load_line<Line<T>>(own + i, count);
             A values[LANES];
 #pragma unroll
             for (u32 lane = 0; lane < LANES; ++lane) values[lane] = widen<A>(line.lane[lane]);

@@ -16,7 +16,8 @@ use std::sync::OnceLock;
 
 use annulus::element::Factor;
 use annulus::kernel::{
-    Arena, Called, Collective, Convert, Fold, Kernel, Pad, Place, Report, STATE_BYTES, Shape, Stamps,
+    Arena, Called, Collective, Convert, Flags, Fold, FoldPartials, Kernel, Mark, Pad, Place, Report, STATE_BYTES,
+    Shape, Stamps,
 };
 use annulus::kernel::{WORDS, operation};
 use annulus::reference::{self, inputs};
@@ -585,6 +586,9 @@ fn arguments_are_laid_out_alike() {
     }
     fields! {
         Fold { from to elements factor sources destinations operation ranks }
+        FoldPartials {
+            from to elements factor sources destinations operation ranks partial_from partial_to
+        }
         Convert { from to overflow elements factor unused }
         Collective {
             hash regions state report abort patience from to from_place to_place elements factor packets lines staging
@@ -592,7 +596,9 @@ fn arguments_are_laid_out_alike() {
         }
         Called { calls hash word }
         Stamps { entered before waited after who }
-        Pad { entries done passed taken called awaited }
+        Pad { entries done passed taken flags called awaited }
+        Mark { rank flag before_end }
+        Flags { call raised awaited closes marks }
     }
     rust += &format!("State - 0 {STATE_BYTES}\n");
     fields! { Report { claims ended phase block calls missing differing deserted } }

@@ -12,6 +12,7 @@ use super::allocation::{Access, Allocation, Usage};
 use super::backend::MemoryKind;
 use super::buffer::DeviceBuffer;
 use super::device::Core;
+use super::kernel::Use;
 use super::stream::Stream;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -92,6 +93,37 @@ impl Stream {
         self.enqueue("copying between buffers", usages, Vec::new(), |backend, stream| {
             // SAFETY: both ranges are of this device, have that many bytes, do not overlap, and are kept.
             unsafe { backend.copy(to.address(), from.address(), bytes, stream) }
+        })
+    }
+
+    /// Copies bytes between memory that this device addresses, its own or that of devices that it reaches. What uses
+    /// the memory, and how, is what `uses` says.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where they have different lengths; `Unsupported` where this device does not reach one of the
+    /// two.
+    ///
+    /// # Safety
+    ///
+    /// The ranges do not overlap, and `uses` names the memory of both, used as said there; where that is
+    /// [`Use::shares`], nobody writes to `from`, and nobody uses `to`, while the copy is done.
+    pub(crate) unsafe fn copy_using(&self, from: &DeviceBuffer<u8>, to: &DeviceBuffer<u8>, uses: &[Use]) -> Result<()> {
+        self.check_length(from.len(), to.len())?;
+        let device = &self.core.device;
+        for Use(usage) in uses {
+            device.address(&usage.allocation)?;
+        }
+        let usages = uses.iter().map(|used| used.0.clone()).collect();
+        let own = |buffer: &DeviceBuffer<u8>| Arc::ptr_eq(&buffer.allocation.core, device);
+        let place = |buffer: &DeviceBuffer<u8>| (buffer.device().capabilities().index, buffer.address());
+        let bytes = from.len();
+        self.enqueue("copying within a collective", usages, Vec::new(), |backend, stream| match own(from) && own(to) {
+            // SAFETY: both ranges are of this device and have that many bytes; the rest is the caller's promise.
+            true => unsafe { backend.copy(to.address(), from.address(), bytes, stream) },
+            // SAFETY: each range is of its device and has that many bytes, and this device reaches both; the rest is
+            // the caller's promise.
+            false => unsafe { backend.copy_between(place(to), place(from), bytes, stream) },
         })
     }
 

@@ -2,7 +2,7 @@
 //! The memory in which kernels meet: how large it is and what lies where. What it is for, and why it suffices, is said
 //! in `kernels/pad.h`.
 
-use super::shape::{BLOCKS, RANKS};
+use super::shape::{BLOCKS, FLAGS, RANKS};
 
 /// The first part of each rank's arena, which its peers write (`kernels/pad.h`).
 #[repr(C)]
@@ -16,6 +16,8 @@ pub struct Pad {
     pub passed: [u64; BLOCKS],
     /// By block, from the rank after.
     pub taken: [u64; BLOCKS],
+    /// By writer and flag.
+    pub flags: [[u64; FLAGS]; RANKS],
     /// Which call the rank is in, or which has failed.
     pub called: Called,
     /// By rank: how many threads of this one wait for it, and have for a while.
@@ -68,7 +70,7 @@ pub struct Report {
     pub claims: u32,
     /// 1: aborted, 2: late, 3: a rank makes another call, 4: a rank gave up, 5: a rank names memory that is gone.
     pub ended: u32,
-    /// 1: entering, 2: finishing, 3: receiving, 4: sending.
+    /// 1: entering, 2: finishing, 3: receiving (a message or a flag), 4: sending.
     pub phase: u32,
     /// Which block it was.
     pub block: u32,
@@ -93,6 +95,16 @@ impl Place {
     /// The place of that offset in bytes, below 2^48, in a region, of which 0 are the arenas.
     pub const fn new(region: u16, offset: u64) -> Self {
         Place((region as u64) << 48 | offset & ((1 << 48) - 1))
+    }
+
+    /// Its region.
+    pub const fn region(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// Bytes from the region's beginning.
+    pub const fn offset(self) -> u64 {
+        self.0 & ((1 << 48) - 1)
     }
 
     /// The place as an argument.

@@ -4,7 +4,7 @@
 use super::arena::WORDS;
 use crate::element::{DataType, ReduceOp};
 
-/// The most sources, and the most destinations, of a [`Fold`].
+/// The most sources, and the most destinations, of a [`Fold`] or [`FoldPartials`].
 pub const SOURCES: usize = 16;
 
 /// `fold_*` (`kernels/fold.cu`): folds sources in their order and stores the result to each destination.
@@ -27,6 +27,32 @@ pub struct Fold {
     pub operation: u32,
     /// What an average divides by.
     pub ranks: u32,
+}
+
+/// `fold_partials_*` (`kernels/fold_partials.cu`): the same where sources or destinations hold what folds carry.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct FoldPartials {
+    /// Addresses of the sources, of which `sources` are used.
+    pub from: [u64; SOURCES],
+    /// Addresses of the destinations, of which `destinations` are used; any may be one of the sources of its kind.
+    pub to: [u64; SOURCES],
+    /// Elements to fold.
+    pub elements: u64,
+    /// By [`operation`].
+    pub factor: u64,
+    /// 1 to [`SOURCES`].
+    pub sources: u32,
+    /// 1 to [`SOURCES`].
+    pub destinations: u32,
+    /// By [`operation`].
+    pub operation: u32,
+    /// What an average divides by.
+    pub ranks: u32,
+    /// Bit i: source i holds partials, of the type of the fold's accumulator.
+    pub partial_from: u32,
+    /// Bit i: destination i holds partials.
+    pub partial_to: u32,
 }
 
 /// `convert_*` (`kernels/convert.cu`): `to = from * factor`.
@@ -98,6 +124,39 @@ pub struct Collective {
     pub journal: u64,
     /// The launch, as the host counts: its stamps are those at `number` modulo [`LAUNCHES`](super::LAUNCHES).
     pub number: u64,
+}
+
+/// The most marks of one launch of `flags`.
+pub const MARKS: usize = 32;
+
+/// A flag that is raised or awaited.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Mark {
+    /// Of a flag that is raised: the rank that is to see it; of one that is awaited: the rank whose it is.
+    pub rank: u32,
+    /// Which of the writer's flags, below [`FLAGS`](super::FLAGS).
+    pub flag: u32,
+    /// By how much its value is less than at the end of the call.
+    pub before_end: u64,
+}
+
+/// `flags` (`kernels/flags.cu`): raises flags of this rank, then waits for flags of others.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Flags {
+    /// The call; of its members `regions` to `patience`, `rank` and `world` count.
+    pub call: Collective,
+    /// How many are raised.
+    pub raised: u32,
+    /// How many are awaited: [`MARKS`] at the most together.
+    pub awaited: u32,
+    /// Not 0: it is the end of the call, which is stamped.
+    pub closes: u32,
+    /// Zero.
+    pub unused: u32,
+    /// First those that are raised, then those that are awaited.
+    pub marks: [Mark; MARKS],
 }
 
 /// The words `operation` and `factor` of a fold of such elements. The operation must apply to the type.

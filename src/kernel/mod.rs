@@ -11,6 +11,6 @@ mod shape;
 pub mod training;
 
 pub use arena::{Arena, Called, LAUNCHES, Pad, Place, Report, STATE_BYTES, Stamps, WORDS};
-pub use arguments::{Collective, Convert, Fold, SOURCES, operation};
+pub use arguments::{Collective, Convert, Flags, Fold, FoldPartials, MARKS, Mark, SOURCES, operation};
 pub use name::Kernel;
-pub use shape::{BLOCKS, RANKS, Shape};
+pub use shape::{BLOCKS, FLAGS, RANKS, Shape};

@@ -10,6 +10,9 @@ use crate::element::DataType;
 pub enum Kernel {
     /// Folds sources in their order; [`Fold`](super::Fold).
     Fold(DataType),
+    /// Folds sources in their order, some of which, or of the destinations, hold partials;
+    /// [`FoldPartials`](super::FoldPartials).
+    FoldPartials(DataType),
     /// Converts f32 to f16 or bf16, or back; [`Convert`](super::Convert).
     Convert {
         /// The type of the source.
@@ -51,7 +54,10 @@ pub enum Kernel {
     AdamWBegin,
     /// A step of AdamW, by gradients of that type; [`AdamW`](super::training::AdamW).
     AdamW(DataType),
-    /// Nothing but entering; [`Collective`](super::Collective), as of all that follow.
+    /// Raises flags and waits for others; [`Flags`](super::Flags).
+    Flags,
+    /// Nothing but entering; [`Collective`](super::Collective), as of all that follow. `elements`: by how much flags
+    /// advance with the call, of which this is the entry.
     Barrier,
     /// All-reduce in which each rank reads everything. `elements`: the length.
     OneShot(DataType),
@@ -74,6 +80,7 @@ impl Kernel {
     pub const fn unit(self) -> &'static str {
         match self {
             Kernel::Fold(_) => "fold",
+            Kernel::FoldPartials(_) => "fold_partials",
             Kernel::Convert { .. } => "convert",
             Kernel::Product { .. } => "product",
             Kernel::Activate(_) | Kernel::ActivateBackward(_) => "activate",
@@ -82,6 +89,7 @@ impl Kernel {
             Kernel::FindOverflow(_) | Kernel::UpdateScale => "loss_scale",
             Kernel::Sgd(_) => "sgd",
             Kernel::AdamWBegin | Kernel::AdamW(_) => "adamw",
+            Kernel::Flags => "flags",
             Kernel::Barrier => "barrier",
             Kernel::OneShot(_) => "one_shot",
             Kernel::TwoShot(_) | Kernel::ReduceScatter(_) => "two_shot",
@@ -96,6 +104,7 @@ impl Kernel {
         matches!(
             self,
             Kernel::Barrier
+                | Kernel::Flags
                 | Kernel::OneShot(_)
                 | Kernel::TwoShot(_)
                 | Kernel::ReduceScatter(_)
@@ -111,6 +120,7 @@ impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kernel::Fold(data_type) => write!(f, "fold_{data_type}"),
+            Kernel::FoldPartials(data_type) => write!(f, "fold_partials_{data_type}"),
             Kernel::Convert { from, to } => write!(f, "convert_{from}_to_{to}"),
             Kernel::Product { from, to } if from == to => write!(f, "product_{from}"),
             Kernel::Product { from, to } => write!(f, "product_{from}_to_{to}"),
@@ -126,6 +136,7 @@ impl fmt::Display for Kernel {
             Kernel::Sgd(data_type) => write!(f, "sgd_{data_type}"),
             Kernel::AdamWBegin => f.write_str("adamw_begin"),
             Kernel::AdamW(data_type) => write!(f, "adamw_{data_type}"),
+            Kernel::Flags => f.write_str("flags"),
             Kernel::Barrier => f.write_str("barrier"),
             Kernel::OneShot(data_type) => write!(f, "one_shot_{data_type}"),
             Kernel::TwoShot(data_type) => write!(f, "two_shot_{data_type}"),

@@ -2,134 +2,54 @@
 //! The bits of every call, against `reference` at tolerance 0, and what is around the output left as it was.
 
 use annulus::communicator::Question;
-use annulus::driver::{DeviceBuffer, Stream};
 use annulus::reference::check::compare;
-use annulus::reference::{self, bits, inputs};
+use annulus::reference::inputs;
 use annulus::schedule::Collective;
 use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
+use super::calls::{BROADCAST, Case, HEAP, REDUCE_SCATTER, Rank};
 use super::{absent, is_cuda, on, ranks, threads, types, variables};
 
 /// Lengths around what a line and a block take, and beyond what one low-latency message and one slice take.
 const LENGTHS: [usize; 7] = [0, 1, 7, 33, 257, 600, 2049];
 
-/// Elements of a heap: inputs, and outputs behind them, of up to 8 ranks; and what is between them.
-const HEAP: usize = (8 + 1) * 2049 + 64;
-
-/// What an element is that no call has written.
-fn guard<T: Element>() -> T {
-    bits::element(0x5a5a_5a5a_5a5a_5a5a)
-}
-
-const COLLECTIVES: usize = 4;
-const BROADCAST: usize = 3;
-
-/// One call.
-#[derive(Debug, Clone, Copy)]
-struct Case {
-    collective: usize,
-    op: ReduceOp,
-    in_place: bool,
-    length: usize,
-    /// Elements by which input and output are off the alignment of allocations.
-    offsets: [usize; 2],
-    root: usize,
-}
-
-/// A rank, and what it makes calls with.
-struct Rank<'a> {
-    gpus: &'a DeviceCommunicator,
-    stream: &'a Stream,
-}
-
-impl Rank<'_> {
-    /// Makes the call in a heap, and compares all of the heap.
-    fn check<T: Element>(&self, heap: &DeviceBuffer<T>, order: &FoldOrder, case: Case, number: u64) {
-        let Rank { gpus, stream } = *self;
-        let (n, rank) = (gpus.world_size(), gpus.rank());
-        let Case { collective, op, in_place, length, offsets: [before, behind], root } = case;
-        let given = if collective == 1 { n * length } else { length };
-        let lengths = vec![given; n];
-        let inputs = match number % 3 {
-            0 => inputs::special::<T>(7, number, &lengths),
-            1 => inputs::cancelling::<T>(7, number, &lengths),
-            _ => inputs::random::<T>(7, number, &lengths),
-        };
-        let outputs = match collective {
-            0 => reference::all_reduce(order, op, &inputs),
-            1 => reference::reduce_scatter(order, op, &inputs, &vec![length; n]),
-            2 => reference::all_gather(&inputs),
-            _ => reference::broadcast(&inputs, root),
-        };
-        let output = &outputs.unwrap()[rank];
-        let (first, to) = match (in_place, collective) {
-            (true, 1) => (before, before + rank * length),
-            (true, 2) => (before + rank * length, before),
-            (true, _) => (before, before),
-            (false, _) => (before, (before + given).next_multiple_of(16) + behind),
-        };
-        let heap = heap.part(..(first.max(to) + given.max(output.len()) + 5).min(heap.len())).unwrap();
-        let mut image = vec![guard::<T>(); heap.len()];
-        image[first..first + given].copy_from_slice(&inputs[rank]);
-        stream.write(&heap, &image).unwrap();
-        let send = heap.part(first..first + given).unwrap();
-        let recv = heap.part(to..to + output.len()).unwrap();
-        match (collective, in_place) {
-            (0, false) => gpus.all_reduce(&send, &recv, op, stream),
-            (0, true) => gpus.all_reduce_in_place(&send, op, stream),
-            (1, false) => gpus.reduce_scatter(&send, &recv, op, stream),
-            (1, true) => gpus.reduce_scatter_in_place(&send, op, stream),
-            (2, false) => gpus.all_gather(&send, &recv, stream),
-            (2, true) => gpus.all_gather_in_place(&recv, stream),
-            (_, false) => gpus.broadcast((rank == root).then_some(&send), &recv, root, stream),
-            (_, true) => gpus.broadcast_in_place(&send, root, stream),
-        }
-        .unwrap();
-        image[to..to + output.len()].copy_from_slice(output);
-        let got = stream.read(&heap).unwrap();
-        if let Err(difference) = compare(&got, &image, rank) {
-            panic!("{n} ranks, {} at {number}, {case:?}: {difference}", T::DATA_TYPE);
-        }
-    }
-
-    /// Every call of one element type: by every path, in place and out of place, in memory of every kind, at lengths
-    /// that take turns. Short of everything, all of these take turns.
-    fn check_type<T: Element>(&self, number: &mut u64) {
-        let Rank { gpus, .. } = *self;
-        let device = gpus.device();
-        let registered = device.allocate_mappable::<T>(HEAP + 3).unwrap();
-        gpus.register(&registered).unwrap();
-        let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), device.allocate(HEAP).unwrap()];
-        for collective in 0..COLLECTIVES {
-            let folds = collective < 2;
-            let paths = if collective == 0 { &PATHS[..] } else { &PATHS[..1] };
-            let ops: Vec<ReduceOp> = types::operations(T::DATA_TYPE).take(if folds { 99 } else { 3 }).collect();
-            for op in ops {
-                for way in ways(paths.len(), *number) {
-                    *number += 1;
-                    let turn = *number as usize;
-                    // Steps that have no divisor in common with the numbers of choices.
-                    let length = LENGTHS[turn * 3 % LENGTHS.len()];
-                    let case = Case {
-                        collective,
-                        op,
-                        in_place: way.in_place,
-                        length,
-                        offsets: [turn % 5, turn / 2 % 3],
-                        root: if collective == BROADCAST { turn % gpus.world_size() } else { 0 },
-                    };
-                    let path = paths[way.path].filter(|name| *name != "low_latency" || length * size_of::<T>() <= 4096);
-                    gpus.set_algorithm(path).unwrap();
-                    // Of the last kind, ranks differ in where their buffers are.
-                    let heap = &heaps[if way.memory < 3 { way.memory } else { gpus.rank() % 3 }];
-                    let order = if path == Some("ring") { &FoldOrder::Ring } else { &FoldOrder::Rank };
-                    self.check(heap, order, case, *number);
-                }
+/// Every call of one element type: by every path, in place and out of place, in memory of every kind, at lengths
+/// that take turns. Short of everything, all of these take turns.
+fn check_type<T: Element>(rank: &Rank<'_>, number: &mut u64) {
+    let gpus = rank.gpus;
+    let device = gpus.device();
+    let registered = device.allocate_mappable::<T>(HEAP + 3).unwrap();
+    gpus.register(&registered).unwrap();
+    let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), device.allocate(HEAP).unwrap()];
+    for collective in 0..=BROADCAST {
+        let folds = collective <= REDUCE_SCATTER;
+        let paths = if collective == 0 { &PATHS[..] } else { &PATHS[..1] };
+        let ops: Vec<ReduceOp> = types::operations(T::DATA_TYPE).take(if folds { 99 } else { 3 }).collect();
+        for op in ops {
+            for way in ways(paths.len(), *number) {
+                *number += 1;
+                let turn = *number as usize;
+                // Steps that have no divisor in common with the numbers of choices.
+                let length = LENGTHS[turn * 3 % LENGTHS.len()];
+                let case = Case {
+                    collective,
+                    op,
+                    in_place: way.in_place,
+                    length,
+                    offsets: [turn % 5, turn / 2 % 3],
+                    root: if collective == BROADCAST { turn % gpus.world_size() } else { 0 },
+                };
+                let path = paths[way.path].filter(|name| *name != "low_latency" || length * size_of::<T>() <= 4096);
+                gpus.set_algorithm(path).unwrap();
+                // Of the last kind, ranks differ in where their buffers are.
+                let heap = &heaps[if way.memory < 3 { way.memory } else { gpus.rank() % 3 }];
+                let order = if path == Some("ring") { &FoldOrder::Ring } else { &FoldOrder::Rank };
+                rank.check(heap, order, case, *number);
             }
         }
-        gpus.deregister(&registered).unwrap();
-        gpus.deregister(&heaps[0]).unwrap();
     }
+    gpus.deregister(&registered).unwrap();
+    gpus.deregister(&heaps[0]).unwrap();
 }
 
 /// How an all-reduce goes.
@@ -160,10 +80,6 @@ fn everything(comm: &Communicator) {
     let rank = Rank { gpus: &gpus, stream: &stream };
     let mut number = comm.world_size() as u64;
     for_every_type!(check_type(&rank, &mut number));
-}
-
-fn check_type<T: Element>(rank: &Rank<'_>, number: &mut u64) {
-    rank.check_type::<T>(number);
 }
 
 #[test]

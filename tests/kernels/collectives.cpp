@@ -23,6 +23,7 @@ static std::atomic<u32> spun[5];
 #define SPUN(phase) spun[phase].fetch_add(1, std::memory_order_relaxed)
 
 #include "../../kernels/barrier.cu"
+#include "../../kernels/flags.cu"
 #include "../../kernels/low_latency.cu"
 #include "../../kernels/one_shot.cu"
 #include "../../kernels/ring.cu"
@@ -414,3 +415,5 @@ CASE(other_calls_are_named) {
         }
     }
 }
+
+#include "programs.h"

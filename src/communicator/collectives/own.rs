@@ -88,7 +88,12 @@ impl Communicator {
         Call { lane: COLLECTIVES, descriptor, layout: None, verified: Some(verified), operator: None, input, output }
     }
 
-    fn check_verified(&self, verified: &Verified, op: Option<ReduceOp>, in_place: bool) -> Result<()> {
+    pub(in super::super) fn check_verified(
+        &self,
+        verified: &Verified,
+        op: Option<ReduceOp>,
+        in_place: bool,
+    ) -> Result<()> {
         let (layout, rank) = (verified.layout(), self.rank());
         let problem = if layout.world() != self.world_size() {
             format!("it was verified for {} ranks, and there are {}", layout.world(), self.world_size())

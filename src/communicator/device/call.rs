@@ -11,6 +11,7 @@ use super::called;
 use super::history::Enqueued;
 use super::launch::Launch;
 use super::plan::Plan;
+use super::schedule::Path;
 use crate::driver::{DeviceBuffer, Stream};
 use crate::element::DataType;
 use crate::error::Result;
@@ -66,9 +67,12 @@ impl DeviceCommunicator {
     /// Enqueues a call.
     pub(super) fn enqueue(&self, call: &Call, stream: &Stream) -> Result<()> {
         self.members.failure(&self.faults)?;
+        if let Some(Path::Schedule(number)) = self.path.get() {
+            return self.enqueue_by_schedule(call, number, stream);
+        }
         let Descriptor { collective, data_type, op, count, .. } = call.descriptor;
         let plan = self.plan(collective, data_type, count)?;
-        let words = called::words(&call.descriptor, self.algorithm.get());
+        let words = called::words(&call.descriptor, self.kernel_asked_for().map_or(0, |named| named as u64 + 1));
         let carried = Carried { descriptor: &call.descriptor, hash: hash(words), words };
         let first = self.history.next();
         match collective {
@@ -87,10 +91,19 @@ impl DeviceCommunicator {
             data_type,
             op,
             bytes: call.from.len().max(call.to.len()),
-            algorithm: plan.algorithm,
+            algorithm: plan.algorithm.into(),
+            path: "kernel",
             launches,
         });
         Ok(())
+    }
+
+    /// The kernel that was asked for by name.
+    pub(super) fn kernel_asked_for(&self) -> Option<Algorithm> {
+        match self.path.get() {
+            Some(Path::Kernel(algorithm)) => Some(algorithm),
+            _ => None,
+        }
     }
 
     fn enqueue_all_reduce(&self, plan: &Plan, call: &Call, carried: &Carried<'_>, stream: &Stream) -> Result<()> {

@@ -7,17 +7,18 @@
 use std::mem::offset_of;
 
 use super::super::descriptor::{Descriptor, hash};
-use super::call::Algorithm;
 use super::join::Members;
+use super::schedule;
 use crate::kernel::{Called, Pad, WORDS};
 use crate::transport::page::DESCRIPTOR;
 
-/// The words of a call: those of the host's descriptor that calls on devices use, and the algorithm that was asked for.
-pub(super) fn words(descriptor: &Descriptor, algorithm: Option<Algorithm>) -> [u64; WORDS] {
+/// The words of a call: those of the host's descriptor that calls on devices use, and how it is done: 0, or 1 and the
+/// place of the kernel that was asked for, or what `schedule` has to say.
+pub(super) fn words(descriptor: &Descriptor, how: u64) -> [u64; WORDS] {
     let own = descriptor.words();
     let mut words = [0; WORDS];
     words[..WORDS - 1].copy_from_slice(&own[..WORDS - 1]);
-    words[WORDS - 1] = algorithm.map_or(0, |named| named as u64 + 1);
+    words[WORDS - 1] = how;
     words
 }
 
@@ -25,9 +26,7 @@ pub(super) fn words(descriptor: &Descriptor, algorithm: Option<Algorithm>) -> [u
 pub(super) fn sentence(words: &[u64; WORDS]) -> String {
     let mut own = [0; DESCRIPTOR];
     own[..WORDS - 1].copy_from_slice(&words[..WORDS - 1]);
-    let algorithm = (words[WORDS - 1] as usize).checked_sub(1).and_then(|place| Algorithm::ALL.get(place));
-    let by = algorithm.map_or_else(String::new, |algorithm| format!(" by algorithm {}", algorithm.name()));
-    Descriptor::sentence(&own) + &by
+    Descriptor::sentence(&own) + &schedule::said(words[WORDS - 1])
 }
 
 impl Members {
@@ -42,6 +41,7 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
+    use super::super::call::Algorithm;
     use super::*;
     use crate::element::{DataType, ReduceOp};
     use crate::schedule::Collective;
@@ -61,10 +61,10 @@ mod tests {
             is_varying: false,
         };
         let expected = "all_reduce_in_place(f16, 17, PreMulSum(";
-        assert!(sentence(&words(&descriptor, None)).starts_with(expected));
-        let ring = sentence(&words(&descriptor, Some(Algorithm::Ring)));
+        assert!(sentence(&words(&descriptor, 0)).starts_with(expected));
+        let ring = sentence(&words(&descriptor, Algorithm::Ring as u64 + 1));
         assert!(ring.starts_with(expected) && ring.ends_with(" by algorithm ring"), "{ring}");
         let broadcast = Descriptor { collective: Collective::Broadcast, op: None, root: 3, ..descriptor };
-        assert_eq!(sentence(&words(&broadcast, None)), "broadcast_in_place(f16, 17, root 3)");
+        assert_eq!(sentence(&words(&broadcast, 0)), "broadcast_in_place(f16, 17, root 3)");
     }
 }

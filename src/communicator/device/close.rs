@@ -24,14 +24,16 @@ impl DeviceCommunicator {
     /// then too, as if it had been dropped.
     pub fn close(self) -> Result<()> {
         agree(&self.control, "finishing calls before closing", self.drain())?;
-        let DeviceCommunicator { members, faults, explaining, history, streams, control, watchdog, .. } = self;
+        let DeviceCommunicator { members, faults, explaining, history, schedules, streams, control, watchdog, .. } =
+            self;
         drop(watchdog);
         drop((explaining, faults, history));
         let regions = std::mem::take(&mut *members.regions.lock().unwrap_or_else(PoisonError::into_inner));
-        let own: Vec<DeviceBuffer<u8>> =
-            regions.iter().filter_map(|buffers| buffers.get(members.rank)).cloned().collect();
+        let schedules = schedules.into_memory();
+        let shared = regions.iter().chain([&schedules]);
+        let own: Vec<DeviceBuffer<u8>> = shared.filter_map(|buffers| buffers.get(members.rank)).cloned().collect();
         let device = members.device.clone();
-        drop((regions, members));
+        drop((regions, schedules, members));
         let_go(&streams.into_inner());
         device.let_go();
         // An owner frees its memory when nobody else maps it.

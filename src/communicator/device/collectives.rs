@@ -184,18 +184,10 @@ impl DeviceCommunicator {
         stream: &Stream,
     ) -> Result<()> {
         let Asked { name, collective, op, root, in_place } = asked;
-        let (rank, device) = (self.rank(), self.device());
+        let rank = self.rank();
         let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
         if root >= self.world_size() {
             return refused(format!("there is no rank {root} to be the root among {} ranks", self.world_size()));
-        }
-        if stream.device() != *device {
-            return refused(format!("{stream} is not of {device}, which the communicator was made for"));
-        }
-        for (what, buffer) in [("input", from), ("output", to)] {
-            if buffer.device() != *device {
-                return refused(format!("the {what} is {buffer:?}; it must be of {device}"));
-            }
         }
         if from.len().checked_mul(parts.1) != to.len().checked_mul(parts.0) {
             let (sent, received) = (from.len(), to.len());
@@ -206,13 +198,8 @@ impl DeviceCommunicator {
             });
         }
         let (from, to) = (from.as_bytes(), to.as_bytes());
-        let end = |buffer: &DeviceBuffer<u8>| buffer.address() + buffer.len() as u64;
-        let is_same = (from.address(), from.len()) == (to.address(), to.len());
         let may_be_same = in_place || (collective == Collective::Broadcast && rank != root);
-        if !may_be_same && from.address() < end(&to) && to.address() < end(&from) {
-            let whole = if is_same { "are the same" } else { "overlap" };
-            return refused(format!("send and recv {whole}; they must be apart, or the call in place"));
-        }
+        self.check_buffers(name, &from, &to, may_be_same, stream)?;
         if let Some(op) = op {
             op.check(T::DATA_TYPE)?;
         }
@@ -229,6 +216,34 @@ impl DeviceCommunicator {
             is_varying: false,
         };
         self.enqueue(&Call { descriptor, from, to }, stream)
+    }
+
+    /// Buffers and stream must be of the communicator's device, and the buffers apart unless they may be the same.
+    pub(super) fn check_buffers(
+        &self,
+        name: &str,
+        from: &DeviceBuffer<u8>,
+        to: &DeviceBuffer<u8>,
+        may_be_same: bool,
+        stream: &Stream,
+    ) -> Result<()> {
+        let (rank, device) = (self.rank(), self.device());
+        let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
+        if stream.device() != *device {
+            return refused(format!("{stream} is not of {device}, which the communicator was made for"));
+        }
+        for (what, buffer) in [("input", from), ("output", to)] {
+            if buffer.device() != *device {
+                return refused(format!("the {what} is of {}; it must be of {device}", buffer.device()));
+            }
+        }
+        let end = |buffer: &DeviceBuffer<u8>| buffer.address() + buffer.len() as u64;
+        let is_same = (from.address(), from.len()) == (to.address(), to.len());
+        if !may_be_same && from.address() < end(to) && to.address() < end(from) {
+            let whole = if is_same { "are the same" } else { "overlap" };
+            return refused(format!("send and recv {whole}; they must be apart, or the call in place"));
+        }
+        Ok(())
     }
 
     /// This rank's part of a buffer of one part a rank.

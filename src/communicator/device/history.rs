@@ -34,7 +34,9 @@ pub(super) struct Enqueued {
     pub op: Option<ReduceOp>,
     /// By nccl-tests' definition.
     pub bytes: usize,
-    pub algorithm: &'static str,
+    pub algorithm: String,
+    /// What did it: a kernel, or a schedule.
+    pub path: &'static str,
     /// The numbers of its launches.
     pub launches: Range<u64>,
 }
@@ -135,8 +137,8 @@ impl Enqueued {
             op: self.op,
             operator: None,
             bytes: self.bytes,
-            algorithm: self.algorithm.to_owned(),
-            path: "kernel",
+            algorithm: self.algorithm.clone(),
+            path: self.path,
             wait: Duration::from_nanos(waited),
             transfer: Duration::from_nanos(whole.saturating_sub(waited)),
             last_rank: longest.last_rank,
@@ -208,7 +210,8 @@ mod tests {
             data_type: DataType::U8,
             op: None,
             bytes: 9,
-            algorithm: "broadcast",
+            algorithm: "broadcast".into(),
+            path: "kernel",
             launches: 3..5,
         };
         let launched = |number: u64| {

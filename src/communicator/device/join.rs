@@ -2,6 +2,7 @@
 //! How ranks come to have a communicator on their devices: what they agree on, what they share, and the proof that what
 //! one writes arrives at the others.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,6 +13,7 @@ use super::super::failure::Reporter;
 use super::exchange::{agree, exchange};
 use super::history::{History, JOURNAL};
 use super::regions::REGIONS;
+use super::schedule::Schedules;
 use super::watchdog::Watchdog;
 use super::{DeviceCommunicator, fault};
 use crate::driver::{self, Device, DeviceBuffer, FaultWords, Stream, Words};
@@ -148,13 +150,14 @@ impl Communicator {
             Ok((faults, explaining, watchdog))
         };
         let (faults, explaining, watchdog) = agree(&control, "preparing calls on devices", start())?;
-        let history = History::new(journal);
+        let (history, schedules) = (History::new(journal), Schedules::new(&control, device)?);
         let made = DeviceCommunicator {
             members,
             faults,
             explaining,
-            algorithm: Default::default(),
+            path: Cell::default(),
             history,
+            schedules,
             streams: Default::default(),
             control,
             watchdog,
@@ -214,8 +217,8 @@ fn fault_words(members: &Arc<Members>) -> Result<(FaultWords, Explaining)> {
 /// Every kernel by which calls are made.
 fn kernels(device: &Device) -> Result<HashMap<Kernel, driver::Kernel>> {
     let of_type = [Kernel::OneShot, Kernel::TwoShot, Kernel::ReduceScatter, Kernel::Ring, Kernel::LowLatency];
-    let typed = of_type.into_iter().flat_map(|of| DataType::ALL.map(of));
-    let all = typed.chain([Kernel::Barrier, Kernel::AllGather, Kernel::Broadcast]);
+    let typed = of_type.into_iter().chain([Kernel::Fold, Kernel::FoldPartials]).flat_map(|of| DataType::ALL.map(of));
+    let all = typed.chain([Kernel::Barrier, Kernel::AllGather, Kernel::Broadcast, Kernel::Flags]);
     all.map(|kernel| Ok((kernel, device.kernel(&kernel.to_string())?))).collect()
 }
 

@@ -31,14 +31,14 @@ impl<'a> Launch<'a> {
 }
 
 impl DeviceCommunicator {
-    /// Enqueues a launch.
-    pub(super) fn launch(&self, launch: &Launch<'_>, stream: &Stream) -> Result<()> {
-        let Launch { kernel, call, from, to, .. } = *launch;
+    /// What the kernel of a launch is told, with the number by which it is remembered.
+    pub(super) fn arguments(&self, launch: &Launch<'_>, number: u64) -> kernel::Collective {
+        let Launch { call, from, to, .. } = *launch;
         let descriptor = call.descriptor;
         let (members, layout) = (&self.members, &self.members.layout);
         let (operation, factor) = descriptor.op.map_or((0, 0), |op| kernel::operation(op, descriptor.data_type));
         let place = |buffer: &DeviceBuffer<u8>| members.place_of(buffer.address(), buffer.len());
-        let arguments = kernel::Collective {
+        kernel::Collective {
             hash: call.hash,
             regions: members.table.address(),
             state: members.state.address(),
@@ -61,8 +61,14 @@ impl DeviceCommunicator {
             world: members.world as u32,
             call: call.words,
             journal: self.history.journal().address(),
-            number: self.history.count(),
-        };
+            number,
+        }
+    }
+
+    /// Enqueues a launch.
+    pub(super) fn launch(&self, launch: &Launch<'_>, stream: &Stream) -> Result<()> {
+        let Launch { kernel, from, to, .. } = *launch;
+        let (members, arguments) = (&self.members, self.arguments(launch, self.history.count()));
         #[cfg(annulus_corrupt)]
         let arguments = super::corrupt::corrupted(arguments);
         // The state is written by every launch, so launches on different streams are in order.

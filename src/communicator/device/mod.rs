@@ -11,6 +11,9 @@
 //! | `plan` | which kernel runs, in which shape and how often, and why |
 //! | `call` | one call, cut into launches |
 //! | `launch` | one launch: its arguments, and what it uses |
+//! | `schedule` | calls that go by a schedule: which program runs, where its memory is |
+//! | `copies` | the copy-engine path: a program's steps, enqueued |
+//! | `own` | schedules of one's own |
 //! | `called` | what a rank calls: what is compared, and said in words |
 //! | `history` | what is known of calls that have been done |
 //! | `fault` | a kernel's report, in words |
@@ -29,6 +32,7 @@ mod call;
 mod called;
 mod close;
 mod collectives;
+mod copies;
 #[cfg(annulus_corrupt)]
 mod corrupt;
 mod exchange;
@@ -36,8 +40,10 @@ mod fault;
 mod history;
 mod join;
 mod launch;
+mod own;
 mod plan;
 mod regions;
+mod schedule;
 mod watchdog;
 
 use std::cell::{Cell, RefCell};
@@ -49,10 +55,11 @@ use self::call::Algorithm;
 use self::history::History;
 use self::join::{Explaining, Members};
 pub use self::plan::DeviceExplanation;
+use self::schedule::{Path, Schedules};
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
 use crate::driver::{Device, FaultWords, WeakStream};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schedule::Collective;
 
 /// One rank's membership in a group of ranks that make collective calls on device memory. Made by
@@ -87,8 +94,10 @@ pub struct DeviceCommunicator {
     members: Arc<Members>,
     faults: FaultWords,
     explaining: Explaining,
-    algorithm: Cell<Option<Algorithm>>,
+    /// How the following calls are done, where it was asked for.
+    path: Cell<Option<Path>>,
     history: History,
+    schedules: Schedules,
     /// Those that calls were enqueued on.
     streams: RefCell<Vec<WeakStream>>,
     /// The same ranks on the host: for what is agreed on, and the way of failures.
@@ -139,21 +148,24 @@ impl DeviceCommunicator {
         self.members.set_patience(timeout);
     }
 
-    /// The algorithm of the following all-reduces, by name: `low_latency`, `one_shot`, `two_shot` or `ring`; `None`:
-    /// automatic. Other collectives have one algorithm each. Set it alike on all ranks, or the next call is a
-    /// `Mismatch`. `ring` is never chosen automatically, and folds in [`FoldOrder::Ring`](crate::FoldOrder::Ring).
+    /// The algorithm of the following calls, by name; `None`: automatic. Set it alike on all ranks, or the next call is
+    /// a `Mismatch`.
+    ///
+    /// Kernels for all-reduce are `low_latency`, `one_shot`, `two_shot` and `ring`; other collectives have one each.
+    /// `ring` is never chosen automatically, and folds in [`FoldOrder::Ring`](crate::FoldOrder::Ring).
+    ///
+    /// `schedule:` and the name of a built-in schedule, as `schedule:tree`, is that schedule, for every collective that
+    /// has it, done by copies of the driver, folds, and kernels that signal and wait; it folds in the schedule's order.
+    /// Its form for memory that peers see (`direct`, `ring` and others have one) is taken where this rank's buffers are
+    /// in memory of [`allocate`](Self::allocate) or [`register`](Self::register). So either all ranks' buffers are, and
+    /// at the same place of it, or none's; otherwise the call is a `Mismatch`. (For a broadcast, that is where ranks get
+    /// it; in place, it is the whole buffer.)
     ///
     /// # Errors
     ///
     /// `InvalidArgument` if there is no algorithm of that name.
     pub fn set_algorithm(&self, name: Option<&str>) -> Result<()> {
-        let named = |name| {
-            Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or_else(|| {
-                let names = Algorithm::ALL.map(Algorithm::name).join(", ");
-                Error::invalid(format!("there is no algorithm {name} on devices; there are {names}"))
-            })
-        };
-        self.algorithm.set(name.map(named).transpose()?);
+        self.path.set(name.map(Path::named).transpose()?);
         Ok(())
     }
 

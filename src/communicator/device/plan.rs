@@ -7,6 +7,7 @@ use std::fmt;
 use super::super::explain::Question;
 use super::DeviceCommunicator;
 use super::call::{Algorithm, pieces};
+use super::schedule::Path;
 use crate::element::DataType;
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Shape};
@@ -130,7 +131,7 @@ impl DeviceCommunicator {
     /// The algorithm of an all-reduce, and why.
     fn all_reduce_by(&self, bytes: usize) -> Result<(Algorithm, String)> {
         let small = self.members.layout.lines as usize * 8;
-        Ok(match self.algorithm.get() {
+        Ok(match self.kernel_asked_for() {
             Some(Algorithm::LowLatency) if bytes > small => {
                 return Err(Error::invalid(format!(
                     "all_reduce on rank {}: {bytes} bytes cannot go by low_latency, which takes {small} at the most",
@@ -153,10 +154,15 @@ impl DeviceCommunicator {
     /// # Errors
     ///
     /// `InvalidArgument` if the algorithm that was set cannot do it, or the operation does not apply to the type;
-    /// `Unsupported` of collectives that devices do not have.
+    /// `Unsupported` of collectives that devices do not have, and where a schedule was set.
     pub fn explain(&self, question: &Question) -> Result<DeviceExplanation> {
         let Question { collective, data_type, op, count, in_place, allocated } = *question;
         op.map_or(Ok(()), |op| op.check(data_type))?;
+        if let Some(Path::Schedule(_)) = self.path.get() {
+            return Err(Error::unsupported(
+                "a schedule was asked for by name, and it is kernels that are explained; `annulus schedule` draws it",
+            ));
+        }
         let plan = self.plan(collective, data_type, count)?;
         let (staged, path) = match plan.kernel {
             Kernel::Barrier => (false, "nothing is moved"),

@@ -2,7 +2,9 @@
 //
 // The kernels as a library for tests: launches by name, at the same time for all ranks, and the layout of arguments.
 #include "../../../kernels/convert.cu"
+#include "../../../kernels/flags.cu"
 #include "../../../kernels/fold.cu"
+#include "../../../kernels/fold_partials.cu"
 #include "../../../kernels/host/device.h"
 #include "../../../kernels/pad.h"
 

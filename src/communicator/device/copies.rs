@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The copy-engine path: walks a program and enqueues its steps, which the device then does without the host.
+//!
+//! A copy is one of the driver's for each destination, a fold one launch, and signals and waits that follow one another
+//! are one launch of one warp. All are on one stream, one after the other. Behind a wait that has failed the driver's
+//! copies and the folds are still done: a failed call writes where it would have written, and says so.
+#![allow(unsafe_code)]
+
+use super::super::loaded::Loaded;
+use super::DeviceCommunicator;
+use super::call::{Call, Carried};
+use super::launch::Launch;
+use crate::driver::{self, DeviceBuffer, Stream, Use};
+use crate::error::{Error, Result};
+use crate::kernel::{self, Fold, FoldPartials, Kernel, MARKS, Mark, SOURCES, Shape};
+use crate::schedule::{Buffer, Place, Step};
+
+/// Whether kernels take all steps of a program: what they can name, and values of flags that lie within the call.
+pub(super) fn check(loaded: &Loaded, world: usize) -> Result<()> {
+    let refused = |why: String| Err(Error::invalid(format!("the schedule {} on devices: {why}", loaded.name)));
+    let within = |value: i64, stride: i64, last: usize| {
+        let ends = [Some(value), stride.checked_mul(last as i64).and_then(|more| more.checked_add(value))];
+        ends.iter().all(|end| end.is_some_and(|end| end <= 0 || end as u64 <= loaded.resources.advance))
+    };
+    let each = |step: &Step, last: usize| match step {
+        Step::Fold { from, to, .. } if from.len().max(to.len()) > SOURCES => {
+            refused(format!("it folds {} places to {}; kernels take {SOURCES} of each", from.len(), to.len()))
+        }
+        Step::Signal { value, stride, to, .. }
+            if !within(*value, *stride, last) || to.iter().any(|to| *to >= world) =>
+        {
+            refused("it raises a flag beyond its declared advance, or for a rank that there is not".into())
+        }
+        Step::Wait { value, stride, .. } if !within(*value, *stride, last) => {
+            refused("it awaits a flag beyond its declared advance".into())
+        }
+        _ => Ok(()),
+    };
+    loaded.steps.iter().try_for_each(|step| match step {
+        Step::Repeat { segments, body } => body.iter().try_for_each(|step| each(step, segments.saturating_sub(1))),
+        step => each(step, 0),
+    })
+}
+
+/// One call on its way to a stream. Inputs, outputs and shared memory are by rank.
+pub(super) struct Walk<'a> {
+    pub gpus: &'a DeviceCommunicator,
+    pub stream: &'a Stream,
+    pub call: &'a Call,
+    pub loaded: &'a Loaded,
+    pub inputs: &'a [DeviceBuffer<u8>],
+    pub outputs: &'a [DeviceBuffer<u8>],
+    pub memory: &'a [DeviceBuffer<u8>],
+}
+
+/// Flags that the next launch raises, and then awaits.
+struct Flags {
+    /// What the call's kernels are told.
+    told: kernel::Collective,
+    raised: Vec<Mark>,
+    awaited: Vec<Mark>,
+}
+
+impl Walk<'_> {
+    /// Enqueues all steps, a copy at the end if there is to be one, and the launch that ends the call.
+    pub fn go(&self, carried: &Carried<'_>, copy: Option<[&DeviceBuffer<u8>; 2]>) -> Result<()> {
+        let history = &self.gpus.history;
+        let launch = Launch::new(Kernel::Flags, carried, &self.call.from, &self.call.to);
+        let told = self.gpus.arguments(&launch, 0);
+        let mut flags = Flags { told, raised: Vec::new(), awaited: Vec::new() };
+        for step in &self.loaded.steps {
+            match step {
+                Step::Repeat { segments, body } => (0..*segments)
+                    .try_for_each(|segment| body.iter().try_for_each(|step| self.step(step, segment, &mut flags)))?,
+                step => self.step(step, 0, &mut flags)?,
+            }
+        }
+        if let Some([from, to]) = copy {
+            self.meet(&mut flags)?;
+            self.copy_at_once(from, to)?;
+        }
+        flags.told.number = history.count();
+        self.launch_flags(&flags, true)
+    }
+
+    fn step(&self, step: &Step, segment: usize, flags: &mut Flags) -> Result<()> {
+        match step {
+            Step::Copy { from, to, len } => {
+                self.meet(flags)?;
+                let from = self.at(from, segment, *len)?;
+                to.iter().try_for_each(|to| self.copy_at_once(&from, &self.at(to, segment, *len)?))
+            }
+            Step::Fold { from, to, len } => {
+                self.meet(flags)?;
+                self.fold(from, to, segment, *len)
+            }
+            Step::Signal { flag, to, value, stride } => {
+                let before_end = self.before_end(*value, *stride, segment);
+                to.iter().try_for_each(|to| self.raise(flags, Mark { rank: *to as u32, flag: *flag, before_end }))
+            }
+            Step::Wait { rank, flag, value, stride } => {
+                let before_end = self.before_end(*value, *stride, segment);
+                // At the call's begin nothing is awaited.
+                if before_end == self.loaded.resources.advance {
+                    return Ok(());
+                }
+                if flags.raised.len() + flags.awaited.len() == MARKS {
+                    self.meet(flags)?;
+                }
+                flags.awaited.push(Mark { rank: *rank as u32, flag: *flag, before_end });
+                Ok(())
+            }
+            // Refused when the program was loaded.
+            Step::Repeat { .. } => Ok(()),
+        }
+    }
+
+    /// How much a flag's value lacks to that at the end of the call.
+    fn before_end(&self, value: i64, stride: i64, segment: usize) -> u64 {
+        let value = value.saturating_add(stride.saturating_mul(segment as i64)).max(0);
+        self.loaded.resources.advance.saturating_sub(value as u64)
+    }
+
+    fn raise(&self, flags: &mut Flags, mark: Mark) -> Result<()> {
+        // Raises come first in a launch.
+        if !flags.awaited.is_empty() || flags.raised.len() == MARKS {
+            self.meet(flags)?;
+        }
+        // Threads raise flags in no order: of one flag, the last value alone.
+        match flags.raised.iter_mut().find(|other| (other.rank, other.flag) == (mark.rank, mark.flag)) {
+            Some(other) => other.before_end = mark.before_end,
+            None => flags.raised.push(mark),
+        }
+        Ok(())
+    }
+
+    /// What every operation of the call uses: so whatever uses the call's buffers later, on any stream, comes after the
+    /// last one, and so does the next call. What peers use at the same time is shared.
+    fn uses<'b>(&self, shared: impl IntoIterator<Item = &'b DeviceBuffer<u8>>) -> Vec<Use> {
+        let own = [Use::reads(&self.call.from), Use::writes(&self.call.to), Use::writes(&self.gpus.members.state)];
+        own.into_iter().chain(shared.into_iter().map(Use::shares)).collect()
+    }
+
+    /// Raises what is to be raised, and waits for what is awaited.
+    fn meet(&self, flags: &mut Flags) -> Result<()> {
+        if flags.raised.is_empty() && flags.awaited.is_empty() {
+            return Ok(());
+        }
+        self.launch_flags(flags, false)?;
+        flags.raised.clear();
+        flags.awaited.clear();
+        Ok(())
+    }
+
+    fn launch_flags(&self, flags: &Flags, closes: bool) -> Result<()> {
+        let members = &self.gpus.members;
+        let mut marks = [Mark { rank: 0, flag: 0, before_end: 0 }; MARKS];
+        marks.iter_mut().zip(flags.raised.iter().chain(&flags.awaited)).for_each(|(mark, own)| *mark = *own);
+        let (raised, awaited) = (flags.raised.len() as u32, flags.awaited.len() as u32);
+        let arguments =
+            kernel::Flags { call: flags.told, raised, awaited, closes: u32::from(closes), unused: 0, marks };
+        let mut uses = self.uses(&members.arenas);
+        uses.push(Use::shares(&members.table));
+        uses.extend([&members.abort, self.gpus.faults.words(), self.gpus.history.journal()].map(Use::words));
+        let Shape { blocks, threads } = Shape::of(Kernel::Flags, 0, members.room);
+        // SAFETY: The argument is that of `kernels/flags.cu`: the call's is the one that its entry has, and the marks are
+        // as many as it says, of ranks and flags that exist (`check`, `Loaded`). It touches the state, the words and,
+        // through the first region of the table, the flags of all ranks' arenas: `uses` names all of them. Flags are
+        // atomic words with one writer each, which is what `shares` asks for.
+        unsafe {
+            self.stream.launch(
+                &members.kernels[&Kernel::Flags],
+                driver::Shape::new(blocks, threads).together(),
+                bytemuck::bytes_of(&arguments),
+                &uses,
+            )
+        }
+    }
+
+    /// Copies what both buffers have, which is as much.
+    pub fn copy_at_once(&self, from: &DeviceBuffer<u8>, to: &DeviceBuffer<u8>) -> Result<()> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let uses = self.uses([from, to]);
+        // SAFETY: Both are named. Nobody writes the source or touches the destination meanwhile, and they do not overlap:
+        // for built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their `Verified`; the
+        // flags that the proof relies on are those of `meet`.
+        unsafe { self.stream.copy_using(from, to, &uses) }
+    }
+
+    fn fold(&self, from: &[Place], to: &[Place], segment: usize, len: usize) -> Result<()> {
+        let (loaded, members) = (self.loaded, &self.gpus.members);
+        let Some(op) = loaded.op.filter(|_| len > 0) else { return Ok(()) };
+        let find = |places: &[Place]| -> Result<Vec<DeviceBuffer<u8>>> {
+            places.iter().map(|place| self.at(place, segment, len)).collect()
+        };
+        let (sources, destinations) = (find(from)?, find(to)?);
+        let addresses = |buffers: &[DeviceBuffer<u8>]| {
+            std::array::from_fn(|index| buffers.get(index).map_or(0, DeviceBuffer::address))
+        };
+        let partials = |places: &[Place]| {
+            let is_partial = |place: &Place| matches!(place.buffer, Buffer::Partial(_));
+            places.iter().enumerate().fold(0_u32, |bits, (index, place)| bits | u32::from(is_partial(place)) << index)
+        };
+        let (operation, factor) = kernel::operation(op, loaded.data_type);
+        let fold = Fold {
+            from: addresses(&sources),
+            to: addresses(&destinations),
+            elements: len as u64,
+            factor,
+            sources: sources.len() as u32,
+            destinations: destinations.len() as u32,
+            operation,
+            ranks: members.world as u32,
+        };
+        let (partial_from, partial_to) = (partials(from), partials(to));
+        let with_partials = FoldPartials {
+            from: fold.from,
+            to: fold.to,
+            elements: fold.elements,
+            factor,
+            sources: fold.sources,
+            destinations: fold.destinations,
+            operation,
+            ranks: fold.ranks,
+            partial_from,
+            partial_to,
+        };
+        let (kernel, argument) = match partial_from | partial_to {
+            0 => (Kernel::Fold(loaded.data_type), bytemuck::bytes_of(&fold)),
+            _ => (Kernel::FoldPartials(loaded.data_type), bytemuck::bytes_of(&with_partials)),
+        };
+        let Shape { blocks, threads } = Shape::of(kernel, (len * loaded.element) as u64, members.room);
+        let uses = self.uses(sources.iter().chain(&destinations));
+        // SAFETY: The argument is the kernel's: as many sources and destinations as it says, at least one of each and
+        // not more than it takes (`check`, `Loaded`), all named and as long as `len` asks for (`at`). `Partial` places
+        // hold partials because only folds write them. Who else uses the memory meanwhile: as in `copy_at_once`.
+        unsafe { self.stream.launch(&members.kernels[&kernel], driver::Shape::new(blocks, threads), argument, &uses) }
+    }
+
+    /// The memory of a place in turn `segment`.
+    fn at(&self, place: &Place, segment: usize, len: usize) -> Result<DeviceBuffer<u8>> {
+        let loaded = self.loaded;
+        let turn = |index: u32, bytes: usize| ((index as usize + segment) % loaded.resources.depth) * bytes;
+        let first = place.offset + place.stride * segment;
+        let (buffers, begin, size) = match place.buffer {
+            Buffer::Input => (self.inputs, 0, loaded.element),
+            Buffer::Output => (self.outputs, 0, loaded.element),
+            Buffer::Scratch => (self.memory, 0, loaded.element),
+            Buffer::Slot(index) => (self.memory, loaded.slots_at + turn(index, loaded.slot_bytes), loaded.element),
+            Buffer::Partial(index) => {
+                (self.memory, loaded.partials_at + turn(index, loaded.partial_bytes), loaded.accumulator)
+            }
+        };
+        let begin = begin + first * size;
+        buffers[place.rank].part(begin..begin + len * size)
+    }
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Calls that go by a schedule: which program runs, and where the memory is that it names.
+//!
+//! Both follow from the call and from what all ranks have done together before. A program that reaches into peers'
+//! inputs and outputs needs them where this rank can tell: at the same place of memory that all ranks have allocated or
+//! registered together. Whether they are there, each rank sees of its own buffers and says in its descriptor, so that
+//! ranks that differ in it learn of it when they enter. Where they are not, a built-in schedule has a form that passes
+//! everything through shared memory, and another's program gets copies of inputs and outputs there.
+//!
+//! The shared memory is one for all programs, though each has a layout of its own: the entry is a barrier, behind which
+//! nothing of an earlier call is still going on.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use super::super::Communicator;
+use super::super::descriptor::{Descriptor, hash};
+use super::super::loaded::{Loaded, Target};
+use super::DeviceCommunicator;
+use super::call::{Algorithm, Call, Carried};
+use super::called;
+use super::copies::{self, Walk};
+use super::exchange::{agree, exchange};
+use super::history::Enqueued;
+use super::join::Members;
+use super::launch::Launch;
+use crate::driver::{Device, DeviceBuffer, Stream};
+use crate::error::{Error, Result};
+use crate::kernel::{Kernel, Place};
+use crate::schedule::select::{self, Request};
+use crate::schedule::{Access, Entry, Layout, NAMES, Verified};
+
+/// Bytes of shared memory that schedules have on each rank at first. Built-in ones make their segments as long as it
+/// allows: each segment costs a few launches a step, and is what one rank moves while another moves the one before.
+const SHARED: usize = 8 << 20;
+
+/// Programs that are kept before all are dropped.
+const KEPT: usize = 512;
+
+/// What begins the names of schedules, where a kernel may have the same name.
+const PREFIX: &str = "schedule:";
+
+/// In the last word of a call: that it goes by a schedule, and that peers' buffers are used where they lie.
+const SCHEDULED: u64 = 1 << 63;
+const WITHIN_REACH: u64 = 1 << 62;
+
+/// How calls are done, as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Path {
+    Kernel(Algorithm),
+    /// By its place in the catalogue, plus 1.
+    Schedule(u32),
+}
+
+impl Path {
+    pub fn named(name: &str) -> Result<Path> {
+        let kernel = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name).map(Path::Kernel);
+        let schedule = name.strip_prefix(PREFIX).and_then(|name| NAMES.into_iter().position(|known| known == name));
+        kernel.or_else(|| schedule.map(|place| Path::Schedule(place as u32 + 1))).ok_or_else(|| {
+            let kernels = Algorithm::ALL.map(Algorithm::name).join(", ");
+            let schedules = NAMES.map(|name| format!("{PREFIX}{name}")).join(", ");
+            Error::invalid(format!("there is no algorithm {name} on devices; there are {kernels}, {schedules}"))
+        })
+    }
+}
+
+/// What is said of a call's last word, behind the call itself.
+pub(super) fn said(last: u64) -> String {
+    if last & SCHEDULED == 0 {
+        let kernel = (last as usize).checked_sub(1).and_then(|place| Algorithm::ALL.get(place));
+        return kernel.map_or_else(String::new, |algorithm| format!(" by algorithm {}", algorithm.name()));
+    }
+    match last & WITHIN_REACH {
+        0 => " as a schedule, with no buffer that peers see".into(),
+        _ => format!(" as a schedule, with buffers that peers see at place {:015x}", last & (WITHIN_REACH - 1)),
+    }
+}
+
+/// Programs of this rank, and their shared memory.
+pub(super) struct Schedules {
+    /// By rank; all of one length.
+    memory: RefCell<Vec<DeviceBuffer<u8>>>,
+    loaded: RefCell<HashMap<(Descriptor, Access), Arc<Loaded>>>,
+}
+
+impl Schedules {
+    /// Collective, on the host.
+    pub fn new(control: &Communicator, device: &Device) -> Result<Self> {
+        Ok(Schedules { memory: RefCell::new(share(control, device, SHARED)?), loaded: RefCell::default() })
+    }
+
+    /// The shared memory, by rank.
+    pub fn into_memory(self) -> Vec<DeviceBuffer<u8>> {
+        self.memory.into_inner()
+    }
+}
+
+/// So many bytes of each rank, by rank, where all see them. Collective, on the host.
+fn share(control: &Communicator, device: &Device, bytes: usize) -> Result<Vec<DeviceBuffer<u8>>> {
+    let own = agree(control, "allocating memory for schedules", device.allocate_mappable(bytes))?;
+    exchange(control, device, &own)
+}
+
+/// Where a rank finds the inputs and outputs that a program names.
+enum Buffers {
+    /// It names this rank's alone.
+    Own,
+    /// In memory of a region; of a call in place, where the larger of the two begins.
+    Within { from: Place, to: Place },
+    /// In shared memory, from these bytes on, as above.
+    Copied { from: usize, to: usize },
+}
+
+/// A program, ready to run.
+struct Prepared<'a> {
+    loaded: Arc<Loaded>,
+    layout: &'a Layout,
+    buffers: Buffers,
+}
+
+impl DeviceCommunicator {
+    /// How much memory schedules share on each rank, in bytes; 8 MiB at first. Built-in schedules make their segments as
+    /// long as it allows. One's own must fit: what it declares, and with peers' buffers that they do not see, the longest
+    /// input and output. Collective, on the host, and alike on all ranks.
+    ///
+    /// # Errors
+    ///
+    /// On all ranks: `System` where a rank's memory is exhausted; and the failures of every collective.
+    pub fn set_schedule_memory(&self, bytes: usize) -> Result<()> {
+        self.members.failure(&self.faults)?;
+        let mut all = vec![0_u64; self.world_size()];
+        self.control.all_gather(&[bytes as u64], &mut all)?;
+        let differs = all.iter().position(|other| *other != all[0]);
+        if let Some(rank) = differs {
+            return Err(Error::invalid(format!(
+                "set_schedule_memory: rank 0 asks for {} bytes and rank {rank} for {}; ask for the same on all ranks",
+                all[0], all[rank]
+            )));
+        }
+        let memory = share(&self.control, self.device(), bytes)?;
+        // What is enqueued or captured holds the memory that it uses.
+        *self.schedules.memory.borrow_mut() = memory;
+        self.schedules.loaded.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// Enqueues a call by the built-in schedule of that number. Of a broadcast, what the root gives is where the others
+    /// get it: a root that gives something else copies it there first.
+    pub(super) fn enqueue_by_schedule(&self, call: &Call, number: u32, stream: &Stream) -> Result<()> {
+        use crate::schedule::Collective::Broadcast;
+        let (Descriptor { collective, count, root, in_place, .. }, world) = (call.descriptor, self.world_size());
+        let in_place = in_place || collective == Broadcast;
+        let layout = Layout::uniform(world, count).with_root(root).in_place(in_place);
+        let descriptor = Descriptor { algorithm: number, ..call.descriptor };
+        let (mut from, to) = (call.from.clone(), call.to.clone());
+        if collective == Broadcast {
+            from = to.clone();
+        }
+        let places = if count == 0 { None } else { self.places(&from, &to, in_place) };
+        let access = if places.is_some() { Access::Direct } else { Access::Staged };
+        let loaded = self.load((descriptor, access), || {
+            let shared = self.schedules.memory.borrow()[self.rank()].len();
+            let (element, op) = (descriptor.data_type.size(), descriptor.op);
+            let schedule = select::choose(&Request {
+                collective,
+                layout: &layout,
+                element,
+                accumulator: op.map_or(element, |op| descriptor.data_type.accumulator(op).size()),
+                access,
+                always: 0,
+                inline: shared / 2,
+                region: shared,
+                algorithm: number,
+            })?;
+            let program = schedule.program(self.rank(), &layout);
+            // The entry has been passed when it begins, also of one that could carry it.
+            let parts = (schedule.access(), Entry::Barrier);
+            let (resources, target) = (schedule.resources(&layout), self.target(&descriptor, &layout));
+            Loaded::new(schedule.name(), parts, resources, program, &target, shared)
+        })?;
+        let buffers = match (loaded.access, places) {
+            (Access::Staged, _) | (_, None) => Buffers::Own,
+            (_, Some((from, to))) => Buffers::Within { from, to },
+        };
+        let prepared = Prepared { loaded, layout: &layout, buffers };
+        let whole = Call { descriptor, from, to };
+        if collective == Broadcast && call.from.address() != whole.to.address() {
+            stream.copy(&call.from, &whole.to)?;
+        }
+        self.enqueue_prepared(&whole, &prepared, stream)
+    }
+
+    /// Enqueues a call of one's own schedule.
+    pub(super) fn enqueue_verified(&self, call: &Call, verified: &Verified, stream: &Stream) -> Result<()> {
+        if verified.entry() != Entry::Barrier {
+            return Err(Error::invalid(format!(
+                "the schedule {} carries its own entry, which only built-in schedules may; use Entry::Barrier",
+                verified.name()
+            )));
+        }
+        let layout = verified.layout();
+        let loaded = self.load((call.descriptor, verified.access()), || {
+            let shared = self.schedules.memory.borrow()[self.rank()].len();
+            let parts = (verified.access(), Entry::Barrier);
+            let (program, target) = (verified.program(self.rank()).clone(), self.target(&call.descriptor, layout));
+            Loaded::new(verified.name(), parts, verified.resources(), program, &target, shared)
+        })?;
+        let buffers = match (verified.access(), self.places(&call.from, &call.to, layout.is_in_place())) {
+            (Access::Staged, _) => Buffers::Own,
+            (_, Some((from, to))) => Buffers::Within { from, to },
+            (_, None) => {
+                const LINE: usize = 128;
+                let longest = |len: &dyn Fn(usize) -> usize| {
+                    let elements = (0..layout.world()).map(len).max().unwrap_or(0);
+                    elements.saturating_mul(loaded.element).next_multiple_of(LINE)
+                };
+                let input = longest(&|rank| layout.input_len(verified.collective(), rank));
+                let output = longest(&|rank| layout.output_len(verified.collective(), rank));
+                let from = loaded.region.next_multiple_of(LINE);
+                let (to, more) =
+                    if layout.is_in_place() { (from, input.max(output)) } else { (from + input, input + output) };
+                let (needed, shared) = (from + more, self.schedules.memory.borrow()[self.rank()].len());
+                if needed > shared {
+                    return Err(Error::invalid(format!(
+                        "the schedule {} needs {needed} bytes of shared memory a rank with copies of inputs and outputs, \
+                         and there are {shared}; ask for more with set_schedule_memory, or call it with buffers that \
+                         were allocated or registered on all ranks",
+                        verified.name()
+                    )));
+                }
+                Buffers::Copied { from, to }
+            }
+        };
+        self.enqueue_prepared(call, &Prepared { loaded, layout, buffers }, stream)
+    }
+
+    /// The program of such a call, from those that are kept or made.
+    fn load(&self, kind: (Descriptor, Access), make: impl FnOnce() -> Result<Loaded>) -> Result<Arc<Loaded>> {
+        if let Some(loaded) = self.schedules.loaded.borrow().get(&kind) {
+            return Ok(loaded.clone());
+        }
+        let loaded = Arc::new(make()?);
+        copies::check(&loaded, self.world_size())?;
+        let mut kept = self.schedules.loaded.borrow_mut();
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(kind, loaded.clone());
+        Ok(loaded)
+    }
+
+    fn target<'a>(&self, descriptor: &Descriptor, layout: &'a Layout) -> Target<'a> {
+        let Descriptor { collective, data_type, op, .. } = *descriptor;
+        Target { rank: self.rank(), collective, layout, data_type, op, operator: None }
+    }
+
+    /// Where peers find this rank's buffers, if they see both; of a call in place, the larger one.
+    fn places(&self, from: &DeviceBuffer<u8>, to: &DeviceBuffer<u8>, in_place: bool) -> Option<(Place, Place)> {
+        // A buffer of nothing is where its first element would be.
+        let place = |buffer: &DeviceBuffer<u8>| {
+            let place = self.members.place_of(buffer.address(), buffer.len().max(1));
+            Some(place).filter(|place| *place != Place::STAGED)
+        };
+        match in_place {
+            true => place(if from.len() > to.len() { from } else { to }).map(|whole| (whole, whole)),
+            false => Some((place(from)?, place(to)?)),
+        }
+    }
+
+    /// Enqueues a call whose program and memory are known: the entry and the steps.
+    fn enqueue_prepared(&self, call: &Call, prepared: &Prepared<'_>, stream: &Stream) -> Result<()> {
+        let Prepared { loaded, buffers, .. } = prepared;
+        let memory = self.schedules.memory.borrow();
+        let (inputs, outputs) = (self.all(call, prepared, true, &memory)?, self.all(call, prepared, false, &memory)?);
+        let words = called::words(&call.descriptor, how(buffers));
+        let carried = Carried { descriptor: &call.descriptor, hash: hash(words), words };
+        let first = self.history.next();
+        let mut entry = Launch::new(Kernel::Barrier, &carried, &call.from, &call.to);
+        let rank = self.rank();
+        let copies = matches!(buffers, Buffers::Copied { .. });
+        let walk = Walk { gpus: self, stream, call, loaded, inputs: &inputs, outputs: &outputs, memory: &memory };
+        if copies {
+            // Behind the first entry nobody uses the shared memory, behind the second one all inputs are there.
+            self.launch(&entry, stream)?;
+            walk.copy_at_once(&call.from, &inputs[rank])?;
+        }
+        entry.elements = loaded.resources.advance as usize;
+        self.launch(&entry, stream)?;
+        walk.go(&carried, copies.then_some([&outputs[rank], &call.to]))?;
+        let Descriptor { collective, data_type, op, .. } = call.descriptor;
+        let (bytes, algorithm) = (call.from.len().max(call.to.len()), loaded.name.clone());
+        let launches = first..self.history.next();
+        self.history.push(Enqueued { collective, data_type, op, bytes, algorithm, path: "schedule", launches });
+        Ok(())
+    }
+
+    /// The inputs of all ranks, or their outputs, as far as the program may name them.
+    fn all(
+        &self,
+        call: &Call,
+        prepared: &Prepared<'_>,
+        inputs: bool,
+        memory: &[DeviceBuffer<u8>],
+    ) -> Result<Vec<DeviceBuffer<u8>>> {
+        let Prepared { loaded, layout, buffers } = prepared;
+        let one = |rank: usize| {
+            let alias = if layout.is_in_place() { layout.alias(loaded.collective, rank) } else { 0 };
+            let (elements, skipped) = match inputs {
+                true => (layout.input_len(loaded.collective, rank), alias),
+                false => (layout.output_len(loaded.collective, rank), -alias),
+            };
+            let (bytes, skipped) = (elements * loaded.element, usize::try_from(skipped).unwrap_or(0) * loaded.element);
+            let own = if inputs { &call.from } else { &call.to };
+            match buffers {
+                Buffers::Copied { from, to } => {
+                    let begin = if inputs { from } else { to } + skipped;
+                    memory[rank].part(begin..begin + bytes)
+                }
+                // More may have been given for one than there is.
+                _ if rank == self.rank() => own.part(..bytes),
+                Buffers::Own => own.part(..0),
+                Buffers::Within { from, to } => {
+                    self.members.part_of(if inputs { *from } else { *to }, rank, skipped, bytes)
+                }
+            }
+        };
+        (0..layout.world()).map(one).collect()
+    }
+}
+
+/// The last word of a call that goes by a schedule.
+fn how(buffers: &Buffers) -> u64 {
+    match buffers {
+        Buffers::Within { from, to } => SCHEDULED | WITHIN_REACH | hash([from.word(), to.word()]) >> 2,
+        Buffers::Own | Buffers::Copied { .. } => SCHEDULED,
+    }
+}
+
+impl Members {
+    /// The bytes that begin so many behind a place in a rank's memory.
+    fn part_of(&self, place: Place, rank: usize, skipped: usize, bytes: usize) -> Result<DeviceBuffer<u8>> {
+        let regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = place.offset() as usize + skipped;
+        let region = regions
+            .get(usize::from(place.region()))
+            .and_then(|region| region.get(rank))
+            .ok_or_else(|| Error::invalid(format!("rank {}: the buffer was deregistered meanwhile", self.rank)))?;
+        match bytes {
+            0 => region.part(..0),
+            _ => region.part(begin..begin + bytes),
+        }
+    }
+}

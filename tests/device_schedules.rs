@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Schedules on device memory, done by copies, folds and flags on simulated devices: bits, one's own schedules, graphs,
+//! failures.
+
+#![cfg(all(feature = "sim", target_os = "linux"))]
+
+#[macro_use]
+mod types;
+
+#[path = "device_schedules/bits.rs"]
+mod bits;
+mod butterfly;
+#[path = "simulated/calls.rs"]
+mod calls;
+mod compiler;
+#[path = "device_schedules/failures.rs"]
+mod failures;
+#[path = "device_schedules/own.rs"]
+mod own;
+mod programs;
+mod ranks;
+#[path = "device_schedules/replays.rs"]
+mod replays;
+mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
+#[path = "simulated/worlds.rs"]
+mod worlds;
+
+use simulated::{absent, block, upload};
+use worlds::{everywhere, on, threads};
