@@ -85,7 +85,7 @@ use crate::schedule::Collective;
 ///
 /// # Failure
 ///
-/// What one rank can see wrong alone is [`Error::InvalidArgument`] at once. All else is found while the call runs, and
+/// What one rank can see wrong alone is `InvalidArgument` at once. All else is found while the call runs, and
 /// returned where the host waits for its stream: by [`synchronize`](crate::driver::Stream::synchronize), by reads and
 /// by events. The first failure ends the communicator: calls that run end, and every later one returns it, on all
 /// ranks. What buffers hold after that is unspecified. Errors number calls from 0; a call that is too long for one
@@ -175,7 +175,7 @@ impl DeviceCommunicator {
     }
 
     /// Ends all calls of this communicator, on all ranks: those that run, and every later one, fail with
-    /// [`Error::Aborted`] and this reason.
+    /// [`Aborted`](crate::Error::Aborted) and this reason.
     pub fn abort(&self, reason: &str) {
         self.control.abort(reason);
     }
