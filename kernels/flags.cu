@@ -7,16 +7,16 @@
 //
 // Launch: one block, a warp; a thread for each flag. It comes after the entry (barrier.cu) of its call.
 //
-// A flag has one writer and one reader each, and only grows. Values of a call lie between the end of the call before and
-// its own end, `base`, which the entry has set on the device: so a captured graph counts on when it is launched again,
-// and what an earlier call left is smaller than what is awaited.
+// A flag has one writer and one reader each, and only grows. Values of a call lie between the end of the call before
+// and its own end, `base`, which the entry has set on the device: so a captured graph counts on when it is launched
+// again, and what an earlier call left is smaller than what is awaited.
 //
 // Proof. What a rank's stream did before this kernel is complete when it begins, by the stream's order, a copy into a
 // peer's memory included; the release store comes after it. What a peer's stream does after its own kernel comes after
 // the acquire load that has seen the flag. So the writes before a raise are seen after the wait for it, and the reads
 // before a raise are over before that. Raises come before waits, for all threads by sync_block(), so nobody waits for a
-// rank that waits for it, unless their programs do. A flag is not overwritten before it was seen, but by a larger value,
-// which says as much: it is compared for being at least what is awaited.
+// rank that waits for it, unless their programs do. A flag is not overwritten before it was seen, but by a larger
+// value, which says as much: it is compared for being at least what is awaited.
 //
 // A call's last launch tells the host when that was. (The stamps of its entry say when it was entered.)
 //

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// The fold on one device where some of the sources, or of the destinations, hold *partials*: values as folds carry them,
-// in f32 for f16 and bf16 and in 64 bits for averages of integers; of all else the elements themselves, cut off. It is
-// what a program does that folds in several steps. fold.cu has the fold of elements alone.
+// The fold on one device where some of the sources, or of the destinations, hold *partials*: values as folds carry
+// them, in f32 for f16 and bf16 and in 64 bits for averages of integers; of all else the elements themselves, cut off.
+// It is what a program does that folds in several steps. fold.cu has the fold of elements alone.
 //
-// to = from[0] op from[1] op .., in the order given. What is stored as a partial is neither rounded nor divided; elements
-// are, once. An element is multiplied (PREMUL) when it is taken in, a partial is not: its elements were. A destination
-// may be one of the sources, of the same kind.
+// to = from[0] op from[1] op .., in the order given. What is stored as a partial is neither rounded nor divided;
+// elements are, once. An element is multiplied (PREMUL) when it is taken in, a partial is not: its elements were. A
+// destination may be one of the sources, of the same kind.
 //
 // Bytes moved per element: its size, or that of a partial, for each source and destination. No flags.
 // Launch: as fold.cu.

@@ -46,9 +46,9 @@
 // calls and not of a block's. Each collective therefore has every rank wait for an entry of every other, whatever else
 // it needs.
 //
-// `flags` are counters of 64 bits that count on from call to call, from `base` in the State, and never wrap. Other words
-// are counters, too: turn in the upper half, a step within the call in the lower one, so that they only grow
-// from call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
+// `flags` are counters of 64 bits that count on from call to call, from `base` in the State, and never wrap. Other
+// words are counters, too: turn in the upper half, a step within the call in the lower one, so that they only grow from
+// call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
 #pragma once
 
 #include "wait.h"

@@ -200,8 +200,8 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// Both ranges are of such memory until the copy has been done. The stream is of this device.
     unsafe fn copy(&self, to: Address, from: Address, bytes: usize, stream: StreamId) -> Result<(), Failure>;
 
-    /// Enqueues a copy from memory of one device to memory of another. This device is one of them and reaches the other,
-    /// or reaches both.
+    /// Enqueues a copy from memory of one device to memory of another. This device is one of them and reaches the
+    /// other, or reaches both.
     ///
     /// # Safety
     /// As `copy`, with each range on its device.

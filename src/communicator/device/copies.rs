@@ -163,10 +163,10 @@ impl Walk<'_> {
         uses.push(Use::shares(&members.table));
         uses.extend([&members.abort, self.gpus.faults.words(), self.gpus.history.journal()].map(Use::words));
         let Shape { blocks, threads } = Shape::of(Kernel::Flags, 0, members.room);
-        // SAFETY: The argument is that of `kernels/flags.cu`: the call's is the one that its entry has, and the marks are
-        // as many as it says, of ranks and flags that exist (`check`, `Loaded`). It touches the state, the words and,
-        // through the first region of the table, the flags of all ranks' arenas: `uses` names all of them. Flags are
-        // atomic words with one writer each, which is what `shares` asks for.
+        // SAFETY: The argument is that of `kernels/flags.cu`: the call's is the one that its entry has, and the marks
+        // are as many as it says, of ranks and flags that exist (`check`, `Loaded`). It touches the state, the words
+        // and, through the first region of the table, the flags of all ranks' arenas: `uses` names all of them. Flags
+        // are atomic words with one writer each, which is what `shares` asks for.
         unsafe {
             self.stream.launch(
                 &members.kernels[&Kernel::Flags],
@@ -183,9 +183,9 @@ impl Walk<'_> {
             return Ok(());
         }
         let uses = self.uses([from, to]);
-        // SAFETY: Both are named. Nobody writes the source or touches the destination meanwhile, and they do not overlap:
-        // for built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their `Verified`; the
-        // flags that the proof relies on are those of `meet`.
+        // SAFETY: Both are named. Nobody writes the source or touches the destination meanwhile, and they do not
+        // overlap: for built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their
+        // `Verified`; the flags that the proof relies on are those of `meet`.
         unsafe { self.stream.copy_using(from, to, &uses) }
     }
 

@@ -11,12 +11,13 @@ use crate::schedule::Verified;
 
 impl DeviceCommunicator {
     /// Enqueues one's own schedule, proved by [`verify`](crate::schedule::verify()), on buffers of the lengths it was
-    /// verified for. `op` is given exactly if its collective folds. It is done by copies of the driver, folds, and flags.
+    /// verified for. `op` is given exactly if its collective folds. It is done by copies of the driver, folds, and
+    /// flags.
     ///
     /// One that reaches into peers' buffers does so where all ranks' buffers are at the same place of memory that they
     /// allocated or registered together; a rank that has no input, or no output, passes an empty part of such a buffer
-    /// that begins where the others' do. Where no rank's buffers are in such memory they are copied. That they are on some
-    /// ranks, or elsewhere, is a `Mismatch`.
+    /// that begins where the others' do. Where no rank's buffers are in such memory they are copied. That they are on
+    /// some ranks, or elsewhere, is a `Mismatch`.
     ///
     /// # Errors
     ///

@@ -120,9 +120,9 @@ struct Prepared<'a> {
 }
 
 impl DeviceCommunicator {
-    /// How much memory schedules share on each rank, in bytes; 8 MiB at first. Built-in schedules make their segments as
-    /// long as it allows. One's own must fit: what it declares, and with peers' buffers that they do not see, the longest
-    /// input and output. Collective, on the host, and alike on all ranks.
+    /// How much memory schedules share on each rank, in bytes; 8 MiB at first. Built-in schedules make their segments
+    /// as long as it allows. One's own must fit: what it declares, and with peers' buffers that they do not see, the
+    /// longest input and output. Collective, on the host, and alike on all ranks.
     ///
     /// # Errors
     ///
@@ -223,9 +223,9 @@ impl DeviceCommunicator {
                 let (needed, shared) = (from + more, self.schedules.memory.borrow()[self.rank()].len());
                 if needed > shared {
                     return Err(Error::invalid(format!(
-                        "the schedule {} needs {needed} bytes of shared memory a rank with copies of inputs and outputs, \
-                         and there are {shared}; ask for more with set_schedule_memory, or call it with buffers that \
-                         were allocated or registered on all ranks",
+                        "the schedule {} needs {needed} bytes of shared memory a rank with copies of inputs and \
+                         outputs, and there are {shared}; ask for more with set_schedule_memory, or give it buffers \
+                         that were allocated or registered on all ranks",
                         verified.name()
                     )));
                 }
