@@ -6,7 +6,7 @@ use super::plan::Plan;
 use crate::error::{Error, Result};
 use crate::schedule::{Access, Buffer, Place};
 use crate::transport::page::EntryRecord;
-use crate::transport::{PRIVATE, Transport, is_private};
+use crate::transport::{Arrival, PRIVATE, Transport, is_private};
 
 /// A run of a rank's own memory. Null and empty where a rank has none.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +19,7 @@ pub(crate) struct Run {
 unsafe impl Send for Run {}
 
 /// The memory of one call, as this rank addresses it: one pointer a rank. The entries of buffers that a program may not
-/// reach are null, and loading has checked that it does not.
+/// reach mean nothing, and loading has checked that it does not.
 #[derive(Default)]
 pub(crate) struct Addresses {
     pub inputs: Vec<*mut u8>,
@@ -62,57 +62,72 @@ impl Addresses {
         }
     }
 
-    /// Every rank's buffers and region by what the entry records name. What all ranks can do with all buffers: all see
-    /// the same names, so all come to the same answer.
+    /// The memory that a program reaches: this rank's buffers and every rank's region; and every rank's buffers, by what
+    /// the entry records name, unless it `needs` none. `records` are read only for what they name.
     pub fn find<'r>(
         &mut self,
         transport: &dyn Transport,
         channel: usize,
         plan: &Plan,
         (input, output): (Run, Run),
+        needs: Access,
         records: impl Iterator<Item = &'r EntryRecord>,
-    ) -> Result<Access> {
-        let (collective, size) = (plan.descriptor.collective, plan.descriptor.data_type.size());
-        let (mut access, mut found) = (Access::Direct, true);
+    ) -> Result<()> {
+        let (rank, size) = (transport.rank(), plan.descriptor.data_type.size());
+        (self.inputs[rank], self.outputs[rank]) = (input.data, output.data);
+        let mut found = true;
         for (peer, record) in records.enumerate() {
-            let arrival = record.arrival();
-            let lengths = (plan.layout.input_len(collective, peer), plan.layout.output_len(collective, peer));
-            for (which, (addresses, name, length, own)) in [
-                (&mut self.inputs, arrival.input, lengths.0, input),
-                (&mut self.outputs, arrival.output, lengths.1, output),
-            ]
-            .into_iter()
-            .enumerate()
-            {
-                let is_here = length == 0 || !is_private(name) || transport.world() == 1;
-                let is_away = !is_here && name != 0;
-                access = access.max(match (is_here, is_away) {
-                    (true, _) => Access::Direct,
-                    (false, true) => Access::Read,
-                    (false, false) => Access::Staged,
-                });
-                let is_own = peer == transport.rank();
-                self.away[peer][which] = is_away && !is_own;
-                addresses[peer] = match transport.address(peer, name, length * size) {
-                    _ if is_own => own.data,
-                    _ if is_away => std::ptr::without_provenance_mut((name & !PRIVATE) as usize),
-                    Some(address) => address.as_ptr(),
-                    None => std::ptr::null_mut(),
-                };
-                found &= length == 0 || name == 0 || !addresses[peer].is_null();
+            if needs != Access::Staged && peer != rank {
+                let arrival = record.arrival();
+                let lengths = lengths(plan, peer);
+                for (which, (addresses, name, length)) in
+                    [(&mut self.inputs, arrival.input, lengths.0), (&mut self.outputs, arrival.output, lengths.1)]
+                        .into_iter()
+                        .enumerate()
+                {
+                    let is_away = within_reach(name, length, transport.world()) == Access::Read;
+                    self.away[peer][which] = is_away;
+                    addresses[peer] = match transport.address(peer, name, length * size) {
+                        _ if is_away => std::ptr::without_provenance_mut((name & !PRIVATE) as usize),
+                        Some(address) => address.as_ptr(),
+                        None => std::ptr::null_mut(),
+                    };
+                    found &= length == 0 || name == 0 || !addresses[peer].is_null();
+                }
             }
             self.regions[peer] = match &plan.own {
                 None => transport.region(peer, channel).as_ptr(),
                 Some(own) => {
-                    let address = transport.address(peer, arrival.region, own.loaded.region);
+                    let address = transport.address(peer, record.arrival().region, own.loaded.region);
                     found &= own.loaded.region == 0 || address.is_some();
                     address.map_or(std::ptr::null_mut(), std::ptr::NonNull::as_ptr)
                 }
             };
         }
         match found {
-            true => Ok(access),
+            true => Ok(()),
             false => Err(Error::system("finding a peer's memory", "it named some that it does not have")),
         }
+    }
+}
+
+/// What all ranks can do with a rank's buffers, by what it said when it arrived.
+pub(crate) fn reach(plan: &Plan, rank: usize, arrival: &Arrival) -> Access {
+    let (world, (input, output)) = (plan.layout.world(), lengths(plan, rank));
+    within_reach(arrival.input, input, world).max(within_reach(arrival.output, output, world))
+}
+
+/// Elements of a rank's input and output.
+fn lengths(plan: &Plan, rank: usize) -> (usize, usize) {
+    let collective = plan.descriptor.collective;
+    (plan.layout.input_len(collective, rank), plan.layout.output_len(collective, rank))
+}
+
+/// What all ranks can do with a buffer of this name.
+fn within_reach(name: u64, length: usize, world: usize) -> Access {
+    match length == 0 || !is_private(name) || world == 1 {
+        true => Access::Direct,
+        false if name != 0 => Access::Read,
+        false => Access::Staged,
     }
 }

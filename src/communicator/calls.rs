@@ -2,25 +2,31 @@
 //! A rank's calls in flight, and how each gets from its entry to its end.
 //!
 //! Call k uses channel k mod 8. Its life: *begin* posts the entry record; *poll* sees the others' records, *enters*
-//! (compares descriptors, chooses the program), and executes it piece by piece; *end* stamps it and gives the channel
-//! free. Whatever goes wrong for all ranks goes through *fail*, which ends every call in flight.
+//! (`entry`: compares descriptors, chooses the program), and executes it piece by piece; *end* stamps it and gives the
+//! channel free. Who keeps it from going on is looked for from time to time (`missing`). Whatever goes wrong for all ranks
+//! goes through *fail*, which ends every call in flight.
+
+mod entry;
+mod missing;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::addresses::{Addresses, Run};
 use super::completion::Parked;
-use super::descriptor::{self, Descriptor};
-use super::execute::{Awaited, Cursor, Execution, Lists, Went, wake_peers};
+use super::descriptor::Descriptor;
+use super::execute::{Awaited, Cursor, Execution, Lists, Went};
 use super::failure::Reporter;
 use super::history::{History, Recorded};
 use super::loaded::Loaded;
 use super::operator::Combine;
+use super::owed::Owed;
 use super::plan::Plans;
 use crate::error::{Error, Result};
 use crate::record::{Clock, Stamps};
 use crate::reduce::Stores;
-use crate::schedule::{Access, Layout, Verified};
+use crate::schedule::{Layout, Verified};
+use crate::transport::groups::Grouped;
 use crate::transport::page::{CARRIED, CHANNELS};
 use crate::transport::waiting::{LONGEST_SLEEP, Next, Patience};
 use crate::transport::{Arrival, Transport, is_private};
@@ -54,12 +60,12 @@ struct Operation {
     input: Run,
     output: Run,
     stamps: Stamps,
-    /// Ranks below this have entered.
+    /// Ranks below this have entered; in a world of groups, as [`Grouped::look`] counts.
     seen: usize,
     /// How often it was found blocked since something was last owed.
     looks: u32,
-    /// Whether peers are still to be woken for what this rank has posted or signalled: see [`Calls::pay`].
-    owed: bool,
+    /// Whom to wake for what this rank has posted or signalled.
+    owed: Owed,
     running: Option<Running>,
     parked: Option<Parked>,
 }
@@ -80,6 +86,8 @@ struct ChannelState {
 /// All calls of a rank; under the engine's lock.
 pub(crate) struct Calls {
     transport: Arc<dyn Transport>,
+    /// How its ranks enter, where they are many.
+    grouped: Option<Grouped>,
     reporter: Arc<Reporter>,
     clock: Clock,
     timeout: Duration,
@@ -101,10 +109,11 @@ pub(crate) enum Poll {
 
 impl Calls {
     pub fn new(transport: Arc<dyn Transport>, reporter: Arc<Reporter>, timeout: Duration) -> Self {
-        let world = transport.world();
+        let (rank, world) = (transport.rank(), transport.world());
         let channels = (0..CHANNELS).map(|_| ChannelState { addresses: Addresses::of(world), ..Default::default() });
         Calls {
             transport,
+            grouped: Grouped::of(rank, world),
             reporter,
             clock: Clock::new(),
             timeout,
@@ -208,7 +217,7 @@ impl Calls {
                 channel,
                 base: state.base,
                 stores: Stores::Cached,
-                owed: &mut false,
+                owed: &mut Owed::Nobody,
             };
             execution.before_entry();
         }
@@ -223,7 +232,7 @@ impl Calls {
             stamps: Stamps { arrived: arrival.stamp, ..Stamps::default() },
             seen: 0,
             looks: 0,
-            owed: true,
+            owed: Owed::for_entering(self.grouped),
             running: None,
             parked: parked.and_then(Option::take),
         });
@@ -245,13 +254,19 @@ impl Calls {
         };
         let transport = &*self.transport;
         if operation.running.is_none() {
-            while operation.seen < transport.world() {
-                let record = transport.channel(operation.seen, channel).record(state.epoch);
-                if !record.has_entered(state.epoch) {
-                    let awaited = Awaited::Entry(operation.seen);
-                    return self.blocked(channel, awaited);
+            if let Some(grouped) = self.grouped {
+                if let Err(not_yet) = self.look_at_groups(grouped, channel) {
+                    return not_yet;
                 }
-                operation.seen += 1;
+            } else {
+                while operation.seen < transport.world() {
+                    let record = transport.channel(operation.seen, channel).record(state.epoch);
+                    if !record.has_entered(state.epoch) {
+                        let awaited = Awaited::Entry(operation.seen);
+                        return self.blocked(channel, awaited);
+                    }
+                    operation.seen += 1;
+                }
             }
             if let Err(ended) = self.enter(channel) {
                 return ended;
@@ -297,7 +312,8 @@ impl Calls {
 
     /// A wait that has not come true, unless the communicator has failed meanwhile.
     fn blocked(&mut self, channel: usize, awaited: Awaited) -> Poll {
-        if let Some(operation) = self.channels[channel].operation.as_mut().filter(|operation| operation.owed) {
+        let owes = |operation: &&mut Operation| operation.owed != Owed::Nobody;
+        if let Some(operation) = self.channels[channel].operation.as_mut().filter(owes) {
             operation.looks += 1;
             if operation.looks >= PATIENT_LOOKS {
                 self.pay(channel);
@@ -309,79 +325,11 @@ impl Calls {
         }
     }
 
-    /// Wakes the peers that sleep, if that is still owed to them for what this rank posted or signalled.
-    ///
-    /// Not at once: the fence that must come first waits until the store has reached the cache, a core-to-core latency
-    /// in which this rank could be looking at its peers' words already. A peer that sleeps has posted or signalled
-    /// before, so it does not keep this rank from going on; and none is left asleep, since this rank pays after a few
-    /// looks in vain, before it moves much data, when the caller turns to something else, and at the call's end.
+    /// Wakes the peers to which that is still owed.
     fn pay(&mut self, channel: usize) {
         let Some(operation) = self.channels[channel].operation.as_mut() else { return };
-        (operation.owed, operation.looks) = (false, 0);
-        wake_peers(&*self.transport);
-    }
-
-    /// All ranks have entered: compares what they call, and chooses what runs.
-    fn enter(&mut self, channel: usize) -> Result<(), Poll> {
-        let transport = &*self.transport;
-        let (rank, world) = (transport.rank(), transport.world());
-        let state = &mut self.channels[channel];
-        let Some(operation) = state.operation.as_mut() else { return Err(Poll::Moved) };
-        let record = |rank: usize| transport.channel(rank, channel).record(state.epoch);
-        let plan = self.plans.get_mut(operation.plan);
-        operation.stamps.last_arrived = operation.stamps.arrived;
-        operation.stamps.last_rank = rank;
-        let mut agreed = true;
-        if !cfg!(annulus_bare) {
-            for peer in 0..world {
-                let arrival = record(peer).arrival();
-                agreed &= arrival.hash == plan.hash;
-                if arrival.stamp > operation.stamps.last_arrived {
-                    (operation.stamps.last_arrived, operation.stamps.last_rank) = (arrival.stamp, peer);
-                }
-            }
-        }
-        if !agreed {
-            let call = operation.call;
-            let descriptors: Vec<_> = (0..world).map(|peer| record(peer).descriptor()).collect();
-            let error = self.fail(match self.transport.is_pair() {
-                true => descriptor::message_mismatch(call, [transport.title(0), transport.title(1)], &descriptors),
-                false => descriptor::mismatch(call, &descriptors),
-            });
-            return Err(Poll::Done(Err(error)));
-        }
-        let (buffers, records) = ((operation.input, operation.output), (0..world).map(record));
-        let all_carry = || (0..world).all(|peer| record(peer).arrival().region == CARRIED);
-        if let Some(inline) = plan.inline.as_ref().filter(|_| plan.always_inline || all_carry()) {
-            state.addresses.find_payloads(rank, buffers, records);
-            operation.running =
-                Some(Running { loaded: inline.clone(), cursor: Cursor::default(), stores: Stores::Cached });
-            return Ok(());
-        }
-        let access = match state.addresses.find(transport, channel, plan, buffers, records) {
-            Ok(access) => access,
-            Err(error) => return Err(Poll::Done(Err(self.fail(error)))),
-        };
-        let loaded = match plan.program(access) {
-            Ok(loaded) => loaded,
-            Err(error) => return Err(Poll::Done(Err(self.fail(error)))),
-        };
-        if loaded.access < access {
-            let does = if loaded.access == Access::Direct { "reads and writes" } else { "reads" };
-            let error = Error::unsupported(format!(
-                "call {}: the schedule {} {does} peers' buffers, and not all ranks' buffers are allocated by the \
-                 communicator; use `Communicator::allocate`",
-                operation.call, loaded.name
-            ));
-            // All ranks come to this, so nobody is left waiting, and the communicator goes on.
-            self.end(channel, Err(error.clone()));
-            return Err(Poll::Done(Err(error)));
-        }
-        // Results that exceed what caches keep are stored past them, unless they overwrite what was just read.
-        let large = plan.bytes >= STREAMING && !plan.descriptor.in_place && access == Access::Direct;
-        let stores = if large { Stores::Streaming } else { Stores::Cached };
-        operation.running = Some(Running { loaded, cursor: Cursor::default(), stores });
-        Ok(())
+        operation.looks = 0;
+        operation.owed.pay(&*self.transport);
     }
 
     /// Gives the channel free and the outcome to whoever waits for it.
@@ -391,9 +339,7 @@ impl Calls {
         let Some(operation) = &mut state.operation else { return };
         self.in_flight -= 1;
         operation.stamps.done = done;
-        if operation.owed {
-            wake_peers(&*self.transport);
-        }
+        operation.owed.pay(&*self.transport);
         if let Some(Running { loaded, .. }) = operation.running.take() {
             state.base += loaded.resources.advance;
             let plan = self.plans.get(operation.plan);
@@ -454,6 +400,8 @@ impl Calls {
                 if self.look_after(channel).is_err() {
                     return;
                 }
+                // The last look may have published or signalled something.
+                self.pay(channel);
                 let (transport, epoch) = (&*self.transport, self.channels[channel].epoch);
                 let ready = || awaited.is_there(transport, channel, epoch) || transport.root().poisoned_by().is_some();
                 transport.page(transport.rank()).sleep(&transport.bed(), LONGEST_SLEEP, ready);
@@ -461,12 +409,14 @@ impl Calls {
         }
     }
 
-    /// What the calls in flight wait for; `None` if one of them need not wait.
+    /// What the calls in flight wait for, for a caller that will sleep: nothing is owed any more. `None` if one of them need
+    /// not wait.
     pub fn awaited(&mut self) -> Option<Vec<(usize, u64, Awaited)>> {
         let mut all = Vec::with_capacity(self.in_flight);
         for channel in 0..self.channels.len() {
             if self.channels[channel].operation.is_some() {
                 let Poll::Blocked(awaited) = self.poll(channel) else { return None };
+                self.pay(channel);
                 all.push((channel, self.channels[channel].epoch, awaited));
             }
         }
@@ -480,99 +430,7 @@ impl Calls {
             }
         }
     }
-
-    /// Whether the ranks that a call waits for are alive, and its deadline ahead; else fails.
-    fn look_after(&mut self, channel: usize) -> Result<()> {
-        let missing = self.missing(channel);
-        let gone = missing.iter().find_map(|rank| Some((*rank, self.transport.gone(*rank)?)));
-        let Some(operation) = self.channels[channel].operation.as_ref() else { return Ok(()) };
-        let waited = match cfg!(annulus_bare) {
-            true => Duration::ZERO, // the bare build takes no stamps, and so has no deadline
-            false => Instant::now() - self.instant(operation.stamps.arrived),
-        };
-        if gone.is_none() && waited < self.timeout {
-            return Ok(());
-        }
-        let plan = self.plans.get(operation.plan);
-        let transport = self.transport.clone();
-        let title = |rank: usize| transport.title(rank);
-        let sentence = match transport.is_pair() {
-            true => descriptor::message(&plan.words, title(0), title(1)),
-            false => Descriptor::sentence(&plan.words),
-        };
-        let (call, own) = (operation.call, title(transport.rank()));
-        let phase = if operation.running.is_some() { "to do its part" } else { "to enter" };
-        // What it did before it went may have arrived since: a death counts only if the awaited thing is still missing.
-        let still = self.missing(channel);
-        let error = match gone.filter(|(rank, _)| still.contains(rank)) {
-            Some((rank, cause)) => Error::RankLost {
-                rank: title(rank),
-                cause,
-                context: format!("rank {own} waited for it {phase} in call {call}, {sentence}").into(),
-            },
-            None if waited >= self.timeout && !still.is_empty() => {
-                let late: Vec<usize> = self.at_fault(channel, &still).into_iter().map(title).collect();
-                let (ranks, them) = if late.len() == 1 { ("rank", "it") } else { ("ranks", "them") };
-                Error::Timeout {
-                    context: format!(
-                        "call {call}, {sentence}: rank {own} waited {:.3} s for {ranks} {} {phase}; see what keeps \
-                         {them}, or raise ANNULUS_TIMEOUT",
-                        self.timeout.as_secs_f64(),
-                        descriptor::list(&late),
-                    )
-                    .into(),
-                    missing: late,
-                }
-            }
-            None => return Ok(()),
-        };
-        Err(self.fail(error))
-    }
-
-    /// The ranks without which a call cannot go on.
-    fn missing(&mut self, channel: usize) -> Vec<usize> {
-        let Poll::Blocked(awaited) = self.poll(channel) else { return Vec::new() };
-        let (transport, epoch) = (&*self.transport, self.channels[channel].epoch);
-        match awaited {
-            Awaited::Flag { rank, flag, value } => {
-                transport.channel(transport.rank(), channel).note_awaited(rank, flag, value);
-                vec![rank]
-            }
-            Awaited::End(rank) => vec![rank],
-            Awaited::Entry(_) => (0..transport.world())
-                .filter(|rank| !Awaited::Entry(*rank).is_there(transport, channel, epoch))
-                .collect(),
-        }
-    }
-
-    /// Who keeps the ranks `missing`, and through them this one: a rank that waits for another is not late itself.
-    fn at_fault(&self, channel: usize, missing: &[usize]) -> Vec<usize> {
-        let transport = &*self.transport;
-        let keeper = |rank: usize| {
-            let (next, flag, value) = transport.channel(rank, channel).noted_awaited();
-            let waits = next < transport.world() && !transport.channel(next, channel).has_reached_noted(flag, value);
-            waits.then_some(next)
-        };
-        // No verified program has ranks that wait for one another; whatever the pages say, this comes to an end.
-        let last = |rank: &usize| {
-            let chain = std::iter::successors(Some(*rank), |rank| keeper(*rank));
-            chain.take(transport.world()).last().unwrap_or(*rank)
-        };
-        let mut late: Vec<usize> = missing.iter().map(last).collect();
-        late.sort_unstable();
-        late.dedup();
-        late
-    }
-
-    /// When a stamp was taken.
-    fn instant(&self, ticks: u64) -> Instant {
-        let ago = self.clock.duration(self.clock.now().saturating_sub(ticks));
-        Instant::now().checked_sub(ago).unwrap_or_else(Instant::now)
-    }
 }
 
 /// How often a call may be found blocked before its peers are woken.
 const PATIENT_LOOKS: u32 = 16;
-
-/// From how many bytes on results are stored past the caches.
-const STREAMING: usize = 4 << 20;

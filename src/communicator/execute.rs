@@ -12,11 +12,12 @@ use super::addresses::Addresses;
 use super::failure;
 use super::loaded::Loaded;
 use super::operator::Combine;
+use super::owed::Owed;
 use crate::error::Error;
 use crate::reduce::{self, Destination, Fold, Kind, Source, Stores};
 use crate::schedule::{Access, Buffer, Place, Step};
+use crate::transport::Transport;
 use crate::transport::page::{Channel, Page};
-use crate::transport::{Transport, waiting};
 
 /// The most bytes of one buffer that a piece covers.
 const PIECE: usize = 256 << 10;
@@ -29,15 +30,6 @@ const BROUGHT: usize = 128 << 10;
 
 /// Bytes that are moved before peers that sleep are woken.
 const LITTLE: usize = 4 << 10;
-
-/// Wakes all peers that sleep, for what this rank has posted or signalled.
-pub(crate) fn wake_peers(transport: &dyn Transport) {
-    waiting::announce();
-    let bed = transport.bed();
-    for peer in (0..transport.world()).filter(|peer| *peer != transport.rank()) {
-        transport.page(peer).ring(&bed);
-    }
-}
 
 /// Where a program stands.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,6 +63,8 @@ pub(crate) enum Went {
 pub(crate) enum Awaited {
     /// Some rank's entry; the first one that is missing.
     Entry(usize),
+    /// The summary of some leader's group; the first one that is missing.
+    Summary(usize),
     /// A rank's flag.
     Flag {
         /// The flag's writer.
@@ -89,6 +83,7 @@ impl Awaited {
     pub fn is_there(&self, transport: &dyn Transport, channel: usize, epoch: u64) -> bool {
         match *self {
             Awaited::Entry(rank) => transport.channel(rank, channel).record(epoch).has_entered(epoch),
+            Awaited::Summary(leader) => transport.channel(leader, channel).summary(epoch).is_published(epoch),
             Awaited::Flag { rank, flag, value } => transport.channel(rank, channel).has_reached(flag, value),
             Awaited::End(_) => false,
         }
@@ -126,8 +121,8 @@ pub(crate) struct Execution<'a> {
     pub channel: usize,
     pub base: u64,
     pub stores: Stores,
-    /// Whether peers are still to be woken for what this rank has signalled.
-    pub owed: &'a mut bool,
+    /// Whom to wake for what this rank has signalled.
+    pub owed: &'a mut Owed,
 }
 
 impl Execution<'_> {
@@ -225,7 +220,9 @@ impl Execution<'_> {
             }
             Step::Signal { flag, to, value, stride } => {
                 self.own_channel().signal(*flag as usize, self.value(*value, *stride, segment));
-                *self.owed |= !to.is_empty();
+                if !to.is_empty() {
+                    *self.owed = Owed::Everybody;
+                }
                 Went::On
             }
             Step::Wait { rank, flag, value, stride } => {
@@ -264,9 +261,8 @@ impl Execution<'_> {
 
     /// Wakes peers before much data is moved.
     fn pay_before(&mut self, elements: usize) {
-        if *self.owed && elements * self.loaded.accumulator > LITTLE {
-            *self.owed = false;
-            wake_peers(self.transport);
+        if elements * self.loaded.accumulator > LITTLE {
+            self.owed.pay(self.transport);
         }
     }
 

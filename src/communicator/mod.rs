@@ -9,7 +9,8 @@
 //! | `pending` `scope` `started` | started calls: handles that own their buffers, or borrow them within a scope |
 //! | `memory` | buffers that calls can own |
 //! | `further` | further communicators, of the same ranks or of some |
-//! | `calls` `completion` | calls in flight, from entry to end; where outcomes wait |
+//! | `calls/` `completion` | calls in flight, from entry to end; where outcomes wait |
+//! | `owed` | waking peers that sleep |
 //! | `engine` | who moves them on: callers and the progress thread |
 //! | `plan` `loaded` `addresses` `execute` | what a call means, made ready once; where its memory is; the executor |
 //! | `explain` | what a call would run, and why |
@@ -34,6 +35,7 @@ mod meet;
 mod memory;
 mod messages;
 mod operator;
+mod owed;
 mod pending;
 mod plan;
 mod run;

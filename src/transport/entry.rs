@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Entering a call: post one's own record, see everyone's. [`super::page`] has the proof.
+//! Entering a call: post one's own record, see everyone's, or see the summaries of [`super::groups`] that stand for them.
+//! [`super::page`] has the proof.
 
 use super::page::{Channel, DESCRIPTOR, EntryRecord};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};

@@ -4,7 +4,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `page` | the words that ranks share, who writes which, and the proof of the entry |
-//! | `entry` `flags` `window` `waiting` | the four protocols over those words; model-checked with loom |
+//! | `entry` `groups` `flags` `window` `waiting` | the protocols over those words; model-checked with loom |
 //! | `threads` | ranks are threads of one process: an address is an address |
 //! | `shm` | ranks are processes: memory lives in segments that all map |
 //! | `rendezvous` | how processes meet; `star`: the exchange of bytes and descriptors through one of them |
@@ -14,6 +14,7 @@
 pub(crate) mod doorbell;
 mod entry;
 mod flags;
+pub(crate) mod groups;
 pub(crate) mod memory;
 pub(crate) mod page;
 pub(crate) mod pair;

@@ -6,6 +6,7 @@
 //! | word | written by | read by |
 //! |---|---|---|
 //! | `entries[..]` | the page's rank, before it publishes `epoch` with release | all ranks, after they acquired `epoch` |
+//! | `summaries[..]` | the page's rank, if it leads a group, before it publishes `epoch` with release | all ranks, after they acquired `epoch` |
 //! | `flags[..]` | the page's rank, growing, with release | ranks that wait for it, with acquire |
 //! | `awaited` | the page's rank, before it sleeps for the sake of a flag | a rank whose deadline has passed |
 //! | `window` | the page's rank | a rank that fails |
@@ -30,6 +31,24 @@
 //!   e: e + 2 would need p's completion of e + 1.
 //! - The release store of `epoch` and the acquire load that sees it order the record's contents before their readers.
 //!   The next overwrite is ordered after them: p's reads of e precede p's release of epoch e + 1, which r acquired.
+//!
+//! # Entry in groups: two summaries a channel suffice
+//!
+//! In a larger world (see [`super::groups`]) a rank does not look at every record. A leader l publishes summary e in
+//! `summaries[e mod 2]` when it has seen epoch e in the records of its group; a rank passes the entry when it has seen
+//! summary e of every leader.
+//!
+//! - Every rank's entry happens before every rank's passing. Member m's release of its record's epoch e was acquired by
+//!   its leader, which then released its summary's epoch e, which p acquired; happens-before is transitive, so p may read
+//!   record e of m without having looked at its epoch. Were the summary's store relaxed, or made before m's record was
+//!   seen, p would read what m is still writing: both are broken variants that loom catches.
+//! - Hence the proof above holds as it stands for records: that r completed e + 1 still means that every p posted e + 1,
+//!   and so completed e, and that p's reads of e happen before what r writes next.
+//! - A summary is not overwritten while a rank may read it. Leader l publishes e + 2 after its group, itself among them,
+//!   posted e + 2, hence after l completed e + 1, hence after every p posted e + 1 and so completed e. With one summary,
+//!   l would publish e + 1 as soon as its own group has completed e, when p of another group may not have seen e yet: p
+//!   would wait for e for ever, or read half of either.
+//! - Comparing for equality suffices, as above: e + 2 would need p's completion of e + 1.
 
 #![allow(unsafe_code)] // one promise, about payloads
 
@@ -88,6 +107,8 @@ pub(crate) struct Doorbell {
 #[repr(C)]
 pub(crate) struct Channel {
     pub entries: [EntryRecord; 2],
+    /// Of the first rank of each group, in a world that has groups.
+    pub summaries: [Summary; 2],
     pub flags: [CachePadded<AtomicU64>; FLAGS],
     /// Whose flag this rank last slept for: see [`Channel::note_awaited`].
     pub awaited: AtomicU64,
@@ -113,6 +134,26 @@ pub(crate) struct EntryRecord {
     pub payload: Payload,
     /// What is called, in full; read only when hashes differ.
     pub descriptor: [AtomicU64; DESCRIPTOR],
+}
+
+/// What a group of ranks says when all of it has entered a call, in one cache line; the words of
+/// [`Gathered`](super::groups::Gathered).
+#[repr(C, align(128))]
+pub(crate) struct Summary {
+    /// Which call of the channel this summary is of; published last.
+    pub epoch: AtomicU64,
+    /// The hash of the leader's descriptor.
+    pub hash: AtomicU64,
+    /// Not 0 if it is the hash of all.
+    pub agreed: AtomicU64,
+    /// When the last of the group arrived, in ticks.
+    pub stamp: AtomicU64,
+    /// The rank that did.
+    pub last: AtomicU64,
+    /// Not 0 if all contributions ride along.
+    pub carried: AtomicU64,
+    /// What can be done with the group's buffers.
+    pub reach: AtomicU64,
 }
 
 /// Plain bytes, ordered by the epoch of their record.
@@ -185,6 +226,7 @@ impl Page {
             },
             channels: std::array::from_fn(|_| Channel {
                 entries: std::array::from_fn(|_| EntryRecord::new()),
+                summaries: std::array::from_fn(|_| Summary::new()),
                 flags: std::array::from_fn(|_| word()),
                 awaited: AtomicU64::new(0),
             }),
@@ -203,6 +245,21 @@ impl EntryRecord {
             region: AtomicU64::new(0),
             payload: Payload(UnsafeCell::new([0; INLINE])),
             descriptor: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl Summary {
+    fn new() -> Self {
+        let word = || AtomicU64::new(0);
+        Summary {
+            epoch: word(),
+            hash: word(),
+            agreed: word(),
+            stamp: word(),
+            last: word(),
+            carried: word(),
+            reach: word(),
         }
     }
 }

@@ -9,6 +9,7 @@ use loom::sync::{Condvar, Mutex};
 
 use super::sync::{AtomicU32, Ordering::Relaxed};
 use super::transport::Arrival;
+use super::transport::groups::{Gathered, Grouped, Look};
 use super::transport::page::Page;
 use super::transport::waiting::{Bed, LONGEST_SLEEP, announce};
 use super::{channel, explore, pages, run};
@@ -105,6 +106,38 @@ fn doorbell_carries_two_calls() {
                 announce();
                 pages[peer].ring(&beds[peer]);
                 sleep_until(&pages[rank], &beds[rank], || channel(&pages[peer]).record(epoch).has_entered(epoch));
+            }
+        });
+    });
+}
+
+/// A world of groups: whoever waits for a record or for a summary is woken by whoever publishes it, and by nobody else.
+#[test]
+fn doorbell_carries_a_call_in_groups() {
+    explore(Some(2), || {
+        let pages = pages(3);
+        let beds = Arc::new([Futex::new(), Futex::new(), Futex::new()]);
+        run(3, move |rank| {
+            let grouped = Grouped::of(rank, 3).unwrap();
+            let wake = |peers: &[usize]| {
+                announce();
+                peers.iter().for_each(|peer| pages[*peer].ring(&beds[*peer]));
+            };
+            channel(&pages[rank]).record(1).post(1, &Arrival::default(), &[0]);
+            if !grouped.is_leader() {
+                wake(&[grouped.leader()]);
+            }
+            let mut seen = 0;
+            loop {
+                let gather = || Gathered::of(rank, &Arrival::default(), 0);
+                let look = grouped.look(&mut seen, 1, |rank| channel(&pages[rank]), gather);
+                let sleep = |condition: &dyn Fn() -> bool| sleep_until(&pages[rank], &beds[rank], condition);
+                match look {
+                    Look::Entered => break,
+                    Look::Published => wake(&[[1, 2], [0, 2], [0, 1]][rank]),
+                    Look::Record(member) => sleep(&|| channel(&pages[member]).record(1).has_entered(1)),
+                    Look::Summary(leader) => sleep(&|| channel(&pages[leader]).summary(1).is_published(1)),
+                }
             }
         });
     });

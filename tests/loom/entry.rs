@@ -3,15 +3,15 @@
 //! a loom cell, so a record that is overwritten while somebody reads it is reported as a race.
 
 use super::transport::Arrival;
-use super::transport::page::Page;
+use super::transport::page::{EntryRecord, Page};
 use super::{channel, explore, pages, run, until};
 
 /// What a rank says in a call: different for each.
-fn word(rank: usize, epoch: u64) -> u64 {
+pub fn word(rank: usize, epoch: u64) -> u64 {
     16 * epoch + rank as u64
 }
 
-fn enter(pages: &[Page], rank: usize, epoch: u64) {
+pub fn enter(pages: &[Page], rank: usize, epoch: u64) {
     let record = channel(&pages[rank]).record(epoch);
     let said = word(rank, epoch);
     // SAFETY: the bytes are this rank's own to write before it posts; loom reports it if they are not.
@@ -21,8 +21,13 @@ fn enter(pages: &[Page], rank: usize, epoch: u64) {
 
 fn read(pages: &[Page], rank: usize, epoch: u64) {
     let record = channel(&pages[rank]).record(epoch);
-    let said = word(rank, epoch);
     until(|| record.has_entered(epoch));
+    check(record, rank, epoch);
+}
+
+/// Everything that a rank said.
+pub fn check(record: &EntryRecord, rank: usize, epoch: u64) {
+    let said = word(rank, epoch);
     assert_eq!(record.arrival(), Arrival { hash: said, ..Arrival::default() });
     assert_eq!(record.descriptor(), [said]);
     // SAFETY: nobody writes the bytes between the entry and the end of the call; loom reports it if somebody does.

@@ -15,6 +15,7 @@
 //! | models | of | broken variant |
 //! |---|---|---|
 //! | `entry` | records by parity of the epoch | `annulus_broken_entry`: one record |
+//! | `groups` | entry by summaries of groups, of two ranks here | `annulus_broken_publish`: its store orders nothing; `annulus_broken_leader`: published before the group has entered; `annulus_broken_summary`: one summary |
 //! | `flags` | monotone counters | `annulus_broken_flag`: the store orders nothing |
 //! | `window` | access windows and poison | `annulus_broken_window`: no fences |
 //! | `doorbell` | sleeping and ringing | `annulus_broken_sleep`: no fences |
@@ -24,6 +25,7 @@
 mod doorbell;
 mod entry;
 mod flags;
+mod groups;
 mod window;
 
 #[path = "../../src/sync.rs"]
@@ -34,6 +36,7 @@ mod sync;
 mod transport {
     mod entry;
     mod flags;
+    pub(crate) mod groups;
     pub(crate) mod page;
     pub(crate) mod waiting;
     mod window;
@@ -80,7 +83,7 @@ fn run<F: Fn(usize) + Clone + 'static>(ranks: usize, rank: F) {
 
 /// Spins as a rank does. Loom takes a yield for "others may move first", and would also explore ever longer schedules in
 /// which two spinning ranks keep each other from a third; after a few looks it goes on by one fair schedule.
-fn until(condition: impl Fn() -> bool) {
+fn until(mut condition: impl FnMut() -> bool) {
     for looks in 1.. {
         if condition() {
             return;
