@@ -21,6 +21,9 @@ use crate::transport::{Limits, REGION, Transport};
 // What a table may let ride along is what a record holds.
 const _: () = assert!(crate::schedule::table::MOST_INLINE == crate::transport::page::INLINE);
 
+// What costs are predicted of is how ranks enter.
+const _: () = assert!(crate::schedule::cost::GROUP == crate::transport::groups::GROUP);
+
 /// Plans that are kept before unused ones are dropped.
 const KEPT: usize = 512;
 

@@ -60,6 +60,10 @@ impl fmt::Display for Moved {
     }
 }
 
+/// Up to how many ranks an entry is one round. Above, ranks enter in groups of so many, and it is two: a group's first rank
+/// waits for its group, and all ranks wait for those.
+pub const GROUP: usize = 16;
+
 /// A machine in two numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
@@ -87,7 +91,8 @@ pub struct Cost {
 
 /// The cost of a schedule, with elements of `element` bytes.
 pub fn cost(schedule: &dyn Schedule, layout: &Layout, element: usize, machine: Machine) -> Cost {
-    let entry = usize::from(schedule.entry() == Entry::Barrier);
+    // A program that carries its entry has the first of these rounds among its waits.
+    let entry = usize::from(schedule.entry() == Entry::Barrier) + usize::from(layout.world() > GROUP);
     let ranks = (0..layout.world()).map(|rank| {
         let program = schedule.program(rank, layout);
         let (rounds, moved) = (entry + rounds(&program.steps), Moved::of(rank, &program.steps));
@@ -112,7 +117,7 @@ fn rounds(steps: &[Step]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, direct, one_shot, recursive_doubling, recursive_halving, staged, tree};
+    use super::super::{Access, barrier, direct, one_shot, recursive_doubling, recursive_halving, staged, tree};
     use super::*;
 
     #[test]
@@ -139,5 +144,15 @@ mod tests {
         assert_eq!(costs(&recursive_halving::reduce_scatter(16_000)).0, 3);
         // The root, in three rounds and the entry, moves what all contribute.
         assert_eq!(costs(&tree::gather(16_000)), (3, 16_000, 16_000));
+    }
+    #[test]
+    fn an_entry_of_many_is_two_rounds() {
+        for (world, rounds) in [(1, 1), (GROUP, 1), (GROUP + 1, 2), (40, 2)] {
+            let layout = Layout::uniform(world, 1);
+            assert_eq!(cost(&barrier::barrier(), &layout, 4, Machine::TYPICAL).rounds, rounds, "{world} ranks");
+            if world > 1 {
+                assert_eq!(cost(&one_shot::all_reduce(), &layout, 4, Machine::TYPICAL).rounds, rounds, "{world} ranks");
+            }
+        }
     }
 }

@@ -11,7 +11,8 @@
 //!   rank 3   a3 ──▶ slot ─┘               └─▶ fold ──▶ a     a = ((a0 + a1) + a2) + a3
 //! ```
 //!
-//! - Steps: copy in, signal, wait for each other rank, fold or copy out. The signal is the call's entry: one round.
+//! - Steps: copy in, signal, wait for each other rank, fold or copy out. The signal is the call's entry: one round (two
+//!   above 16 ranks, which enter in groups).
 //! - Elements moved by a rank: all-reduce of N reads N from each of n ranks, n times what [`direct`](super::direct)
 //!   reads, which costs nothing while N is a few cache lines; reduce-scatter stages all parts and reads its own from
 //!   each, and so does all-to-all; all-gather reads every part, and so does a gather's root; broadcast reads the root's

@@ -7,9 +7,12 @@ use super::transport::groups::{Gathered, Grouped, Look};
 use super::transport::page::Page;
 use super::{channel, explore, pages, run, until};
 
-/// What the records of some ranks say together.
+/// What the records of some ranks say together; the reach is the largest hash.
 fn gathered(pages: &[Page], ranks: std::ops::Range<usize>, epoch: u64) -> Gathered {
-    let said = ranks.map(|rank| Gathered::of(rank, &channel(&pages[rank]).record(epoch).arrival(), rank as u64));
+    let said = ranks.map(|rank| {
+        let arrival = channel(&pages[rank]).record(epoch).arrival();
+        Gathered::of(rank, &arrival, arrival.hash)
+    });
     said.reduce(Gathered::and).unwrap()
 }
 
@@ -45,8 +48,8 @@ fn groups_of_two_calls() {
         run(3, move |rank| {
             for epoch in 1..=2 {
                 let [first, second] = pass(&pages, rank, epoch)[..] else { panic!("two groups") };
-                assert_eq!((first.hash, first.agreed, first.reach), (word(0, epoch), false, 1));
-                assert_eq!((second.hash, second.agreed, second.reach), (word(2, epoch), true, 2));
+                assert_eq!((first.hash, first.agreed, first.reach), (word(0, epoch), false, word(1, epoch)));
+                assert_eq!((second.hash, second.agreed, second.reach), (word(2, epoch), true, word(2, epoch)));
             }
         });
     });
