@@ -45,6 +45,7 @@ pub mod kernel;
 pub mod launch;
 pub mod nn;
 pub mod optim;
+pub mod perceptron;
 pub mod record;
 pub mod reduce;
 pub mod reference;

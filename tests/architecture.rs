@@ -27,11 +27,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("optim", &["error", "element", "tensor", "nn"]),
     // The sampler deals batches to ranks as collectives deal elements.
     ("data", &["error", "element", "tensor", "schedule::partition"]),
+    ("perceptron", &["error", "element", "kernel", "driver", "nn", "optim"]),
     (
         "ddp",
         &[
             "error",
             "element",
+            "driver",
+            "perceptron",
             "reference",
             "schedule::partition",
             "schedule::Collective", // of the records that its times are made of
@@ -65,6 +68,7 @@ const ABOVE_COMMANDS: &[&str] = &[
     "nn",
     "optim",
     "data",
+    "perceptron",
     "ddp",
     "launch",
 ];
@@ -73,6 +77,11 @@ const ABOVE_COMMANDS: &[&str] = &[
 const STRICTER: &[(&str, &[&str])] = &[
     // The oracle of training is worth something only as long as it shares nothing with what it is compared with.
     ("src/ddp/one_rank.rs", &["error", "element", "reference", "tensor", "nn", "optim", "data", "ddp::Recipe"]),
+    // So is that of training on devices, which shares the model and its kernels, as the other shares the autograd.
+    (
+        "src/ddp/device/one_rank.rs",
+        &["error", "element", "driver", "data", "perceptron", "ddp::Recipe", "ddp::one_rank"],
+    ),
     ("src/ddp/recipe.rs", &["error", "element", "tensor", "nn", "optim", "data"]),
 ];
 
@@ -117,6 +126,7 @@ const UNSAFE: &[&str] = &[
     "src/driver/stream.rs",
     "src/driver/words.rs",
     "src/launch/rank.rs",
+    "src/perceptron/kernels.rs",
     "src/record/clock.rs",
     "src/reduce/arithmetic.rs",
     "src/reduce/environment.rs",

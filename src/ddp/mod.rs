@@ -9,8 +9,10 @@
 //! | `recipe` | [`Recipe`]: all that decides the bits of a run |
 //! | `one_rank` | the same run by one rank, without communicator, bucket or hook |
 //! | `verification` | checksums, and the first place where two sets of parameters differ |
+//! | `device` | [`DeviceDdp`]: the same in device memory, and its proof |
 //! | `fault` | planted faults, by which tests show that the verification can fail |
 
+pub mod device;
 mod fault;
 pub mod one_rank;
 mod recipe;
@@ -18,6 +20,7 @@ mod reducer;
 mod times;
 mod verification;
 
+pub use device::DeviceDdp;
 pub use fault::Fault;
 pub use recipe::Recipe;
 pub use reducer::{BUCKET_BYTES, Ddp};

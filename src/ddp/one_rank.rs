@@ -82,7 +82,7 @@ fn fill(to: &mut [f32], from: &[f32]) -> Result<()> {
 /// The average of the ranks' contributions: added in rank order beginning with rank 0's own, divided by their number.
 /// A NaN becomes the canonical one, as in every fold of this crate. Written out, because `reference::fold`, whose
 /// result this is, allocates for each element.
-fn average<T: AsRef<[f32]>>(ranks: &[T]) -> Vec<f32> {
+pub(super) fn average<T: AsRef<[f32]>>(ranks: &[T]) -> Vec<f32> {
     let Some((first, others)) = ranks.split_first() else { return Vec::new() };
     let mut sums = first.as_ref().to_vec();
     for rank in others {

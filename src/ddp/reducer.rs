@@ -232,7 +232,7 @@ impl Reducer {
 }
 
 /// Cuts a list of lengths into groups, each closed once it reaches `enough`.
-fn grouped(lengths: &[usize], enough: usize) -> Vec<Range<usize>> {
+pub(super) fn grouped(lengths: &[usize], enough: usize) -> Vec<Range<usize>> {
     let mut groups = Vec::new();
     let (mut begin, mut sum) = (0, 0);
     for (place, length) in lengths.iter().enumerate() {

@@ -25,10 +25,17 @@ pub struct AdamW {
 }
 
 impl AdamW {
+    /// PyTorch's betas.
+    pub const BETAS: (f32, f32) = (0.9, 0.999);
+    /// PyTorch's epsilon.
+    pub const EPSILON: f32 = 1e-8;
+    /// PyTorch's weight decay.
+    pub const DECAY: f32 = 0.01;
+
     /// Over these parameters, with PyTorch's other settings: betas 0.9 and 0.999, epsilon 1e-8, decay 0.01. An error
     /// unless the learning rate is zero or more.
     pub fn new(parameters: Vec<Tensor>, rate: f32) -> Result<Self> {
-        Self::with(parameters, rate, (0.9, 0.999), 1e-8, 0.01)
+        Self::with(parameters, rate, Self::BETAS, Self::EPSILON, Self::DECAY)
     }
 
     /// With every setting given. An error unless each is zero or more and the betas are below 1.

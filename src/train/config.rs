@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::{Choice, Place};
 use crate::data::{Order, Split, digits, mnist};
 use crate::ddp::{BUCKET_BYTES, Fault, Recipe};
 use crate::error::{Error, Result};
@@ -24,6 +25,8 @@ pub enum Source {
 pub struct Config {
     /// How many ranks.
     pub ranks: usize,
+    /// Where they train.
+    pub device: Choice,
     /// The samples.
     pub data: Source,
     /// The widths of the hidden layers.
@@ -54,6 +57,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             ranks: 2,
+            device: Choice::Cpu,
             data: Source::Digits,
             hidden: vec![64, 64],
             epochs: 30,
@@ -73,6 +77,8 @@ impl Default for Config {
 /// A run that can start: the data was read, and everything fits together. Shared by the ranks of a process.
 #[derive(Debug, Clone)]
 pub struct Prepared {
+    /// Where ranks train.
+    pub place: Place,
     /// All that decides the bits of the run.
     pub recipe: Recipe,
     /// The samples.
@@ -95,6 +101,7 @@ impl Config {
         if let Some(path) = &self.save {
             checkpoint::check_writable(path)?;
         }
+        let place = self.device.place()?;
         let order = if self.shuffle { Order::Shuffled(self.seed) } else { Order::File };
         let split = match &self.data {
             Source::Digits => digits::load(order)?,
@@ -119,6 +126,6 @@ impl Config {
             checkpoint::load(path, &model.named_parameters())?;
         }
         let start = model.parameters().iter().map(Tensor::to_vec).collect::<Result<_>>()?;
-        Ok(Prepared { recipe, split, start })
+        Ok(Prepared { place, recipe, split, start })
     }
 }

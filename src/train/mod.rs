@@ -2,7 +2,7 @@
 //! What `annulus train` does: ranks train a perceptron on real data, and prove that the result is that of one rank.
 //!
 //! A [`Config`] says what to do; [`Config::prepare`] reads the data and checks all that can be wrong before any rank
-//! starts; [`run`] is one rank's work, the same as a thread and as a process. It goes through four parts: the steps;
+//! starts; [`run`] is one rank's work, the same as a thread and as a process, on the CPU and on a device. It goes through four parts: the steps;
 //! the test on the held-out samples, dealt to the ranks; the comparison of the replicas; and on rank 0 the same run by
 //! one rank, from code that shares nothing with the exchange of gradients.
 //!
@@ -17,23 +17,30 @@
 //! ```
 
 mod config;
+mod cpu;
+mod device;
+mod place;
+mod replica;
 mod report;
 
 use std::rc::Rc;
 use std::time::Duration;
 
 pub use config::{Config, Prepared, Source};
+pub use place::{Choice, Place};
 pub use report::Report;
 
+use self::cpu::OnCpu;
+use self::device::OnDevice;
+use self::replica::{Replica, fill};
 use crate::communicator::Communicator;
 use crate::data::Dataset;
-use crate::ddp::{self, Ddp, Fault, Named, Recipe, Times, one_rank};
+use crate::ddp::{self, Fault, Named, Times, one_rank};
+use crate::driver::Device;
 use crate::element::ReduceOp;
 use crate::error::{Error, Result};
 use crate::nn::{Mlp, Module, checkpoint, correct};
-use crate::record::Clock;
 use crate::schedule::partition::part;
-use crate::tensor::no_grad;
 
 /// How far a rank is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,9 +59,6 @@ pub enum Event {
 /// dies in it is noticed at once, whatever the deadline.
 const VERIFICATION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Rows that are tested at a time.
-const TESTED_AT_A_TIME: usize = 256;
-
 /// One rank's part of a run, from the first parameters to the verified last ones. Collective; `observe` is told how far
 /// this rank is. Rank 0 writes the checkpoint, if one was asked for and the run is verified.
 ///
@@ -69,20 +73,21 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
         return Err(Error::invalid(format!("the run is for {want} ranks, and the communicator has {have}")));
     }
     let comm = Rc::new(comm);
-    let model = Mlp::new(&recipe.widths, recipe.seed)?;
-    if comm.rank() == 0 {
-        for (parameter, start) in model.parameters().iter().zip(&prepared.start) {
-            parameter.values_mut()?.copy_from_slice(start);
-        }
-    }
-    let trained = steps(&comm, &model, config, prepared, observe)?;
+    let device = prepared.place.device(comm.local_rank())?;
+    let mut replica: Box<dyn Replica> = match &device {
+        None => Box::new(OnCpu::new(&comm, config, prepared)?),
+        Some(device) => Box::new(OnDevice::new(&comm, device, config, prepared)?),
+    };
+    let trained = steps(&comm, &mut *replica, config, prepared, observe)?;
     let ranks = gather_times(&comm, trained.times)?;
-    let test_accuracy = test(&comm, &model, &prepared.split.test)?;
+    let test_accuracy = test(&comm, &*replica, &prepared.split.test)?;
 
+    let model = Mlp::new(&recipe.widths, recipe.seed)?;
+    fill(&model, &replica.parameters()?)?;
     let parameters = ddp::snapshot(&model.named_parameters())?;
     let replicas = ddp::replica_difference(&comm, &parameters)?;
     let one_rank = match comm.rank() {
-        0 => compare_with_one_rank(recipe, prepared, &parameters, &trained.step_losses, observe)?,
+        0 => compare_with_one_rank(device.as_ref(), prepared, &parameters, &trained.step_losses, observe)?,
         _ => None,
     };
     comm.set_timeout(VERIFICATION);
@@ -91,6 +96,7 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
 
     let slowest = ranks.iter().map(|times| times.compute + times.wait + times.transfer).max().unwrap_or_default();
     let report = Report {
+        device: prepared.place.name(),
         test_accuracy,
         losses: trained.losses,
         step_losses: trained.step_losses,
@@ -117,47 +123,32 @@ struct Trained {
 }
 
 fn steps(
-    comm: &Rc<Communicator>,
-    model: &Mlp,
+    comm: &Communicator,
+    replica: &mut dyn Replica,
     config: &Config,
     prepared: &Prepared,
     observe: &dyn Fn(Event),
 ) -> Result<Trained> {
     let (recipe, data, rank) = (&prepared.recipe, &prepared.split.train, comm.rank());
-    let mut ddp = Ddp::new(comm.clone(), &model.parameters(), config.bucket_bytes)?;
-    if let Some(fault) = config.fault {
-        ddp.plant(fault)?;
-    }
-    let mut optimizer = recipe.rule.build(model.parameters())?;
     let sampler = recipe.sampler(data.len())?;
     let taken = if config.fault == Some(Fault::SwappedRanks) { swapped(rank, recipe.ranks) } else { rank };
     let (mut losses, mut step_losses, mut samples) = (Vec::new(), Vec::new(), 0);
     // No rank's clock runs while another is still preparing.
     comm.barrier()?;
-    let clock = Clock::new();
-    let begin = clock.now();
+    replica.begin();
     for (number, steps) in recipe.epochs(&sampler) {
         let epoch = sampler.epoch(number);
-        let mut of_epoch = Vec::with_capacity(steps);
         for step in 0..steps {
             if let Some(Fault::SleepyRank(sleepy, late)) = config.fault
                 && sleepy == rank
             {
                 std::thread::sleep(late);
             }
-            let batch = data.batch(epoch.share(step, taken))?;
-            let loss = model.forward(&batch.inputs)?.cross_entropy(&batch.labels, epoch.denominator(step))?;
-            if !(config.fault == Some(Fault::StaleGradient) && (number, step) == (0, 1)) {
-                optimizer.zero_grad()?;
-            }
-            loss.backward()?;
-            ddp.finish()?;
-            optimizer.step()?;
-            of_epoch.push(loss.item()?);
+            replica.step(&data.batch(epoch.share(step, taken))?, epoch.denominator(step))?;
             observe(Event::Step);
         }
         // Each rank's losses become the global batches': one small call an epoch.
-        ddp.blocking(|comm| comm.all_reduce_in_place(&mut of_epoch, ReduceOp::Avg))?;
+        let of_epoch = replica.losses()?;
         let weights: Vec<usize> = (0..steps).map(|step| epoch.batch(step).len()).collect();
         let in_all: usize = weights.iter().sum();
         let sum: f64 = of_epoch.iter().zip(&weights).map(|(loss, weight)| f64::from(*loss) * *weight as f64).sum();
@@ -166,7 +157,7 @@ fn steps(
         step_losses.extend(of_epoch);
         observe(Event::Epoch(sum / in_all as f64));
     }
-    Ok(Trained { losses, step_losses, samples, times: ddp.times(clock.now() - begin)? })
+    Ok(Trained { losses, step_losses, samples, times: replica.times()? })
 }
 
 /// The last two ranks for each other; see [`Fault::SwappedRanks`].
@@ -191,27 +182,32 @@ fn gather_times(comm: &Communicator, times: Times) -> Result<Vec<Times>> {
 }
 
 /// Collective. The fraction of the test samples that the model gets right; each rank tests a part of them.
-fn test(comm: &Communicator, model: &Mlp, data: &Dataset) -> Result<f64> {
+fn test(comm: &Communicator, replica: &dyn Replica, data: &Dataset) -> Result<f64> {
     let own: Vec<usize> = part(data.len(), comm.world_size(), comm.rank()).collect();
     let mut right = [0_u64];
-    for samples in own.chunks(TESTED_AT_A_TIME) {
+    for samples in own.chunks(replica.tested_at_a_time()) {
         let batch = data.batch(samples)?;
-        right[0] += no_grad(|| correct(&model.forward(&batch.inputs)?, &batch.labels))? as u64;
+        right[0] += correct(&replica.logits(&batch.inputs)?, &batch.labels)? as u64;
     }
     comm.all_reduce_in_place(&mut right, ReduceOp::Sum)?;
     Ok(right[0] as f64 / data.len().max(1) as f64)
 }
 
-/// Repeats the run by one rank. Where that first differs, as a sentence.
+/// Repeats the run by one rank, on the same kind of device. Where that first differs, as a sentence.
 fn compare_with_one_rank(
-    recipe: &Recipe,
+    device: Option<&Device>,
     prepared: &Prepared,
     parameters: &[Named],
     step_losses: &[f32],
     observe: &dyn Fn(Event),
 ) -> Result<Option<String>> {
     observe(Event::Verifying);
-    let right = one_rank::train(recipe, &prepared.split.train, &prepared.start, || observe(Event::Verified))?;
+    let (recipe, data, start) = (&prepared.recipe, &prepared.split.train, &prepared.start);
+    let after_step = || observe(Event::Verified);
+    let right = match device {
+        None => one_rank::train(recipe, data, start, after_step)?,
+        Some(device) => ddp::device::one_rank::train(device, recipe, data, start, after_step)?,
+    };
     let whose = (format!("after {} ranks", recipe.ranks), "after one");
     if let Some(difference) = ddp::first_difference(parameters, &right.parameters, (&whose.0, whose.1))? {
         return Ok(Some(difference.to_string()));

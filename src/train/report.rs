@@ -6,6 +6,8 @@ use crate::ddp::Times;
 /// The same on every rank, but for `differences`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
+    /// Where the ranks trained: `cpu`, or the name of a kind of device.
+    pub device: &'static str,
     /// The fraction of the held-out samples that the model gets right.
     pub test_accuracy: f64,
     /// The mean loss of each epoch, over its samples as they were met.

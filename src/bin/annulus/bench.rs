@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> Result<u8> {
             On::Simulated => sweep.check_on_devices(ranks),
         })
     };
-    match World::of(args.ranks.map(Into::into), args.processes)? {
+    match World::of(args.ranks.map(Into::into), args.processes, 2)? {
         World::Processes(ranks) => check(ranks).and_then(|()| launch_this(ranks)),
         World::Threads(ranks) => {
             check(ranks)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::world::{self, World};
 use annulus::ddp::Fault;
 use annulus::optim::Rule;
-use annulus::train::{self, Config, Event, Prepared, Report, Source};
+use annulus::train::{self, Choice, Config, Event, Prepared, Report, Source};
 use annulus::{Communicator, Error, Result};
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
@@ -24,6 +24,9 @@ pub struct Args {
     /// Ranks are processes instead of threads
     #[arg(long)]
     processes: bool,
+    /// Where to train: `auto`, `cpu`, or `sim`, devices that are simulated on the CPU. `auto` takes GPUs if there are any
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: Choice,
     /// `digits`, or a directory with the four files of MNIST, plain or gzipped
     #[arg(long, value_name = "digits|DIR", default_value = "digits")]
     data: PathBuf,
@@ -77,7 +80,7 @@ enum Optimizer {
 /// Runs the command. Status 1 stands for a run that is not what one rank would have come to.
 pub fn run(args: &Args) -> Result<u8> {
     let mut config = args.config()?;
-    match World::of(args.ranks, args.processes)? {
+    match World::of(args.ranks, args.processes, config.device.place()?.ranks())? {
         World::Threads(ranks) => {
             config.ranks = ranks;
             let prepared = config.prepare()?;
@@ -116,6 +119,7 @@ impl Args {
             if self.data.as_os_str() == "digits" { Source::Digits } else { Source::Directory(self.data.clone()) };
         Ok(Config {
             ranks: self.ranks.unwrap_or(defaults.ranks),
+            device: self.device,
             data,
             hidden: self.hidden.clone(),
             epochs: self.epochs,
@@ -138,7 +142,7 @@ fn rank_main(comm: Communicator, config: &Config, prepared: &Prepared) -> Result
         return train::run(comm, config, prepared, &|_| ());
     }
     // Before the bar, which is on standard error as well, and hidden where that is no terminal.
-    say("annulus: training on the CPU, since this build has no GPU support");
+    say(&format!("annulus: training on {}", prepared.place));
     let recipe = &prepared.recipe;
     let bar = ProgressBar::new(recipe.total_steps(&recipe.sampler(prepared.split.train.len())?));
     let style = ProgressStyle::with_template("{prefix:10} {wide_bar} {pos}/{len} steps {msg}");
@@ -208,7 +212,7 @@ fn as_json(config: &Config, report: &Report, transport: &str) -> Value {
         "config": {
             "ranks": config.ranks,
             "transport": transport,
-            "device": "cpu",
+            "device": report.device,
             "data": data,
             "hidden": config.hidden,
             "epochs": config.epochs,

@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    match World::of(args.ranks.map(Into::into), true)? {
+    match World::of(args.ranks.map(Into::into), true, 2)? {
         World::Processes(ranks) | World::Threads(ranks) => {
             // Before the minute that measuring takes.
             Tuning::check_file(&args.file)?;

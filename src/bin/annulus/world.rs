@@ -18,13 +18,13 @@ pub enum World {
 }
 
 impl World {
-    /// What the arguments and the environment say. A launcher's word comes first; `ranks` may repeat it, and is two
-    /// where neither says anything.
+    /// What the arguments and the environment say. A launcher's word comes first; `ranks` may repeat it. Where neither
+    /// says anything there are `otherwise`.
     ///
     /// # Errors
     ///
     /// `InvalidArgument` where the environment is wrong or says another number of ranks.
-    pub fn of(ranks: Option<usize>, processes: bool) -> Result<World> {
+    pub fn of(ranks: Option<usize>, processes: bool, otherwise: usize) -> Result<World> {
         if TELLING.iter().any(|name| std::env::var_os(name).is_some()) {
             let environment = annulus::transport::rendezvous::Environment::read()?;
             return match ranks.filter(|ranks| *ranks != environment.world_size) {
@@ -35,7 +35,7 @@ impl World {
                 ))),
             };
         }
-        let ranks = ranks.unwrap_or(2);
+        let ranks = ranks.unwrap_or(otherwise);
         Ok(if processes { World::Processes(ranks) } else { World::Threads(ranks) })
     }
 }

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Data-parallel training in device memory: model, gradients and the optimizer's state stay there, and nothing crosses
+//! to the host in a step.
+//!
+//! All gradients are one buffer that peers see, the last layer's first, cut into buckets between layers. As soon as a
+//! bucket's gradients have been enqueued on the rank's first stream, its all-reduce is enqueued on the second, in place;
+//! the first goes on with the layers before. The driver's notes of who uses which bytes put the two in order: a bucket
+//! is reduced when its gradients are there, and the optimizer steps when all buckets have been.
+//!
+//! ```text
+//! compute   forward, loss | layer 2, layer 1 | layer 0 ...... |              | update
+//! exchange                                   | bucket 0 ..... | bucket 1 ... |
+//! ```
+//!
+//! | file | subject |
+//! |---|---|
+//! | `times` | how long the exchange took, and how much of that the computing waited for |
+//! | `one_rank` | the same run by one rank on one device, without communicator or bucket |
+
+pub mod one_rank;
+mod times;
+
+use std::fmt;
+use std::ops::Range;
+
+use self::times::Exchanges;
+use super::reducer::grouped;
+use super::{Fault, Times};
+use crate::communicator::{Communicator, DeviceCommunicator};
+use crate::driver::{Device, DeviceBuffer, Stream};
+use crate::element::ReduceOp;
+use crate::error::{Error, Result};
+use crate::optim::Rule;
+use crate::perceptron::{Layout, Number, Perceptron, Update};
+use crate::record::{Clock, Ticks};
+
+/// What a rank on a device is to train.
+#[derive(Debug, Clone)]
+pub struct Settings<'a> {
+    /// The model's widths, the input's first and the number of classes last.
+    pub widths: &'a [usize],
+    /// The most samples of a rank in a step.
+    pub rows: usize,
+    /// The most steps between two calls of [`DeviceDdp::losses`].
+    pub steps: usize,
+    /// The optimizer.
+    pub rule: Rule,
+    /// How many bytes of gradients close a bucket. A layer is never divided.
+    pub bucket_bytes: usize,
+}
+
+/// One rank's replica of a model in device memory, whose gradients are averaged over the ranks of a communicator.
+///
+/// ```no_run
+/// use annulus::ddp::{BUCKET_BYTES, DeviceDdp, device::Settings};
+/// use annulus::driver::Device;
+/// use annulus::nn::{Mlp, Module};
+/// use annulus::optim::Rule;
+/// use annulus::run;
+/// use annulus::tensor::Tensor;
+///
+/// let widths = [3, 2];
+/// let rule = Rule::Sgd { rate: 0.1, momentum: 0.9 };
+/// let settings = Settings { widths: &widths, rows: 1, steps: 10, rule, bucket_bytes: BUCKET_BYTES };
+/// let start = Mlp::new(&widths, 0)?.parameters().iter().map(Tensor::to_vec).collect::<Result<Vec<_>, _>>()?;
+/// let weights = run(2, |comm| {
+///     let mut ddp = DeviceDdp::<f32>::new(&comm, &Device::simulated(0)?, &settings, &start)?;
+///     for _ in 0..10 {
+///         ddp.step(&[1.0, 0.0, comm.rank() as f32], &[1], 1.0)?; // enqueued; returns at once
+///     }
+///     assert_eq!(ddp.losses()?.len(), 10);
+///     ddp.parameters()
+/// })?;
+/// assert_eq!(weights[0], weights[1]);
+/// # Ok::<(), annulus::Error>(())
+/// ```
+pub struct DeviceDdp<T: Number> {
+    comm: DeviceCommunicator,
+    model: Perceptron<T>,
+    update: Update,
+    /// In the order of the backward pass.
+    buckets: Vec<Bucket>,
+    compute: Stream,
+    exchange: Stream,
+    /// The losses of this rank since they were read last.
+    losses: DeviceBuffer<f32>,
+    steps: usize,
+    exchanges: Exchanges,
+    fault: Option<Fault>,
+    /// Steps in all.
+    made: u64,
+    clock: Clock,
+    begin: Ticks,
+}
+
+/// Neighbouring layers whose gradients are reduced together.
+struct Bucket {
+    layers: Range<usize>,
+    elements: Range<usize>,
+}
+
+impl<T: Number> DeviceDdp<T> {
+    /// Collective. A replica on this rank's device, with the parameters that rank 0 passes as `start`, in the order of
+    /// registration; the others' are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the parameters are not those of a perceptron of these widths, or a setting is out of its
+    /// range; as [`Communicator::on`].
+    pub fn new(comm: &Communicator, device: &Device, settings: &Settings<'_>, start: &[Vec<f32>]) -> Result<Self> {
+        let layout = Layout::new(settings.widths)?;
+        let first = if comm.rank() == 0 { Some(layout.pack(start)?) } else { None };
+        let buckets = buckets(&layout, settings.bucket_bytes.div_ceil(size_of::<T>()));
+        let comm = comm.on(device)?;
+        let (compute, exchange) = (device.stream()?, device.stream()?);
+        let gradients = comm.allocate(layout.elements())?;
+        let model = Perceptron::new(layout, settings.rows, gradients)?;
+        let update = Update::new(settings.rule, &model, &compute)?;
+        if let Some(first) = first {
+            compute.write(model.weights(), &first)?;
+        }
+        comm.broadcast_in_place(model.weights(), 0, &compute)?;
+        compute.synchronize()?;
+        let clock = Clock::new();
+        Ok(DeviceDdp {
+            update,
+            losses: device.allocate(settings.steps)?,
+            steps: 0,
+            exchanges: Exchanges::default(),
+            fault: None,
+            made: 0,
+            begin: clock.now(),
+            clock,
+            comm,
+            model,
+            buckets,
+            compute,
+            exchange,
+        })
+    }
+
+    /// Enqueues a step on this rank's share of a batch: inputs, one row after the other, and a label a row.
+    /// `denominator` as in [`Tensor::cross_entropy`](crate::tensor::Tensor::cross_entropy). All ranks make the same
+    /// steps, whatever their shares.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the share is too large or uneven, or losses have not been read for too long; the failures of
+    /// every call on devices.
+    pub fn step(&mut self, inputs: &[T], labels: &[u32], denominator: f32) -> Result<()> {
+        if self.steps == self.losses.len() {
+            return Err(Error::invalid(format!(
+                "{} steps were made since losses were read, and there is room for no more: read them",
+                self.steps
+            )));
+        }
+        self.model.load(inputs, labels, &self.compute)?;
+        for number in 0..self.buckets.len() {
+            self.enqueue_gradients(number, labels.len(), denominator)?;
+            self.enqueue_average(number)?;
+        }
+        self.exchanges.computed(&self.compute)?;
+        self.update.step(&self.model, &self.compute)?;
+        self.compute.copy(self.model.mean(), &self.losses.part(self.steps..self.steps + 1)?)?;
+        self.steps += 1;
+        self.made += 1;
+        Ok(())
+    }
+
+    /// Enqueues all that is to be computed, before the bucket can be reduced, after the one before could be.
+    fn enqueue_gradients(&self, number: usize, rows: usize, denominator: f32) -> Result<()> {
+        let (model, stream) = (&self.model, &self.compute);
+        if number == 0 {
+            model.forward(rows, stream)?;
+            model.loss(rows, denominator, stream)?;
+            model.backward(rows, denominator, stream)?;
+        }
+        let accumulate = self.fault == Some(Fault::StaleGradient) && self.made == 1;
+        for layer in self.buckets[number].layers.clone().rev() {
+            if layer + 1 < model.layout().layers().len() {
+                model.inward(layer + 1, rows, stream)?;
+            }
+            model.leaves(layer, rows, accumulate, stream)?;
+        }
+        Ok(())
+    }
+
+    /// Enqueues the all-reduce of a bucket.
+    fn enqueue_average(&mut self, number: usize) -> Result<()> {
+        if number == 0 && self.fault == Some(Fault::SkippedBucket) {
+            return Ok(());
+        }
+        let op = match self.fault {
+            Some(Fault::ReciprocalAverage) => {
+                let reciprocal = 1.0 / self.comm.world_size() as f32;
+                ReduceOp::PreMulSum(f64::from(reciprocal).into())
+            }
+            _ => ReduceOp::Avg,
+        };
+        let bucket = self.model.gradients().part(self.buckets[number].elements.clone())?;
+        self.exchanges.begins(&self.compute, &self.exchange)?;
+        self.comm.all_reduce_in_place(&bucket, op, &self.exchange)?;
+        self.exchanges.ends(&self.exchange)
+    }
+
+    /// Waits for all that was enqueued. Collective. The losses of the steps since this was called last, each the average
+    /// of the ranks'.
+    ///
+    /// # Errors
+    ///
+    /// The failures of every call on devices.
+    pub fn losses(&mut self) -> Result<Vec<f32>> {
+        let losses = self.losses.part(..self.steps)?;
+        self.comm.all_reduce_in_place(&losses, ReduceOp::Avg, &self.compute)?;
+        let losses = self.compute.read(&losses)?;
+        self.exchange.synchronize()?;
+        self.exchanges.settle()?;
+        self.steps = 0;
+        Ok(losses)
+    }
+
+    /// The parameters, in the order of registration, after all steps that were enqueued.
+    ///
+    /// # Errors
+    ///
+    /// The failures of every call on devices.
+    pub fn parameters(&self) -> Result<Vec<Vec<f32>>> {
+        self.model.layout().unpack(&self.compute.read(self.model.weights())?)
+    }
+
+    /// The logits of so many rows of inputs, at most as many as a step has; one row after the other.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if these are too many, or not whole rows; the failures of every call on devices.
+    pub fn logits(&self, inputs: &[T], rows: usize) -> Result<Vec<T>> {
+        self.model.load(inputs, &vec![0; rows], &self.compute)?;
+        let logits = self.model.forward(rows, &self.compute)?;
+        self.compute.read(&logits)
+    }
+
+    /// The most rows of a step.
+    pub fn most_rows(&self) -> usize {
+        self.model.most_rows()
+    }
+
+    /// How many buckets there are.
+    pub fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// From here on the time of the steps is counted.
+    pub fn begin(&mut self) {
+        self.begin = self.clock.now();
+    }
+
+    /// Where the time went, from [`begin`](Self::begin) until now, if losses were just read. A device does not say how long it
+    /// waited for other ranks, so that is part of `transfer`.
+    pub fn times(&self) -> Times {
+        self.exchanges.times(self.clock.duration(self.clock.now().saturating_sub(self.begin)))
+    }
+
+    /// From now on this goes wrong. For tests of what shall notice it.
+    pub fn plant(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+    }
+}
+
+impl<T: Number> fmt::Debug for DeviceDdp<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceDdp({} buckets, {:?})", self.buckets.len(), self.comm)
+    }
+}
+
+/// Buckets of whole layers, the last layer's first, each closed once it has `enough` elements.
+fn buckets(layout: &Layout, enough: usize) -> Vec<Bucket> {
+    let layers = layout.layers();
+    let lengths: Vec<usize> = layers.iter().rev().map(|layer| layer.all().len()).collect();
+    let groups = grouped(&lengths, enough).into_iter();
+    groups
+        .map(|group| {
+            let range = layers.len() - group.end..layers.len() - group.start;
+            Bucket { elements: layers[range.end - 1].all().start..layers[range.start].all().end, layers: range }
+        })
+        .collect()
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The same run by one rank on one device: what the parallel one must equal, bit for bit.
+//!
+//! In each step it computes the gradient of every rank's share separately, reads it, adds them on the host in rank
+//! order, divides by the number of ranks, writes the average back and makes one step of the optimizer. It knows no
+//! communicator, no bucket and no second stream: this file imports the perceptron and the data alone, so that a fault in
+//! the exchange cannot hide in both.
+
+use super::super::Recipe;
+use super::super::one_rank::{Outcome, average};
+use crate::data::Dataset;
+use crate::driver::Device;
+use crate::error::Result;
+use crate::perceptron::{Layout, Perceptron, Update};
+
+/// Trains from the parameters `start`. `after_step` is called after each step.
+///
+/// # Errors
+///
+/// If the recipe does not fit the data, or `start` does not fit the model; the faults of the device.
+pub fn train(
+    device: &Device,
+    recipe: &Recipe,
+    data: &Dataset,
+    start: &[Vec<f32>],
+    mut after_step: impl FnMut(),
+) -> Result<Outcome> {
+    let layout = Layout::new(&recipe.widths)?;
+    let (gradients, stream) = (device.allocate::<f32>(layout.elements())?, device.stream()?);
+    let model = Perceptron::new(layout, recipe.batch, gradients)?;
+    let update = Update::new(recipe.rule, &model, &stream)?;
+    stream.write(model.weights(), &model.layout().pack(start)?)?;
+    let sampler = recipe.sampler(data.len())?;
+    let mut step_losses = Vec::new();
+    for (number, steps) in recipe.epochs(&sampler) {
+        let epoch = sampler.epoch(number);
+        for step in 0..steps {
+            let (mut gradients, mut losses) = (Vec::new(), Vec::new());
+            let denominator = epoch.denominator(step);
+            for rank in 0..recipe.ranks {
+                let batch = data.batch(epoch.share(step, rank))?;
+                let rows = batch.labels.len();
+                model.load(&batch.inputs.values()?, &batch.labels, &stream)?;
+                model.forward(rows, &stream)?;
+                model.loss(rows, denominator, &stream)?;
+                model.backward(rows, denominator, &stream)?;
+                for layer in (0..model.layout().layers().len()).rev() {
+                    model.leaves(layer, rows, false, &stream)?;
+                    if layer > 0 {
+                        model.inward(layer, rows, &stream)?;
+                    }
+                }
+                gradients.push(stream.read(model.gradients())?);
+                losses.push(stream.read(model.mean())?);
+            }
+            stream.write(model.gradients(), &average(&gradients))?;
+            update.step(&model, &stream)?;
+            step_losses.extend(average(&losses));
+            after_step();
+        }
+    }
+    let parameters = model.layout().unpack(&stream.read(model.weights())?)?;
+    Ok(Outcome { parameters, step_losses })
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MPL-2.0
+//! One rank's replica of the model, wherever it is.
+
+use crate::data::Batch;
+use crate::ddp::Times;
+use crate::error::Result;
+use crate::nn::{Mlp, Module};
+use crate::tensor::Tensor;
+
+/// What the run asks of a replica.
+pub(super) trait Replica {
+    /// From here on time is counted.
+    fn begin(&mut self);
+
+    /// Collective. One step on this rank's share of a global batch.
+    fn step(&mut self, batch: &Batch, denominator: f32) -> Result<()>;
+
+    /// Collective. The losses of the steps since this was called last: the means over their global batches.
+    fn losses(&mut self) -> Result<Vec<f32>>;
+
+    /// Where the time went, just after losses were read.
+    fn times(&mut self) -> Result<Times>;
+
+    /// How many rows `logits` takes at the most.
+    fn tested_at_a_time(&self) -> usize;
+
+    /// What the model puts out for these inputs.
+    fn logits(&self, inputs: &Tensor) -> Result<Tensor>;
+
+    /// The parameters, in the order of registration.
+    fn parameters(&self) -> Result<Vec<Vec<f32>>>;
+}
+
+/// Gives a model these parameters, which are as long as its own.
+pub(super) fn fill(model: &Mlp, parameters: &[Vec<f32>]) -> Result<()> {
+    for (parameter, values) in model.parameters().iter().zip(parameters) {
+        parameter.values_mut()?.copy_from_slice(values);
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Training in device memory, on the simulated device: several ranks equal one, bit for bit; against the CPU within a
+//! derived bound; and what goes wrong is noticed.
+
+#![cfg(all(feature = "cli", feature = "sim", target_os = "linux"))]
+
+#[path = "train_device/bound.rs"]
+mod bound;
+#[path = "train_device/command.rs"]
+mod command;
+mod compiler;
+#[path = "train_device/proof.rs"]
+mod proof;
+mod simulated;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use annulus::Communicator;
+
+/// One world at a time has the device to itself: launches of two worlds could each take room that the other needs.
+fn room() -> MutexGuard<'static, ()> {
+    static ROOM: Mutex<()> = Mutex::new(());
+    ROOM.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `body` on `ranks` threads, and returns what it returned.
+fn threads<T: Send>(ranks: usize, body: impl Fn(Communicator) -> annulus::Result<T> + Sync) -> Vec<T> {
+    let _room = room();
+    annulus::run(ranks, body).unwrap()
+}

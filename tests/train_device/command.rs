@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MPL-2.0
+//! `annulus train --device`.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::room;
+use super::simulated::absent;
+
+fn train(args: &str) -> Output {
+    let _room = room();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
+    command.arg("train").args(args.split_whitespace()).stdin(Stdio::null());
+    for name in ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK"] {
+        command.env_remove(name);
+    }
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn threads_and_processes_come_to_the_same_bits() {
+    if absent() {
+        return;
+    }
+    let reports = ["", "--processes"]
+        .map(|how| json(&train(&format!("--json --device sim --ranks 2 --steps 3 --hidden 12 --batch 8 {how}"))));
+    for field in ["losses", "test_accuracy", "parameters_checksum"] {
+        assert_eq!(reports[0][field], reports[1][field], "{field}");
+    }
+    for report in reports {
+        assert_eq!((&report["equal_to_one_rank"], &report["config"]["device"]), (&Value::Bool(true), &"sim".into()));
+    }
+}
+
+#[test]
+fn it_says_where_it_trains_and_why() {
+    let small = "--steps 1 --hidden 2 --batch 1";
+    let on_cpu = train(&format!("--device cpu {small}"));
+    assert_eq!(stderr(&on_cpu), "annulus: training on the CPU, since --device cpu asks for it\n");
+    if !absent() {
+        let on_sim = train(&format!("--device sim {small}"));
+        assert_eq!(stderr(&on_sim), "annulus: training on one simulated device, since --device sim asks for it\n");
+    }
+    let nowhere = train("--device abacus");
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(stderr(&nowhere).contains("choose one of auto, cpu, sim"), "{}", stderr(&nowhere));
+}
