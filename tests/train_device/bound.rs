@@ -65,6 +65,12 @@ impl Bounded {
         Self::rounded(self.value / f64::from(divisor), self.error / f64::from(divisor))
     }
 
+    /// Zero, if it is negative for certain; otherwise the rectifier takes no two numbers further apart.
+    fn rectified(self) -> Self {
+        let error = if self.value < -self.error { 0.0 } else { self.error };
+        Bounded { value: self.value.max(0.0), error }
+    }
+
     fn error_of_product(self, other: Self) -> f64 {
         self.error * other.value.abs() + self.value.abs() * other.error + self.error * other.error
     }
@@ -127,8 +133,7 @@ fn gradients(layers: &[Layer], inputs: &Rows, labels: &[u32], denominator: f32) 
             let one = (Bounded::exact(1.0), layer.bias[neuron]);
             let pairs = row.iter().copied().zip(layer.weight[neuron].iter().copied()).chain([one]);
             let sum = Bounded::dot(&pairs.collect::<Vec<_>>());
-            // The rectifier takes no two numbers further apart.
-            if number + 1 < layers.len() { Bounded { value: sum.value.max(0.0), ..sum } } else { sum }
+            if number + 1 < layers.len() { sum.rectified() } else { sum }
         };
         let rows = outputs[number].iter().map(|row| (0..layer.bias.len()).map(|at| neuron(row, at)).collect());
         outputs.push(rows.collect());
@@ -158,6 +163,7 @@ fn gradients(layers: &[Layer], inputs: &Rows, labels: &[u32], denominator: f32) 
             let pairs = row.iter().copied().zip(layer.weight.iter().map(|weights| weights[at]));
             let slope = Bounded::dot(&pairs.collect::<Vec<_>>());
             match before[at] {
+                output if output.greatest() == 0.0 => Bounded::default(),
                 // It may have passed, or not: off by the whole.
                 output if output.value <= output.error => {
                     let value = if output.value > 0.0 { slope.value } else { 0.0 };

@@ -28,7 +28,6 @@ fn several_ranks_equal_one() {
         let report = report(&Config { rule, ..small(ranks) });
         assert!(report.is_verified(), "{ranks} ranks, {rule:?}: {:?}", report.differences);
         assert_eq!((report.device, report.step_losses.len()), ("sim", 3));
-        assert!(report.step_losses[2] < report.step_losses[0], "{:?}", report.step_losses);
     }
 }
 
