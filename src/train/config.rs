@@ -49,6 +49,8 @@ pub struct Config {
     pub weights: Option<PathBuf>,
     /// How many bytes of gradients close a bucket.
     pub bucket_bytes: usize,
+    /// On devices, whether steps are captured and replayed. The bits are the same.
+    pub replay: bool,
     /// What goes wrong on purpose. For tests of the verification.
     pub fault: Option<Fault>,
 }
@@ -69,6 +71,7 @@ impl Default for Config {
             save: None,
             weights: None,
             bucket_bytes: BUCKET_BYTES,
+            replay: true,
             fault: None,
         }
     }

@@ -26,6 +26,7 @@ impl OnDevice {
             steps: recipe.sampler(data.len())?.steps(),
             rule: recipe.rule,
             bucket_bytes: config.bucket_bytes,
+            replay: config.replay,
         };
         let mut ddp = DeviceDdp::new(comm, device, &settings, &prepared.start)?;
         if let Some(fault) = config.fault {

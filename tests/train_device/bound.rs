@@ -257,7 +257,8 @@ fn device_and_cpu_are_within_the_bound_of_the_exact_run() {
     let widest = weights.iter().map(|weight| weight.error).fold(0.0, f64::max);
     assert!(widest < 1e-4, "a bound of {widest} says nothing");
 
-    let settings = Settings { widths: &recipe.widths, rows: 6, steps: 3, rule: recipe.rule, bucket_bytes: 0 };
+    let settings =
+        Settings { widths: &recipe.widths, rows: 6, steps: 3, rule: recipe.rule, bucket_bytes: 0, replay: false };
     let on_device = threads(2, |comm| {
         let mut ddp = DeviceDdp::<f32>::new(&comm, &Device::simulated(0)?, &settings, &start)?;
         let epoch = recipe.sampler(data.len())?.epoch(0);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The proof: any number of ranks equals one; and planted faults make it fail.
 
-use annulus::ddp::Fault;
+use annulus::ddp::device::Settings;
+use annulus::ddp::{DeviceDdp, Fault};
+use annulus::driver::Device;
 use annulus::optim::Rule;
 use annulus::train::{self, Choice, Config, Report};
 
@@ -40,6 +42,50 @@ fn ranks_without_samples_make_every_step() {
     let report = report(&Config { batch: 479, ..small(3) });
     assert!(report.is_verified(), "{:?}", report.differences);
     assert_eq!(report.samples, 2 * 1438 - 1);
+}
+
+/// Five steps an epoch, of which the last has 238 samples: two kinds of steps, each captured, and each replayed.
+#[test]
+fn replayed_steps_equal_eager_steps() {
+    if absent() {
+        return;
+    }
+    for rule in [Rule::Sgd { rate: 0.1, momentum: 0.9 }, Rule::AdamW { rate: 0.01 }] {
+        let [replayed, eager] = [true, false].map(|replay| {
+            let config = Config { rule, replay, batch: 100, steps: Some(12), bucket_bytes: 0, ..small(3) };
+            let report = report(&config);
+            assert!(report.is_verified(), "{:?}", report.differences);
+            let losses: Vec<u32> = report.step_losses.iter().map(|loss| loss.to_bits()).collect();
+            (losses, report.parameters_checksum)
+        });
+        assert_eq!(replayed, eager);
+    }
+}
+
+/// Steps of more kinds than are kept as graphs: some are captured, the others enqueued.
+#[test]
+fn steps_of_many_kinds_mix_replays_and_kernels() {
+    if absent() {
+        return;
+    }
+    let rule = Rule::AdamW { rate: 0.01 };
+    let start = vec![vec![0.25_f32; 6], vec![0.5; 2]];
+    let [replayed, eager] = [true, false].map(|replay| {
+        let settings = Settings { widths: &[3, 2], rows: 2, steps: 20, rule, bucket_bytes: 0, replay };
+        threads(2, |comm| {
+            let mut ddp = DeviceDdp::<f32>::new(&comm, &Device::simulated(0)?, &settings, &start)?;
+            for step in 0..20 {
+                let inputs = [1.0, comm.rank() as f32, 0.1 * step as f32];
+                ddp.step(&inputs, &[step % 2], 1.0 + (step % 6) as f32)?;
+            }
+            assert!(ddp.step(&[], &[], 1.0).is_err(), "there is no room for another loss");
+            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            Ok((bits(ddp.losses()?), bits(ddp.parameters()?.concat()), ddp.captured()))
+        })
+        .swap_remove(0)
+    });
+    assert_eq!((replayed.2, eager.2), (4, 0));
+    assert_eq!((replayed.0, replayed.1), (eager.0, eager.1));
 }
 
 #[test]

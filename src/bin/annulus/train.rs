@@ -27,6 +27,9 @@ pub struct Args {
     /// Where to train: `auto`, `cpu`, or `sim`, devices that are simulated on the CPU. `auto` takes GPUs if there are any
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Choice,
+    /// On devices, enqueue each step's kernels anew, instead of replaying a captured step
+    #[arg(long)]
+    eager: bool,
     /// `digits`, or a directory with the four files of MNIST, plain or gzipped
     #[arg(long, value_name = "digits|DIR", default_value = "digits")]
     data: PathBuf,
@@ -130,6 +133,7 @@ impl Args {
             steps: self.steps,
             save: self.save.clone(),
             weights: self.weights.clone(),
+            replay: !self.eager,
             fault: self.plant,
             ..defaults
         })

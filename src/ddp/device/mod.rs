@@ -5,7 +5,8 @@
 //! All gradients are one buffer that peers see, the last layer's first, cut into buckets between layers. As soon as a
 //! bucket's gradients have been enqueued on the rank's first stream, its all-reduce is enqueued on the second, in place;
 //! the first goes on with the layers before. The driver's notes of who uses which bytes put the two in order: a bucket
-//! is reduced when its gradients are there, and the optimizer steps when all buckets have been.
+//! is reduced when its gradients are there, and the optimizer steps when all buckets have been. That holds as well for
+//! captured steps, which are a graph for each box of this picture.
 //!
 //! ```text
 //! compute   forward, loss | layer 2, layer 1 | layer 0 ...... |              | update
@@ -14,19 +15,23 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `step` | what a step enqueues, in pieces |
+//! | `graphs` | captured steps |
 //! | `times` | how long the exchange took, and how much of that the computing waited for |
 //! | `one_rank` | the same run by one rank on one device, without communicator or bucket |
 
+mod graphs;
 pub mod one_rank;
+mod step;
 mod times;
 
 use std::fmt;
-use std::ops::Range;
 
+use self::graphs::Graphs;
+use self::step::{Parts, Piece, Share, buckets};
 use self::times::Exchanges;
-use super::reducer::grouped;
 use super::{Fault, Times};
-use crate::communicator::{Communicator, DeviceCommunicator};
+use crate::communicator::Communicator;
 use crate::driver::{Device, DeviceBuffer, Stream};
 use crate::element::ReduceOp;
 use crate::error::{Error, Result};
@@ -47,6 +52,9 @@ pub struct Settings<'a> {
     pub rule: Rule,
     /// How many bytes of gradients close a bucket. A layer is never divided.
     pub bucket_bytes: usize,
+    /// Whether a step is captured when it first occurs, and replayed from then on, instead of enqueued anew. The bits
+    /// are the same.
+    pub replay: bool,
 }
 
 /// One rank's replica of a model in device memory, whose gradients are averaged over the ranks of a communicator.
@@ -61,7 +69,7 @@ pub struct Settings<'a> {
 ///
 /// let widths = [3, 2];
 /// let rule = Rule::Sgd { rate: 0.1, momentum: 0.9 };
-/// let settings = Settings { widths: &widths, rows: 1, steps: 10, rule, bucket_bytes: BUCKET_BYTES };
+/// let settings = Settings { widths: &widths, rows: 1, steps: 10, rule, bucket_bytes: BUCKET_BYTES, replay: true };
 /// let start = Mlp::new(&widths, 0)?.parameters().iter().map(Tensor::to_vec).collect::<Result<Vec<_>, _>>()?;
 /// let weights = run(2, |comm| {
 ///     let mut ddp = DeviceDdp::<f32>::new(&comm, &Device::simulated(0)?, &settings, &start)?;
@@ -75,28 +83,19 @@ pub struct Settings<'a> {
 /// # Ok::<(), annulus::Error>(())
 /// ```
 pub struct DeviceDdp<T: Number> {
-    comm: DeviceCommunicator,
-    model: Perceptron<T>,
-    update: Update,
-    /// In the order of the backward pass.
-    buckets: Vec<Bucket>,
+    parts: Parts<T>,
+    replay: bool,
+    graphs: Graphs,
     compute: Stream,
     exchange: Stream,
     /// The losses of this rank since they were read last.
     losses: DeviceBuffer<f32>,
     steps: usize,
     exchanges: Exchanges,
-    fault: Option<Fault>,
     /// Steps in all.
     made: u64,
     clock: Clock,
     begin: Ticks,
-}
-
-/// Neighbouring layers whose gradients are reduced together.
-struct Bucket {
-    layers: Range<usize>,
-    elements: Range<usize>,
 }
 
 impl<T: Number> DeviceDdp<T> {
@@ -123,17 +122,15 @@ impl<T: Number> DeviceDdp<T> {
         compute.synchronize()?;
         let clock = Clock::new();
         Ok(DeviceDdp {
-            update,
+            parts: Parts { comm, model, update, buckets, fault: None },
+            replay: settings.replay,
+            graphs: Graphs::default(),
             losses: device.allocate(settings.steps)?,
             steps: 0,
             exchanges: Exchanges::default(),
-            fault: None,
             made: 0,
             begin: clock.now(),
             clock,
-            comm,
-            model,
-            buckets,
             compute,
             exchange,
         })
@@ -154,53 +151,32 @@ impl<T: Number> DeviceDdp<T> {
                 self.steps
             )));
         }
-        self.model.load(inputs, labels, &self.compute)?;
-        for number in 0..self.buckets.len() {
-            self.enqueue_gradients(number, labels.len(), denominator)?;
-            self.enqueue_average(number)?;
+        self.parts.model.load(inputs, labels, &self.compute)?;
+        let accumulate = self.parts.fault == Some(Fault::StaleGradient) && self.made == 1;
+        let share = Share { rows: labels.len(), denominator, accumulate };
+        let stream_of = |piece| if matches!(piece, Piece::Average(_)) { &self.exchange } else { &self.compute };
+        let graphs = match self.replay && self.parts.fault.is_none() {
+            true => self.graphs.of(&self.parts, share, |piece| stream_of(piece).clone())?,
+            false => None,
+        };
+        for (place, piece) in self.parts.pieces().into_iter().enumerate() {
+            match piece {
+                Piece::Gradients(_) => {}
+                Piece::Average(_) => self.exchanges.begins(&self.compute, &self.exchange)?,
+                Piece::Update => self.exchanges.computed(&self.compute)?,
+            }
+            match graphs {
+                Some(graphs) => graphs[place].launch(stream_of(piece))?,
+                None => self.parts.enqueue(piece, share, stream_of(piece))?,
+            }
+            if matches!(piece, Piece::Average(_)) {
+                self.exchanges.ends(&self.exchange)?;
+            }
         }
-        self.exchanges.computed(&self.compute)?;
-        self.update.step(&self.model, &self.compute)?;
-        self.compute.copy(self.model.mean(), &self.losses.part(self.steps..self.steps + 1)?)?;
+        self.compute.copy(self.parts.model.mean(), &self.losses.part(self.steps..self.steps + 1)?)?;
         self.steps += 1;
         self.made += 1;
         Ok(())
-    }
-
-    /// Enqueues all that is to be computed, before the bucket can be reduced, after the one before could be.
-    fn enqueue_gradients(&self, number: usize, rows: usize, denominator: f32) -> Result<()> {
-        let (model, stream) = (&self.model, &self.compute);
-        if number == 0 {
-            model.forward(rows, stream)?;
-            model.loss(rows, denominator, stream)?;
-            model.backward(rows, denominator, stream)?;
-        }
-        let accumulate = self.fault == Some(Fault::StaleGradient) && self.made == 1;
-        for layer in self.buckets[number].layers.clone().rev() {
-            if layer + 1 < model.layout().layers().len() {
-                model.inward(layer + 1, rows, stream)?;
-            }
-            model.leaves(layer, rows, accumulate, stream)?;
-        }
-        Ok(())
-    }
-
-    /// Enqueues the all-reduce of a bucket.
-    fn enqueue_average(&mut self, number: usize) -> Result<()> {
-        if number == 0 && self.fault == Some(Fault::SkippedBucket) {
-            return Ok(());
-        }
-        let op = match self.fault {
-            Some(Fault::ReciprocalAverage) => {
-                let reciprocal = 1.0 / self.comm.world_size() as f32;
-                ReduceOp::PreMulSum(f64::from(reciprocal).into())
-            }
-            _ => ReduceOp::Avg,
-        };
-        let bucket = self.model.gradients().part(self.buckets[number].elements.clone())?;
-        self.exchanges.begins(&self.compute, &self.exchange)?;
-        self.comm.all_reduce_in_place(&bucket, op, &self.exchange)?;
-        self.exchanges.ends(&self.exchange)
     }
 
     /// Waits for all that was enqueued. Collective. The losses of the steps since this was called last, each the average
@@ -211,7 +187,7 @@ impl<T: Number> DeviceDdp<T> {
     /// The failures of every call on devices.
     pub fn losses(&mut self) -> Result<Vec<f32>> {
         let losses = self.losses.part(..self.steps)?;
-        self.comm.all_reduce_in_place(&losses, ReduceOp::Avg, &self.compute)?;
+        self.parts.comm.all_reduce_in_place(&losses, ReduceOp::Avg, &self.compute)?;
         let losses = self.compute.read(&losses)?;
         self.exchange.synchronize()?;
         self.exchanges.settle()?;
@@ -225,7 +201,7 @@ impl<T: Number> DeviceDdp<T> {
     ///
     /// The failures of every call on devices.
     pub fn parameters(&self) -> Result<Vec<Vec<f32>>> {
-        self.model.layout().unpack(&self.compute.read(self.model.weights())?)
+        self.parts.model.layout().unpack(&self.compute.read(self.parts.model.weights())?)
     }
 
     /// The logits of so many rows of inputs, at most as many as a step has; one row after the other.
@@ -234,19 +210,24 @@ impl<T: Number> DeviceDdp<T> {
     ///
     /// `InvalidArgument` if these are too many, or not whole rows; the failures of every call on devices.
     pub fn logits(&self, inputs: &[T], rows: usize) -> Result<Vec<T>> {
-        self.model.load(inputs, &vec![0; rows], &self.compute)?;
-        let logits = self.model.forward(rows, &self.compute)?;
+        self.parts.model.load(inputs, &vec![0; rows], &self.compute)?;
+        let logits = self.parts.model.forward(rows, &self.compute)?;
         self.compute.read(&logits)
     }
 
     /// The most rows of a step.
     pub fn most_rows(&self) -> usize {
-        self.model.most_rows()
+        self.parts.model.most_rows()
     }
 
     /// How many buckets there are.
     pub fn buckets(&self) -> usize {
-        self.buckets.len()
+        self.parts.buckets.len()
+    }
+
+    /// How many steps were captured: one for each number of rows and denominator.
+    pub fn captured(&self) -> usize {
+        self.graphs.len()
     }
 
     /// From here on the time of the steps is counted.
@@ -262,25 +243,12 @@ impl<T: Number> DeviceDdp<T> {
 
     /// From now on this goes wrong. For tests of what shall notice it.
     pub fn plant(&mut self, fault: Fault) {
-        self.fault = Some(fault);
+        self.parts.fault = Some(fault);
     }
 }
 
 impl<T: Number> fmt::Debug for DeviceDdp<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DeviceDdp({} buckets, {:?})", self.buckets.len(), self.comm)
+        write!(f, "DeviceDdp({} buckets, {:?})", self.parts.buckets.len(), self.parts.comm)
     }
-}
-
-/// Buckets of whole layers, the last layer's first, each closed once it has `enough` elements.
-fn buckets(layout: &Layout, enough: usize) -> Vec<Bucket> {
-    let layers = layout.layers();
-    let lengths: Vec<usize> = layers.iter().rev().map(|layer| layer.all().len()).collect();
-    let groups = grouped(&lengths, enough).into_iter();
-    groups
-        .map(|group| {
-            let range = layers.len() - group.end..layers.len() - group.start;
-            Bucket { elements: layers[range.end - 1].all().start..layers[range.start].all().end, layers: range }
-        })
-        .collect()
 }
