@@ -12,6 +12,8 @@ mod compiler;
 #[path = "train_device/proof.rs"]
 mod proof;
 mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
