@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Training in device memory, on the simulated device: several ranks equal one, bit for bit; against the CPU within a
+//! Training in device memory, on the simulated device, and on CUDA over the stand-in for its driver: several ranks equal one, bit for bit; against the CPU within a
 //! derived bound; and what goes wrong is noticed.
 
 #![cfg(all(feature = "cli", feature = "sim", target_os = "linux"))]
@@ -18,6 +18,18 @@ mod standin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use annulus::Communicator;
+
+use simulated::{is_cuda, on_the_stand_in};
+
+#[test]
+fn all_of_it_on_cuda_over_the_stand_in() {
+    on_the_stand_in("all_of_it_on_cuda_over_the_stand_in");
+}
+
+/// The kind of device that is tested, as the command knows it.
+fn kind() -> &'static str {
+    if is_cuda() { "cuda" } else { "sim" }
+}
 
 /// One world at a time has the device to itself: launches of two worlds could each take room that the other needs.
 fn room() -> MutexGuard<'static, ()> {

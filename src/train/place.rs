@@ -21,13 +21,16 @@ struct Kind {
 }
 
 /// Every kind that there may be, the first to be taken first.
-const KINDS: [Kind; 1] = [Kind {
-    name: "sim",
-    noun: "simulated device",
-    is_gpu: false,
-    count: Device::simulated_count,
-    open: Device::simulated,
-}];
+const KINDS: [Kind; 2] = [
+    Kind { name: "cuda", noun: "NVIDIA device", is_gpu: true, count: Device::cuda_count, open: Device::cuda },
+    Kind {
+        name: "sim",
+        noun: "simulated device",
+        is_gpu: false,
+        count: Device::simulated_count,
+        open: Device::simulated,
+    },
+];
 
 /// Ranks where neither the user nor the number of GPUs says how many.
 const RANKS: usize = 2;
@@ -39,7 +42,7 @@ pub enum Choice {
     Auto,
     /// On the CPU.
     Cpu,
-    /// On devices of the kind of this name: `sim` for simulated ones.
+    /// On devices of the kind of this name: `cuda` for NVIDIA's, `sim` for simulated ones.
     Devices(&'static str),
 }
 
@@ -59,7 +62,7 @@ impl FromStr for Choice {
     }
 }
 
-/// Where ranks train, and why. `Display` says both: `the CPU, since this build has no GPU support`.
+/// Where ranks train, and why. `Display` says both: `one simulated device, since --device sim asks for it`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The number of the kind, and how many devices there are; on the CPU nothing.
@@ -99,8 +102,7 @@ fn automatic() -> Result<Place> {
             Err(other) => return Err(other),
         }
     }
-    let why = if reasons.is_empty() { "this build has no GPU support".into() } else { reasons.join(", and ") };
-    Ok(Place { devices: None, why })
+    Ok(Place { devices: None, why: format!("no GPU can be used: {}", reasons.join("; ")) })
 }
 
 impl Place {

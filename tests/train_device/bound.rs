@@ -9,12 +9,11 @@
 use annulus::data::{Dataset, Order, digits};
 use annulus::ddp::device::Settings;
 use annulus::ddp::{DeviceDdp, Recipe, one_rank};
-use annulus::driver::Device;
 use annulus::nn::{Mlp, Module};
 use annulus::optim::Rule;
 use annulus::tensor::Tensor;
 
-use super::simulated::absent;
+use super::simulated::{absent, open};
 use super::threads;
 
 /// The most by which rounding to f32 changes a number, as a part of it.
@@ -260,7 +259,7 @@ fn device_and_cpu_are_within_the_bound_of_the_exact_run() {
     let settings =
         Settings { widths: &recipe.widths, rows: 6, steps: 3, rule: recipe.rule, bucket_bytes: 0, replay: false };
     let on_device = threads(2, |comm| {
-        let mut ddp = DeviceDdp::<f32>::new(&comm, &Device::simulated(0)?, &settings, &start)?;
+        let mut ddp = DeviceDdp::<f32>::new(&comm, &open(0)?, &settings, &start)?;
         let epoch = recipe.sampler(data.len())?.epoch(0);
         for step in 0..3 {
             let batch = data.batch(epoch.share(step, comm.rank()))?;

@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::room;
 use super::simulated::absent;
+use super::{kind, room};
 
 fn train(args: &str) -> Output {
     let _room = room();
@@ -32,13 +32,14 @@ fn threads_and_processes_come_to_the_same_bits() {
     if absent() {
         return;
     }
-    let reports = ["", "--processes"]
-        .map(|how| json(&train(&format!("--json --device sim --ranks 2 --steps 3 --hidden 12 --batch 8 {how}"))));
+    let reports = ["", "--processes"].map(|how| {
+        json(&train(&format!("--json --device {} --ranks 2 --steps 3 --hidden 12 --batch 8 {how}", kind())))
+    });
     for field in ["losses", "test_accuracy", "parameters_checksum"] {
         assert_eq!(reports[0][field], reports[1][field], "{field}");
     }
     for report in reports {
-        assert_eq!((&report["equal_to_one_rank"], &report["config"]["device"]), (&Value::Bool(true), &"sim".into()));
+        assert_eq!((&report["equal_to_one_rank"], &report["config"]["device"]), (&Value::Bool(true), &kind().into()));
     }
 }
 
@@ -47,11 +48,11 @@ fn it_says_where_it_trains_and_why() {
     let small = "--steps 1 --hidden 2 --batch 1";
     let on_cpu = train(&format!("--device cpu {small}"));
     assert_eq!(stderr(&on_cpu), "annulus: training on the CPU, since --device cpu asks for it\n");
-    if !absent() {
+    if !absent() && kind() == "sim" {
         let on_sim = train(&format!("--device sim {small}"));
         assert_eq!(stderr(&on_sim), "annulus: training on one simulated device, since --device sim asks for it\n");
     }
     let nowhere = train("--device abacus");
     assert_eq!(nowhere.status.code(), Some(2));
-    assert!(stderr(&nowhere).contains("choose one of auto, cpu, sim"), "{}", stderr(&nowhere));
+    assert!(stderr(&nowhere).contains("choose one of auto, cpu, cuda, sim"), "{}", stderr(&nowhere));
 }

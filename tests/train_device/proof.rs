@@ -3,12 +3,11 @@
 
 use annulus::ddp::device::Settings;
 use annulus::ddp::{DeviceDdp, Fault};
-use annulus::driver::Device;
 use annulus::optim::Rule;
 use annulus::train::{self, Choice, Config, Report};
 
-use super::simulated::absent;
-use super::threads;
+use super::simulated::{absent, open};
+use super::{kind, threads};
 
 fn report(config: &Config) -> Report {
     let prepared = config.prepare().unwrap();
@@ -16,7 +15,7 @@ fn report(config: &Config) -> Report {
 }
 
 fn small(ranks: usize) -> Config {
-    let device = Choice::Devices("sim");
+    let device = Choice::Devices(kind());
     Config { device, ranks, hidden: vec![12], batch: 8, steps: Some(3), ..Config::default() }
 }
 
@@ -29,7 +28,7 @@ fn several_ranks_equal_one() {
     for (ranks, rule) in [(1, rules[0]), (2, rules[1]), (3, rules[0]), (4, rules[1])] {
         let report = report(&Config { rule, ..small(ranks) });
         assert!(report.is_verified(), "{ranks} ranks, {rule:?}: {:?}", report.differences);
-        assert_eq!((report.device, report.step_losses.len()), ("sim", 3));
+        assert_eq!((report.device, report.step_losses.len()), (kind(), 3));
     }
 }
 
@@ -73,7 +72,7 @@ fn steps_of_many_kinds_mix_replays_and_kernels() {
     let [replayed, eager] = [true, false].map(|replay| {
         let settings = Settings { widths: &[3, 2], rows: 2, steps: 20, rule, bucket_bytes: 0, replay };
         threads(2, |comm| {
-            let mut ddp = DeviceDdp::<f32>::new(&comm, &Device::simulated(0)?, &settings, &start)?;
+            let mut ddp = DeviceDdp::<f32>::new(&comm, &open(0)?, &settings, &start)?;
             for step in 0..20 {
                 let inputs = [1.0, comm.rank() as f32, 0.1 * step as f32];
                 ddp.step(&inputs, &[step % 2], 1.0 + (step % 6) as f32)?;

@@ -24,7 +24,7 @@ pub struct Args {
     /// Ranks are processes instead of threads
     #[arg(long)]
     processes: bool,
-    /// Where to train: `auto`, `cpu`, or `sim`, devices that are simulated on the CPU. `auto` takes GPUs if there are any
+    /// Where to train: `auto` (GPUs if there are any, else the CPU), `cpu`, `cuda`, or `sim` (simulated devices)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Choice,
     /// On devices, enqueue each step's kernels anew, instead of replaying a captured step
