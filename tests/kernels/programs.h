@@ -69,13 +69,25 @@ CASE(programs_in_a_row) {
     }
 }
 
+// Ranks that have entered. Whoever gave up or was called off before all have would be missed by the rest as they enter.
+struct Entered {
+    std::atomic<u32> ranks{0};
+
+    void all_of(u32 n) {
+        while (ranks.load() < n) std::this_thread::yield();
+    }
+};
+
 CASE(who_raises_no_flag_is_named) {
     World world(3);
+    Entered entered;
     std::vector<std::thread> ranks;
     for (u32 rank = 0; rank < 3; ++rank)
         ranks.emplace_back([&, rank] {
             Collective call = world.arguments(rank, 0, true, false);
             EXPECT(enter_program(world, call, 0, 1));
+            entered.ranks += 1;
+            entered.all_of(3);
             // Rank 0 waits for rank 2, which raises nothing, and rank 1 for rank 0, which gives up, and says so.
             if (rank == 2) return;
             call.patience = rank == 0 ? SHORT : LONG;
@@ -93,15 +105,18 @@ CASE(who_raises_no_flag_is_named) {
 
 CASE(abort_ends_a_wait_for_a_flag) {
     World world(2);
+    Entered entered;
     std::vector<std::thread> ranks;
     for (u32 rank = 0; rank < 2; ++rank)
         ranks.emplace_back([&, rank] {
             Collective call = world.arguments(rank, 0, true, false);
             EXPECT(enter_program(world, call, 0, 1));
+            entered.ranks += 1;
             Flags waits = marked(call, 0, 1);
             waits.marks[0] = {1 - rank, 0, 0};
             EXPECT(run({"flags", &waits, 1, 32, 0}).ended == host::Ended::WELL);
         });
+    entered.all_of(2);
     const timespec some = {0, 5000000};
     nanosleep(&some, nullptr);
     store_relaxed_system(&world.abort, 1);
