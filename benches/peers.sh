@@ -153,6 +153,6 @@ while [ "$round" -lt "$rounds" ]; do
     fi
 done
 mkdir -p "$(dirname "$results")"
-python3 "$source/table.py" "$raw" "$rounds" > "$results.new"
+python3 -B "$source/table.py" "$raw" "$rounds" > "$results.new"
 mv "$results.new" "$results"
 say "wrote $results"
