@@ -356,7 +356,7 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
         None if all_private && is_carried => "one_shot",
         None | Some("direct") if within_reach => "direct",
         Some("pull") if !within_reach && !is_read => "staged",
-        None if is_read && !collective.folds() && !(collective == Collective::AllToAll && case.in_place) => "pull",
+        None if is_read && is_pulled(collective, case.in_place, case.count * size) => "pull",
         None | Some("direct") => "staged",
         Some(name) => name,
     };
@@ -365,6 +365,18 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
     assert_eq!((last.path, last.collective, last.data_type), ("schedule", collective, T::DATA_TYPE));
     assert_eq!(last.op, collective.folds().then_some(case.what.op));
     assert_eq!(last.bytes, elements * size);
+}
+
+/// Whether moves of so many bytes to or from a rank are pulled where they can be.
+fn is_pulled(collective: Collective, in_place: bool, bytes: usize) -> bool {
+    match (collective, in_place) {
+        (Collective::AllToAll, in_place) => !in_place,
+        (Collective::AllGather, _) => true,
+        (Collective::Gather, _) => bytes <= 256 << 10,
+        (Collective::Broadcast | Collective::Scatter, true) => bytes <= 512 << 10,
+        (Collective::Broadcast | Collective::Scatter, false) => bytes <= 4 << 20,
+        _ => false,
+    }
 }
 
 /// Bytes of a rank's contribution.
@@ -554,6 +566,19 @@ fn long_messages() {
         }
         for (in_place, memory) in [(false, Memory::Plain), (true, Memory::Allocated), (false, Memory::Allocated)] {
             call::<f64>(&comm, &case((4 << 20) / 8 + 3, in_place, None, memory), next(), &latest);
+        }
+        let staged = case((8 << 20) / 8 + 3, false, Some("staged"), Memory::Plain);
+        call::<f64>(&comm, &staged, next(), &latest);
+        for (collective, in_place, bytes) in [
+            (Collective::Broadcast, false, 8 << 20),
+            (Collective::Broadcast, true, 512 << 10),
+            (Collective::Gather, false, 256 << 10),
+            (Collective::Scatter, true, 512 << 10),
+        ] {
+            for count in [bytes / 8, bytes / 8 + 1] {
+                let long = Case { what: What::moves(collective), ..case(count, in_place, None, Memory::Plain) };
+                call::<u64>(&comm, &long, next(), &latest);
+            }
         }
     });
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A rank's calls in flight, and how each gets from its entry to its end.
 //!
-//! Call k uses channel k mod 8. Its life: *begin* posts the entry record; *poll* sees the others' records, *enters*
+//! Call k uses channel k mod 8. A small call whose peers are there is over *at once* (`at_once`). Every other's life: *begin*
+//! posts the entry record; *poll* sees the others' records, *enters*
 //! (`entry`: compares descriptors, chooses the program), and executes it piece by piece; *end* stamps it and gives the
 //! channel free. Who keeps it from going on is looked for from time to time (`missing`). Whatever goes wrong for all ranks
 //! goes through *fail*, which ends every call in flight.
 
+pub(crate) mod at_once;
 mod entry;
 mod missing;
 
@@ -17,17 +19,17 @@ use super::completion::Parked;
 use super::descriptor::Descriptor;
 use super::execute::{Awaited, Cursor, Execution, Lists, Went};
 use super::failure::Reporter;
-use super::history::{History, Recorded};
-use super::loaded::Loaded;
+use super::history::History;
 use super::operator::Combine;
 use super::owed::Owed;
-use super::plan::Plans;
+use super::plan::{Chosen, Plans};
 use crate::error::{Error, Result};
 use crate::record::{Clock, Stamps};
 use crate::reduce::Stores;
 use crate::schedule::{Layout, Verified};
-use crate::transport::groups::Grouped;
+use crate::transport::groups::{Gathered, Grouped};
 use crate::transport::page::{CARRIED, CHANNELS};
+use crate::transport::peers::Peers;
 use crate::transport::waiting::{LONGEST_SLEEP, Next, Patience};
 use crate::transport::{Arrival, Transport, is_private};
 
@@ -47,7 +49,7 @@ pub(crate) struct Call<'a> {
 
 /// The program of a call that all ranks have entered, and where it stands.
 struct Running {
-    loaded: Arc<Loaded>,
+    program: Chosen,
     cursor: Cursor,
     stores: Stores,
 }
@@ -60,6 +62,8 @@ struct Operation {
     input: Run,
     output: Run,
     stamps: Stamps,
+    /// What this rank's entry record says.
+    said: Gathered,
     /// Ranks below this have entered; in a world of groups, as [`Grouped::look`] counts.
     seen: usize,
     /// How often it was found blocked since something was last owed.
@@ -68,6 +72,15 @@ struct Operation {
     owed: Owed,
     running: Option<Running>,
     parked: Option<Parked>,
+}
+
+/// A call whose entry record is posted.
+struct Posted {
+    call: u64,
+    channel: usize,
+    plan: usize,
+    said: Gathered,
+    owed: Owed,
 }
 
 /// One of the eight.
@@ -85,7 +98,7 @@ struct ChannelState {
 
 /// All calls of a rank; under the engine's lock.
 pub(crate) struct Calls {
-    transport: Arc<dyn Transport>,
+    transport: Peers,
     /// How its ranks enter, where they are many.
     grouped: Option<Grouped>,
     reporter: Arc<Reporter>,
@@ -112,7 +125,7 @@ impl Calls {
         let (rank, world) = (transport.rank(), transport.world());
         let channels = (0..CHANNELS).map(|_| ChannelState { addresses: Addresses::of(world), ..Default::default() });
         Calls {
-            transport,
+            transport: Peers::of(transport),
             grouped: Grouped::of(rank, world),
             reporter,
             clock: Clock::new(),
@@ -128,7 +141,7 @@ impl Calls {
     }
 
     pub fn transport(&self) -> &Arc<dyn Transport> {
-        &self.transport
+        self.transport.transport()
     }
 
     /// The channel of the next call.
@@ -178,6 +191,12 @@ impl Calls {
 
     /// Enters a call on the next channel; `None` if that channel is still in use.
     pub fn begin(&mut self, call: &Call<'_>, parked: Option<&mut Option<Parked>>) -> Result<Option<usize>> {
+        let Some(posted) = self.post(call)? else { return Ok(None) };
+        Ok(Some(self.keep(call, posted, parked)))
+    }
+
+    /// Posts the entry record of a call on the next channel; `None` if that channel is still in use.
+    fn post(&mut self, call: &Call<'_>) -> Result<Option<Posted>> {
         self.check()?;
         let channel = self.next_channel();
         if self.channels[channel].operation.is_some() {
@@ -185,10 +204,12 @@ impl Calls {
         }
         let idle = self.in_flight == 0;
         let plan = match call.verified {
-            Some(verified) => self.plans.find_verified(&call.descriptor, verified, &*self.transport, idle)?,
-            None => self.plans.find(&call.descriptor, call.layout.as_ref(), &*self.transport, idle)?,
+            Some(verified) => {
+                self.plans.find_verified(&call.descriptor, verified, &**self.transport.transport(), idle)?
+            }
+            None => self.plans.find(&call.descriptor, call.layout.as_ref(), &**self.transport.transport(), idle)?,
         };
-        let (transport, rank) = (&*self.transport, self.transport.rank());
+        let (transport, rank) = (&self.transport, self.transport.rank());
         let state = &mut self.channels[channel];
         state.epoch += 1;
         state.finished = None;
@@ -223,26 +244,37 @@ impl Calls {
         }
         arrival.stamp = if cfg!(annulus_bare) { 0 } else { self.clock.now() };
         record.post(state.epoch, &arrival, &known.words);
-        state.operation = Some(Operation {
-            call: self.next_call,
+        let said = entry::said(known, rank, &arrival);
+        let posted = Posted { call: self.next_call, channel, plan, said, owed: Owed::for_entering(self.grouped) };
+        self.next_call += 1;
+        self.in_flight += 1;
+        Ok(Some(posted))
+    }
+
+    /// Gives a call that has entered its place among those in flight. Returns its channel.
+    fn keep(&mut self, call: &Call<'_>, posted: Posted, parked: Option<&mut Option<Parked>>) -> usize {
+        let Posted { call: number, channel, plan, said, owed } = posted;
+        let parked = parked.and_then(Option::take);
+        // Its caller goes on to something else.
+        let is_left = parked.is_some();
+        self.channels[channel].operation = Some(Operation {
+            call: number,
             plan,
             operator: call.operator.clone(),
             input: call.input,
             output: call.output,
-            stamps: Stamps { arrived: arrival.stamp, ..Stamps::default() },
+            stamps: Stamps { arrived: said.stamp, ..Stamps::default() },
+            said,
             seen: 0,
             looks: 0,
-            owed: Owed::for_entering(self.grouped),
+            owed,
             running: None,
-            parked: parked.and_then(Option::take),
+            parked,
         });
-        self.next_call += 1;
-        self.in_flight += 1;
-        if state.operation.as_ref().is_some_and(|operation| operation.parked.is_some()) {
-            // Its caller goes on to something else.
+        if is_left {
             self.pay(channel);
         }
-        Ok(Some(channel))
+        channel
     }
 
     /// Moves one call on.
@@ -252,7 +284,7 @@ impl Calls {
             // It ended while something else was looked at: its result has been put down.
             return Poll::Done(state.finished.take().map_or(Ok(()), |(_, result)| result));
         };
-        let transport = &*self.transport;
+        let transport = &self.transport;
         if operation.running.is_none() {
             if let Some(grouped) = self.grouped {
                 if let Err(not_yet) = self.look_at_groups(grouped, channel) {
@@ -276,12 +308,14 @@ impl Calls {
         let Some(Operation { call, plan, operator, owed, running: Some(running), .. }) = &mut state.operation else {
             return Poll::Moved;
         };
+        let plan = self.plans.get(*plan);
+        let Some(loaded) = plan.chosen(running.program) else { return Poll::Moved };
         let mut execution = Execution {
-            transport: &*self.transport,
-            loaded: &running.loaded,
+            transport: &self.transport,
+            loaded,
             addresses: &state.addresses,
             lists: &mut self.lists,
-            fold: self.plans.get(*plan).fold,
+            fold: plan.fold,
             operator: operator.as_ref(),
             channel,
             base: state.base,
@@ -296,7 +330,7 @@ impl Calls {
             }
             Went::Blocked(awaited) => self.blocked(channel, awaited),
             Went::Panicked => {
-                let sentence = Descriptor::sentence(&self.plans.get(*plan).words);
+                let sentence = Descriptor::sentence(&plan.words);
                 let (rank, message) = (self.transport.rank(), self.lists.panic.take().unwrap_or_default());
                 let error = format!("call {call}, {sentence}: the operator panicked on rank {rank}: {message}");
                 Poll::Done(Err(self.fail(Error::Aborted(error.into()))))
@@ -329,7 +363,7 @@ impl Calls {
     fn pay(&mut self, channel: usize) {
         let Some(operation) = self.channels[channel].operation.as_mut() else { return };
         operation.looks = 0;
-        operation.owed.pay(&*self.transport);
+        operation.owed.pay(&self.transport);
     }
 
     /// Gives the channel free and the outcome to whoever waits for it.
@@ -339,18 +373,26 @@ impl Calls {
         let Some(operation) = &mut state.operation else { return };
         self.in_flight -= 1;
         operation.stamps.done = done;
-        operation.owed.pay(&*self.transport);
-        if let Some(Running { loaded, .. }) = operation.running.take() {
-            state.base += loaded.resources.advance;
-            let plan = self.plans.get(operation.plan);
-            let (call, bytes, stamps) = (operation.call, plan.bytes, operation.stamps);
-            self.history.push(Recorded { call, bytes, loaded, stamps });
-        }
+        operation.owed.pay(&self.transport);
+        let (call, plan, stamps) = (operation.call, operation.plan, operation.stamps);
+        let program = operation.running.as_ref().map(|running| running.program);
         match operation.parked.take() {
             Some(Parked { completion, buffers }) => completion.put(result.map(|()| buffers)),
-            None => state.finished = Some((operation.call, result)),
+            None => state.finished = Some((call, result)),
         }
         state.operation = None;
+        if let Some(program) = program {
+            self.remember(call, channel, plan, program, stamps);
+        }
+    }
+
+    /// What remains of a call that ran, and is over: the flags' new base, and its record. Looks ahead to the next.
+    fn remember(&mut self, call: u64, channel: usize, plan: usize, program: Chosen, stamps: Stamps) {
+        let plan = self.plans.get(plan);
+        if let Some(loaded) = plan.chosen(program) {
+            self.channels[channel].base += loaded.resources.advance;
+            self.history.push(call, plan.bytes, stamps, loaded);
+        }
         let next = self.next_channel();
         self.transport.channel(self.transport.rank(), next).record(self.channels[next].epoch + 1).expect();
     }
@@ -402,8 +444,9 @@ impl Calls {
                 }
                 // The last look may have published or signalled something.
                 self.pay(channel);
-                let (transport, epoch) = (&*self.transport, self.channels[channel].epoch);
-                let ready = || awaited.is_there(transport, channel, epoch) || transport.root().poisoned_by().is_some();
+                let (transport, epoch) = (&self.transport, self.channels[channel].epoch);
+                let ready =
+                    || awaited.is_there(&**transport, channel, epoch) || transport.root().poisoned_by().is_some();
                 transport.page(transport.rank()).sleep(&transport.bed(), LONGEST_SLEEP, ready);
             }
         }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::calls::at_once::Begun;
 use super::calls::{Call, Calls, Poll};
 use super::completion::{Completion, Outcome, Parked};
 use super::execute::Awaited;
@@ -28,6 +29,7 @@ use crate::transport::waiting::{self, LONGEST_SLEEP, Next, Patience, Stages};
 pub(crate) struct Engine {
     pub transport: Arc<dyn Transport>,
     lanes: Mutex<Lanes>,
+    stages: Stages,
     reporter: Arc<Reporter>,
     /// Threads that want the lock: whoever holds it with work to do lets them in.
     wanting: AtomicUsize,
@@ -92,6 +94,7 @@ impl Engine {
     pub fn new(transport: Arc<dyn Transport>, reporter: Arc<Reporter>, timeout: Duration) -> Self {
         let collectives = Calls::new(transport.clone(), reporter.clone(), timeout);
         Engine {
+            stages: if transport.is_roomy() { Stages::ROOMY } else { Stages::CROWDED },
             transport,
             lanes: Mutex::new(Lanes { all: vec![collectives], pairs: HashMap::new() }),
             reporter,
@@ -117,10 +120,6 @@ impl Engine {
         }
     }
 
-    fn stages(&self) -> Stages {
-        if self.transport.is_roomy() { Stages::ROOMY } else { Stages::CROWDED }
-    }
-
     /// The lane of messages from one rank to another, of which this rank is one.
     pub fn pair(&self, from: usize, to: usize, timeout: Duration) -> Result<usize> {
         let mut lanes = self.lock();
@@ -136,16 +135,21 @@ impl Engine {
 
     /// A call that returns when it is done.
     pub fn block(&self, call: Call<'_>) -> Result<()> {
-        let lane = call.lane;
+        let (lane, stages) = (call.lane, self.stages);
         let mut lanes = self.lock();
         let channel = loop {
-            match lanes.all[lane].begin(&call, None)? {
-                Some(channel) => break channel,
+            let begun = match lanes.in_flight() {
+                0 => lanes.all[lane].at_once(&call, stages.looks)?,
+                _ => lanes.all[lane].begin(&call, None)?.map(Begun::Kept),
+            };
+            match begun {
+                Some(Begun::Over) => return Ok(()),
+                Some(Begun::Kept(channel)) => break channel,
                 None => lanes = self.wait_for_channel(lanes, lane),
             }
         };
         let number = lanes.all[lane].upcoming_call() - 1;
-        let mut patience = Patience::new(self.stages());
+        let mut patience = Patience::new(stages);
         if lanes.in_flight() == 1 {
             // Nobody else has anything to do: keep the lock.
             let calls = &mut lanes.all[lane];
@@ -194,7 +198,7 @@ impl Engine {
             waiting.entry(call.lane).or_default().push_back(call);
         }
         let mut failure = Ok(());
-        let mut patience = Patience::new(self.stages());
+        let mut patience = Patience::new(self.stages);
         let mut lanes = self.lock();
         loop {
             for (lane, queue) in &mut waiting {
@@ -251,7 +255,7 @@ impl Engine {
 
     /// Moves all calls on until something holds.
     fn until<'a>(&'a self, mut lanes: MutexGuard<'a, Lanes>, holds: impl Fn(&Lanes) -> bool) -> MutexGuard<'a, Lanes> {
-        let mut patience = Patience::new(self.stages());
+        let mut patience = Patience::new(self.stages);
         while !holds(&lanes) {
             let moved = lanes.poll_all();
             if !holds(&lanes) {

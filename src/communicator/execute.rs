@@ -18,6 +18,7 @@ use crate::reduce::{self, Destination, Fold, Kind, Source, Stores};
 use crate::schedule::{Access, Buffer, Place, Step};
 use crate::transport::Transport;
 use crate::transport::page::{Channel, Page};
+use crate::transport::peers::Peers;
 
 /// The most bytes of one buffer that a piece covers.
 const PIECE: usize = 256 << 10;
@@ -111,7 +112,7 @@ unsafe impl Send for Lists {}
 
 /// One call's surroundings.
 pub(crate) struct Execution<'a> {
-    pub transport: &'a dyn Transport,
+    pub transport: &'a Peers,
     pub loaded: &'a Loaded,
     pub addresses: &'a Addresses,
     pub lists: &'a mut Lists,
@@ -204,7 +205,8 @@ impl Execution<'_> {
                     Some(operator) => self.fold_privately(operator, from, to, segment, *done, elements),
                     None => {
                         let foreign = from.iter().chain(to).any(|place| self.is_foreign(place));
-                        match self.bring(from, segment, *done, elements) {
+                        let went = if away > 0 { self.bring(from, segment, *done, elements) } else { Went::On };
+                        match went {
                             Went::On => {
                                 self.inside_window(foreign, |this| this.fold(from, to, segment, *done, elements))
                             }
@@ -254,9 +256,10 @@ impl Execution<'_> {
             && !self.is_away(place)
     }
 
-    /// Whether a place is in a peer's private memory, from where it is copied by the system.
+    /// Whether a place is in a peer's private memory, from where it is copied by the system. Only read access comes there:
+    /// direct access has all buffers here, and staged access none of peers.
     fn is_away(&self, place: &Place) -> bool {
-        self.addresses.is_away(place)
+        self.loaded.access == Access::Read && self.addresses.is_away(place)
     }
 
     /// Wakes peers before much data is moved.
@@ -362,12 +365,9 @@ impl Execution<'_> {
         base.wrapping_add(bytes)
     }
 
-    /// How results are stored there: past the caches only where nobody reads them again before the call's end.
-    fn stores_to(&self, to: &[Place]) -> Stores {
-        match to.iter().all(|place| place.buffer == Buffer::Output) {
-            true => self.stores,
-            false => Stores::Cached,
-        }
+    /// Whether what is stored there goes past the caches: only where nobody reads it again before the call's end.
+    fn goes_past(&self, place: &Place) -> bool {
+        self.stores == Stores::Streaming && place.buffer == Buffer::Output
     }
 
     fn copy(&mut self, from: &Place, to: &[Place], segment: usize, done: usize, elements: usize) {
@@ -375,14 +375,20 @@ impl Execution<'_> {
             return;
         }
         let source = self.address(from, segment, done);
+        let bytes = elements * self.loaded.element;
         let mut copies = std::mem::take(&mut self.lists.copies);
-        copies.extend(to.iter().map(|place| self.address(place, segment, done)));
-        // SAFETY: `Loaded::check` proved that every place lies within its buffer, and the call's entry that each
-        // address begins a buffer of that length. Nobody else writes the source or touches the destinations now: for
-        // built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their `Verified`; buffers
-        // of peers stay valid while this rank's window is open, regions and payloads as long as the transport.
-        unsafe { reduce::copy(source, &copies, elements * self.loaded.element, self.stores_to(to)) };
-        copies.clear();
+        // What peers read comes first; the source is in the cache then.
+        let both = [Stores::Cached, Stores::Streaming];
+        for &stores in &both[..1 + usize::from(self.stores == Stores::Streaming)] {
+            let there = to.iter().filter(|place| self.goes_past(place) == (stores == Stores::Streaming));
+            copies.extend(there.map(|place| self.address(place, segment, done)));
+            // SAFETY: `Loaded::check` proved that every place lies within its buffer, and the call's entry that each
+            // address begins a buffer of that length. Nobody else writes the source or touches the destinations now: for
+            // built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their `Verified`; buffers
+            // of peers stay valid while this rank's window is open, regions and payloads as long as the transport.
+            unsafe { reduce::copy(source, &copies, bytes, stores) };
+            copies.clear();
+        }
         self.lists.copies = copies;
     }
 
@@ -392,20 +398,41 @@ impl Execution<'_> {
             Buffer::Partial(_) => Kind::Accumulator,
             _ => Kind::Element,
         };
-        let mut lists = std::mem::take(self.lists);
+        let (mut sources, mut destinations) =
+            (std::mem::take(&mut self.lists.from), std::mem::take(&mut self.lists.to));
         let address = |place| self.address(place, segment, done);
-        let mut brought = lists.brought.chunks_exact((elements * self.loaded.element).div_ceil(8));
-        lists.from.extend(from.iter().map(|place| {
-            let here = self.is_away(place).then(|| brought.next()).flatten();
-            let data = here.map_or_else(|| address(place).cast_const(), |words| words.as_ptr().cast());
+        // What `bring` has put there, one source after the other.
+        let (mut next, words) = (self.lists.brought.as_ptr(), (elements * self.loaded.element).div_ceil(8));
+        sources.extend(from.iter().map(|place| {
+            let data = match self.is_away(place) {
+                true => {
+                    let here = next;
+                    next = here.wrapping_add(words);
+                    here.cast()
+                }
+                false => address(place).cast_const(),
+            };
             Source { data, kind: kind(place) }
         }));
-        lists.to.extend(to.iter().map(|place| Destination { data: address(place), kind: kind(place) }));
+        // A result that peers read as well is stored for them first, and from there past the caches.
+        let streams = self.stores == Stores::Streaming;
+        let is_shared = |place: &&Place| streams && !self.goes_past(place) && kind(place) == Kind::Element;
+        let shared = to.iter().find(is_shared);
+        let all_past = streams && to.iter().all(|place| self.goes_past(place));
+        let is_late = |place: &&Place| shared.is_some() && self.goes_past(place);
+        let now = to.iter().filter(|place| !is_late(place));
+        destinations.extend(now.map(|place| Destination { data: address(place), kind: kind(place) }));
+        let stores = if all_past { self.stores } else { Stores::Cached };
         // SAFETY: as in `copy`; `Partial` places hold accumulators because only folds write them.
-        unsafe { fold.run(&lists.from, &lists.to, elements, self.stores_to(to)) };
-        lists.from.clear();
-        lists.to.clear();
-        *self.lists = lists;
+        unsafe { fold.run(&sources, &destinations, elements, stores) };
+        for (late, shared) in to.iter().filter(is_late).zip(shared.into_iter().cycle()) {
+            let bytes = elements * self.loaded.element;
+            // SAFETY: as in `copy`; both were destinations of the fold.
+            unsafe { reduce::copy(address(shared), &[address(late)], bytes, Stores::Streaming) };
+        }
+        sources.clear();
+        destinations.clear();
+        (self.lists.from, self.lists.to) = (sources, destinations);
     }
 
     /// Folds by a user's operator, whose accumulators are elements: all sources are copied and folded, one after the
@@ -455,7 +482,7 @@ impl Execution<'_> {
         copies.extend(to.iter().map(|place| self.address(place, segment, done)));
         let foreign = to.iter().any(|place| self.is_foreign(place));
         // SAFETY: as in `copy`; destinations do not overlap the private copy.
-        let write = |this: &mut Self| unsafe { reduce::copy(folded.as_ptr(), &copies, bytes, this.stores_to(to)) };
+        let write = |_: &mut Self| unsafe { reduce::copy(folded.as_ptr(), &copies, bytes, Stores::Cached) };
         let wrote = self.inside_window(foreign, write);
         copies.clear();
         (self.lists.copies, self.lists.private) = (copies, private);

@@ -47,11 +47,17 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub fn push(&mut self, recorded: Recorded) {
-        if self.ring.len() < REMEMBERED {
-            self.ring.push(recorded);
-        } else {
-            self.ring[self.next] = recorded;
+    /// Remembers a call that has ended. Programs repeat: where the oldest record is of the same one, its count of users is
+    /// left alone, since to change it costs as much as all the rest.
+    pub fn push(&mut self, call: u64, bytes: usize, stamps: Stamps, loaded: &Arc<Loaded>) {
+        match self.ring.get_mut(self.next) {
+            Some(oldest) => {
+                (oldest.call, oldest.bytes, oldest.stamps) = (call, bytes, stamps);
+                if !Arc::ptr_eq(&oldest.loaded, loaded) {
+                    oldest.loaded = loaded.clone();
+                }
+            }
+            None => self.ring.push(Recorded { call, bytes, loaded: loaded.clone(), stamps }),
         }
         self.next = (self.next + 1) % REMEMBERED;
     }

@@ -81,6 +81,8 @@ pub struct Communicator {
     engine: Arc<Engine>,
     reporter: Arc<Reporter>,
     timeout: Cell<Duration>,
+    rank: usize,
+    world: usize,
     local_rank: usize,
     algorithm: Cell<u32>,
     one_thread_at_a_time: PhantomData<Cell<()>>,
@@ -89,10 +91,13 @@ pub struct Communicator {
 impl Communicator {
     pub(crate) fn new(transport: Arc<dyn Transport>, local_rank: usize, timeout: Duration) -> Self {
         let reporter = Arc::new(Reporter::new(transport.clone()));
+        let (rank, world) = (transport.rank(), transport.world());
         Communicator {
             engine: Arc::new(Engine::new(transport, reporter.clone(), timeout)),
             reporter,
             timeout: Cell::new(timeout),
+            rank,
+            world,
             local_rank,
             algorithm: Cell::new(0),
             one_thread_at_a_time: PhantomData,
@@ -101,12 +106,12 @@ impl Communicator {
 
     /// This rank, from 0.
     pub fn rank(&self) -> usize {
-        self.transport().rank()
+        self.rank
     }
 
     /// The number of ranks.
     pub fn world_size(&self) -> usize {
-        self.transport().world()
+        self.world
     }
 
     /// This rank among those of its host: which device it would take.

@@ -7,7 +7,8 @@
 //! sleeps itself, before it moves much data, when the caller turns to something else, and at the call's end.
 
 use crate::transport::groups::Grouped;
-use crate::transport::{Transport, waiting};
+use crate::transport::peers::Peers;
+use crate::transport::waiting;
 
 /// Whom a call has still to wake for what its rank has posted, published or signalled. The later include the earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +30,7 @@ impl Owed {
     }
 
     /// Wakes those peers that sleep; nothing is owed any more.
-    pub fn pay(&mut self, transport: &dyn Transport) {
+    pub fn pay(&mut self, transport: &Peers) {
         let peers = match std::mem::replace(self, Owed::Nobody) {
             Owed::Nobody => return,
             Owed::Leader(leader) => leader..leader + 1,

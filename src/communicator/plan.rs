@@ -50,6 +50,17 @@ pub(crate) struct Plan {
     rank: usize,
 }
 
+/// Which of a plan's programs a call runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    /// The one whose contributions ride in the entry records.
+    Inline,
+    /// The user's own.
+    Own,
+    /// That for buffers with which all ranks can do this.
+    With(Access),
+}
+
 /// A user's own schedule, ready to run.
 pub(crate) struct OwnProgram {
     pub loaded: Arc<Loaded>,
@@ -107,15 +118,25 @@ impl Plan {
     }
 
     /// The program for buffers with which all ranks can do this.
-    pub fn program(&mut self, access: Access) -> Result<Arc<Loaded>> {
-        if let Some(own) = &self.own {
-            return Ok(own.loaded.clone());
+    pub fn program(&mut self, access: Access) -> Result<Chosen> {
+        if self.own.is_some() {
+            return Ok(Chosen::Own);
         }
-        if let Some(loaded) = &self.programs[access as usize] {
-            return Ok(loaded.clone());
+        if self.programs[access as usize].is_none() {
+            let loaded = self.load(&*select::choose(&self.request(access, Limits { always: 0, inline: 0 }))?)?;
+            self.programs[access as usize] = Some(loaded);
         }
-        let loaded = self.load(&*select::choose(&self.request(access, Limits { always: 0, inline: 0 }))?)?;
-        Ok(self.programs[access as usize].insert(loaded).clone())
+        Ok(Chosen::With(access))
+    }
+
+    /// A program that was chosen.
+    #[inline]
+    pub fn chosen(&self, chosen: Chosen) -> Option<&Arc<Loaded>> {
+        match chosen {
+            Chosen::Inline => self.inline.as_ref(),
+            Chosen::Own => self.own.as_ref().map(|own| &own.loaded),
+            Chosen::With(access) => self.programs[access as usize].as_ref(),
+        }
     }
 }
 
@@ -190,9 +211,9 @@ impl Plans {
             plan.always_inline = within_reach.entry() == Entry::Carries;
         }
         if !plan.always_inline {
-            for access in [Access::Direct, Access::Read, Access::Staged] {
-                plan.program(access)?;
-            }
+            plan.program(Access::Direct)?;
+            plan.program(Access::Staged)?;
+            plan.program(private)?;
         }
         Ok(self.keep(plan, idle))
     }

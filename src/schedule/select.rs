@@ -5,7 +5,7 @@
 //! size nor on where the buffers lie: [`one_shot`](super::one_shot) for what is quick to carry along with the entry;
 //! above that [`direct`](super::direct) where all ranks' buffers can be addressed by all; else `one_shot` again, while
 //! it is worth it and contributions fit into the entry record, and beyond that [`pull`](super::pull) for what is moved and
-//! not folded where all ranks' buffers can be read by all, and [`staged`](super::staged) for the rest.
+//! not folded where all ranks' buffers can be read by all, as long as that is worth it, and [`staged`](super::staged) for the rest.
 
 use std::sync::Arc;
 
@@ -53,6 +53,22 @@ pub(crate) fn worth_carrying(collective: Collective, access: Access, carried: us
     }
 }
 
+/// Whether what is moved is pulled, where it can be. A pull keeps the rank that pulls busy; through slots, giver and taker
+/// copy at the same time, each half as far from its own data. So what is moved from or to a root is pulled as long as it
+/// comes out of a cache, or the root has a copy of its own to make meanwhile; beyond, it is staged. Where every rank takes
+/// from every other, all copy at the same time anyway. What is swapped in place would have to be copied twice, like what
+/// is folded.
+pub(crate) fn worth_pulling(collective: Collective, layout: &Layout, element: usize) -> bool {
+    let most = match (collective, layout.is_in_place()) {
+        (Collective::AllToAll, true) => return false,
+        (Collective::Gather, _) => 256 << 10,
+        (Collective::Broadcast | Collective::Scatter, true) => 512 << 10,
+        (Collective::Broadcast | Collective::Scatter, false) => 4 << 20,
+        _ => return !collective.folds(),
+    };
+    (0..layout.world()).all(|rank| layout.count(rank).saturating_mul(element) <= most)
+}
+
 /// The largest contribution of a rank, in bytes.
 pub(crate) fn contribution(collective: Collective, layout: &Layout, element: usize) -> Option<usize> {
     let largest = (0..layout.world()).map(|rank| layout.input_len(collective, rank)).max().unwrap_or(0);
@@ -72,13 +88,7 @@ pub(crate) fn choose(request: &Request) -> Result<Arc<dyn Schedule>> {
         Some(name) => *name,
         None if collective == Collective::Barrier => "barrier",
         None if fits && (is_tiny || access != Access::Direct && is_worth_it) => "one_shot",
-        // What is swapped in place would have to be copied twice, like what is folded.
-        None if access == Access::Read
-            && !collective.folds()
-            && !(collective == Collective::AllToAll && layout.is_in_place()) =>
-        {
-            "pull"
-        }
+        None if access == Access::Read && worth_pulling(collective, layout, element) => "pull",
         None => "direct",
     };
     if name == "one_shot" && !fits {
@@ -151,7 +161,7 @@ mod tests {
                             _ if 2 * largest <= ALWAYS => "one_shot",
                             Access::Direct => "direct",
                             _ if 2 * largest <= carried_of(collective, world, access) => "one_shot",
-                            Access::Read if !collective.folds() => "pull",
+                            Access::Read if worth_pulling(collective, &layout, 2) => "pull",
                             _ => "staged",
                         };
                         assert_eq!(schedule.name(), expected, "{collective} {layout:?}");

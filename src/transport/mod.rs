@@ -9,6 +9,7 @@
 //! | `shm` | ranks are processes: memory lives in segments that all map |
 //! | `rendezvous` | how processes meet; `star`: the exchange of bytes and descriptors through one of them |
 //! | `pair` | what messages from one rank to another go through |
+//! | `peers` | where the words are that a rank looks at in every call |
 //! | `memory` `doorbell` | allocation, and sleeping on a word |
 
 pub(crate) mod doorbell;
@@ -18,6 +19,7 @@ pub(crate) mod groups;
 pub(crate) mod memory;
 pub(crate) mod page;
 pub(crate) mod pair;
+pub(crate) mod peers;
 pub mod rendezvous;
 #[cfg(target_os = "linux")]
 pub mod shm;
@@ -72,7 +74,7 @@ pub(crate) trait Transport: Send + Sync {
     /// The number of ranks.
     fn world(&self) -> usize;
 
-    /// A rank's page.
+    /// A rank's page. It, and a rank's channels, stay where they are while the transport lives.
     fn page(&self, rank: usize) -> &Page;
 
     /// The page whose `poison` is the communicator's.

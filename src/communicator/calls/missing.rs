@@ -22,7 +22,7 @@ impl Calls {
             return Ok(());
         }
         let plan = self.plans.get(operation.plan);
-        let transport = self.transport.clone();
+        let transport = self.transport.transport().clone();
         let title = |rank: usize| transport.title(rank);
         let sentence = match transport.is_pair() {
             true => descriptor::message(&plan.words, title(0), title(1)),
@@ -60,7 +60,7 @@ impl Calls {
     /// The ranks without which a call cannot go on.
     fn missing(&mut self, channel: usize) -> Vec<usize> {
         let Poll::Blocked(awaited) = self.poll(channel) else { return Vec::new() };
-        let transport = &*self.transport;
+        let transport = &self.transport;
         match awaited {
             Awaited::Flag { rank, flag, value } => {
                 transport.channel(transport.rank(), channel).note_awaited(rank, flag, value);
@@ -73,10 +73,11 @@ impl Calls {
 
     /// The ranks that have not entered, and the leaders that have not yet said that their groups have.
     fn absent(&self, channel: usize) -> Vec<usize> {
-        let (transport, epoch) = (&*self.transport, self.channels[channel].epoch);
-        let absent = |rank: &usize| !Awaited::Entry(*rank).is_there(transport, channel, epoch);
+        let (transport, epoch) = (&self.transport, self.channels[channel].epoch);
+        let absent = |rank: &usize| !Awaited::Entry(*rank).is_there(&**transport, channel, epoch);
         let Some(grouped) = self.grouped else { return (0..transport.world()).filter(absent).collect() };
-        let silent = grouped.leaders().filter(|leader| !Awaited::Summary(*leader).is_there(transport, channel, epoch));
+        let silent =
+            grouped.leaders().filter(|leader| !Awaited::Summary(*leader).is_there(&**transport, channel, epoch));
         let wanted =
             silent.flat_map(|leader| grouped.members(leader).filter(move |rank| *rank == leader || absent(rank)));
         // Its own group may have been completed since this rank last looked.
@@ -86,7 +87,7 @@ impl Calls {
     /// Who keeps the ranks `missing`, and through them this one: a rank that waits for another is not late itself, and a
     /// leader that has entered is late only if all others have too.
     fn at_fault(&self, channel: usize, missing: &[usize]) -> Vec<usize> {
-        let transport = &*self.transport;
+        let transport = &self.transport;
         let keeper = |rank: usize| {
             let (next, flag, value) = transport.channel(rank, channel).noted_awaited();
             let waits = next < transport.world() && !transport.channel(next, channel).has_reached_noted(flag, value);
@@ -98,7 +99,7 @@ impl Calls {
             chain.take(transport.world()).last().unwrap_or(*rank)
         };
         let epoch = self.channels[channel].epoch;
-        let entered = |rank: &&usize| Awaited::Entry(**rank).is_there(transport, channel, epoch);
+        let entered = |rank: &&usize| Awaited::Entry(**rank).is_there(&**transport, channel, epoch);
         let all_entered = missing.iter().all(|rank| entered(&rank));
         let mut late: Vec<usize> = missing.iter().filter(|rank| all_entered || !entered(rank)).map(last).collect();
         late.sort_unstable();
