@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Training in device memory, on the simulated device, and on CUDA over the stand-in for its driver: several ranks equal one, bit for bit; against the CPU within a
-//! derived bound; and what goes wrong is noticed.
+//! Training in device memory, on the simulated device, and on CUDA over the stand-in for its driver: several ranks equal
+//! one, bit for bit, in every precision; against the CPU within a derived bound; and what goes wrong is noticed.
 
 #![cfg(all(feature = "cli", feature = "sim", target_os = "linux"))]
 
@@ -9,6 +9,8 @@ mod bound;
 #[path = "train_device/command.rs"]
 mod command;
 mod compiler;
+#[path = "train_device/precision.rs"]
+mod precision;
 #[path = "train_device/proof.rs"]
 mod proof;
 mod simulated;
@@ -18,6 +20,7 @@ mod standin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use annulus::Communicator;
+use annulus::train::{self, Choice, Config, Report};
 
 use simulated::{is_cuda, on_the_stand_in};
 
@@ -41,4 +44,16 @@ fn room() -> MutexGuard<'static, ()> {
 fn threads<T: Send>(ranks: usize, body: impl Fn(Communicator) -> annulus::Result<T> + Sync) -> Vec<T> {
     let _room = room();
     annulus::run(ranks, body).unwrap()
+}
+
+/// What rank 0 reports of this run.
+fn report(config: &Config) -> Report {
+    let prepared = config.prepare().unwrap();
+    threads(config.ranks, |comm| train::run(comm, config, &prepared, &|_| ())).swap_remove(0)
+}
+
+/// A run of three steps.
+fn small(ranks: usize) -> Config {
+    let device = Choice::Devices(kind());
+    Config { device, ranks, hidden: vec![12], batch: 8, steps: Some(3), ..Config::default() }
 }

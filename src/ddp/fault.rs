@@ -20,12 +20,21 @@ pub enum Fault {
     ReciprocalAverage,
     /// No fault of bits: this rank comes so much later to each step.
     SleepyRank(usize, Duration),
+    /// No fault of bits: one rank's gradients of one step are infinite. The one rank has the same in that rank's share. On
+    /// devices alone, where the loss is scaled: all ranks skip the step.
+    Overflow {
+        /// Whose gradients.
+        rank: usize,
+        /// In which step, counted from 0.
+        step: u64,
+    },
 }
 
 impl FromStr for Fault {
     type Err = Error;
 
-    /// `skipped-bucket`, `swapped-ranks`, `stale-gradient`, `reciprocal-average`, or `sleepy-rank`: rank 0 by 50 ms.
+    /// `skipped-bucket`, `swapped-ranks`, `stale-gradient`, `reciprocal-average`; `sleepy-rank`: rank 0 by 50 ms;
+    /// `overflow`: rank 0's gradients of step 2.
     fn from_str(name: &str) -> Result<Self> {
         Ok(match name {
             "skipped-bucket" => Fault::SkippedBucket,
@@ -33,8 +42,9 @@ impl FromStr for Fault {
             "stale-gradient" => Fault::StaleGradient,
             "reciprocal-average" => Fault::ReciprocalAverage,
             "sleepy-rank" => Fault::SleepyRank(0, Duration::from_millis(50)),
+            "overflow" => Fault::Overflow { rank: 0, step: 2 },
             _ => {
-                let names = "skipped-bucket, swapped-ranks, stale-gradient, reciprocal-average, sleepy-rank";
+                let names = "skipped-bucket, swapped-ranks, stale-gradient, reciprocal-average, sleepy-rank, overflow";
                 return Err(Error::invalid(format!("there is no fault {name:?}; there are {names}")));
             }
         })

@@ -4,6 +4,7 @@
 use crate::data::{Order, Sampler};
 use crate::error::Result;
 use crate::optim::Rule;
+use crate::perceptron::Precision;
 
 /// A run of training, as both the ranks and the one rank that checks them carry it out.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Recipe {
     pub steps: Option<u64>,
     /// The optimizer.
     pub rule: Rule,
+    /// In what is computed. On the CPU, f32 alone.
+    pub precision: Precision,
 }
 
 impl Recipe {

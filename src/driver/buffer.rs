@@ -100,6 +100,22 @@ impl<T: Element> DeviceBuffer<T> {
         DeviceBuffer::of(self.allocation.clone(), bytes.start, bytes.len())
     }
 
+    /// The same memory, as so many elements of another type as it has room for.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where it does not begin at a multiple of their size.
+    pub(crate) fn cast<U: Element>(&self) -> Result<DeviceBuffer<U>> {
+        let (bytes, size) = (self.bytes(), size_of::<U>());
+        if !bytes.start.is_multiple_of(size) {
+            let name = U::DATA_TYPE;
+            return Err(Error::invalid(format!(
+                "{self:?} does not begin at a multiple of {size} bytes, as {name} does"
+            )));
+        }
+        Ok(DeviceBuffer::of(self.allocation.clone(), bytes.start / size, bytes.len() / size))
+    }
+
     /// Where it lies in its allocation.
     pub(super) fn bytes(&self) -> Range<usize> {
         let size = size_of::<T>();

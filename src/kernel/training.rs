@@ -167,6 +167,9 @@ pub struct Scaling {
 }
 
 impl Scaling {
+    /// How many words it takes.
+    pub const WORDS: usize = size_of::<Scaling>() / 4;
+
     /// The state before the first step.
     pub const fn new(scale: f32) -> Self {
         Scaling { scale, overflow: 0, steps: 0, skipped: 0 }

@@ -2,9 +2,11 @@
 //! Forward and backward.
 
 use super::kernels::{Kernels, Matrix};
-use super::{Layer, Layout, Number};
+use super::loss_scale::Scaled;
+use super::{Layer, Layout, LossScale, Number};
 use crate::driver::{DeviceBuffer, Stream};
 use crate::error::{Error, Result};
+use crate::kernel::training::{NO_COPY, Scaling};
 
 /// Linear layers with a rectifier between each two, in device memory, with their gradients and the memory for batches
 /// of some size. All calls enqueue, and return at once.
@@ -15,10 +17,12 @@ use crate::error::{Error, Result};
 pub struct Perceptron<T: Number> {
     layout: Layout,
     kernels: Kernels,
-    /// What the optimizer updates, in f32, and what the layers read: the same memory if T is f32.
+    /// What the optimizer updates.
     weights: DeviceBuffer<f32>,
+    /// What the layers read: the same memory if T is f32, else a copy.
     read: DeviceBuffer<T>,
     gradients: DeviceBuffer<T>,
+    scaled: Option<Scaled>,
     batch: Batch<T>,
 }
 
@@ -40,12 +44,19 @@ struct Batch<T: Number> {
 
 impl<T: Number> Perceptron<T> {
     /// With weights of zero, for batches of at most `rows` rows. `gradients` are as many as the layout's elements; what
-    /// is in them does not matter, as long as the spaces between parameters are zero.
+    /// is in them does not matter, as long as the spaces between parameters are zero. The loss may be scaled.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if `gradients` has another length; those of allocating.
-    pub fn new(layout: Layout, rows: usize, gradients: DeviceBuffer<T>) -> Result<Self> {
+    /// `InvalidArgument` if `gradients` has another length, or the loss scale is out of its range; those of allocating
+    /// and writing.
+    pub fn new(
+        layout: Layout,
+        rows: usize,
+        gradients: DeviceBuffer<T>,
+        loss_scale: Option<LossScale>,
+        stream: &Stream,
+    ) -> Result<Self> {
         if gradients.len() != layout.elements() {
             let (have, need) = (gradients.len(), layout.elements());
             return Err(Error::invalid(format!("{have} gradients are given; this perceptron has {need}")));
@@ -70,9 +81,10 @@ impl<T: Number> Perceptron<T> {
             loss: device.allocate(1)?,
         };
         let weights = device.allocate(layout.elements())?;
-        let read = T::read_by_layers(&weights)?;
+        let read = if T::COPY == NO_COPY { weights.cast()? } else { device.allocate(layout.elements())? };
+        let scaled = loss_scale.map(|settings| Scaled::new(settings, &device, stream)).transpose()?;
         let kernels = Kernels::load::<T>(&device)?;
-        Ok(Perceptron { layout, kernels, weights, read, gradients, batch })
+        Ok(Perceptron { layout, kernels, weights, read, gradients, scaled, batch })
     }
 
     /// Where parameters and gradients are in their buffers.
@@ -85,7 +97,7 @@ impl<T: Number> Perceptron<T> {
         self.batch.rows
     }
 
-    /// The weights, in f32.
+    /// The weights that the optimizer updates. Who else writes to them calls [`round`](Self::round) behind it.
     pub fn weights(&self) -> &DeviceBuffer<f32> {
         &self.weights
     }
@@ -98,6 +110,34 @@ impl<T: Number> Perceptron<T> {
     /// The loss of the batch that went forward last: one element.
     pub fn mean(&self) -> &DeviceBuffer<f32> {
         &self.batch.loss
+    }
+
+    /// Rounds the weights for the layers, which otherwise read what the last update has left them.
+    ///
+    /// # Errors
+    ///
+    /// Those of launching.
+    pub fn round(&self, stream: &Stream) -> Result<()> {
+        self.copy().map_or(Ok(()), |copy| self.kernels.round(&self.weights, copy, stream))
+    }
+
+    /// What has become of the loss scale, once everything enqueued before has been done; `None` if the loss is not
+    /// scaled.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the stream.
+    pub fn scaling(&self, stream: &Stream) -> Result<Option<Scaling>> {
+        self.scaled.as_ref().map(|scaled| scaled.read(stream)).transpose()
+    }
+
+    /// The weights as layers read them, where those are not the weights themselves.
+    pub(super) fn copy(&self) -> Option<&DeviceBuffer<T>> {
+        (T::COPY != NO_COPY).then_some(&self.read)
+    }
+
+    pub(super) fn scaled(&self) -> Option<&Scaled> {
+        self.scaled.as_ref()
     }
 
     pub(super) fn kernels(&self) -> &Kernels {
@@ -154,7 +194,7 @@ impl<T: Number> Perceptron<T> {
         self.kernels.mean_loss(&losses, denominator, &self.batch.loss, stream)
     }
 
-    /// The gradient of the logits, after `loss`.
+    /// The gradient of the logits, after `loss`; multiplied by the scale of the loss, as all gradients then are.
     ///
     /// # Errors
     ///
@@ -162,7 +202,8 @@ impl<T: Number> Perceptron<T> {
     pub fn backward(&self, rows: usize, denominator: f32, stream: &Stream) -> Result<()> {
         let (slope, labels) = (self.slope(self.layout.layers().len() - 1, rows)?, self.batch.labels.part(..rows)?);
         let softmax = self.batch.softmax.part(..slope.len())?;
-        self.kernels.cross_entropy_backward(&softmax, &labels, denominator, &slope, stream)
+        let scaling = self.scaled.as_ref().map(|scaled| &scaled.words);
+        self.kernels.cross_entropy_backward(&softmax, &labels, denominator, scaling, &slope, stream)
     }
 
     /// The gradients of a layer's parameters, after the gradient of its output; or, if they are to `accumulate`, these

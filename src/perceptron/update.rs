@@ -37,19 +37,27 @@ impl Update {
         Ok(Update { rule, state, step })
     }
 
-    /// Enqueues a step along the model's gradients.
+    /// Enqueues a step along the model's gradients. Where the loss is scaled and one of them is infinite or no number,
+    /// it changes nothing but the scale.
     ///
     /// # Errors
     ///
     /// Those of launching.
     pub fn step<T: Number>(&self, model: &Perceptron<T>, stream: &Stream) -> Result<()> {
-        let all = Weights { weights: model.weights(), gradients: model.gradients(), state: &self.state };
+        let (kernels, scaled) = (model.kernels(), model.scaled());
+        let scaling = scaled.map(|scaled| &scaled.words);
+        let (weights, gradients) = (model.weights(), model.gradients());
+        let all = Weights { weights, gradients, state: &self.state, copy: model.copy(), scaling };
+        if let Some(scaling) = scaling {
+            kernels.find_overflow(gradients, scaling, stream)?;
+        }
         match self.rule {
-            Rule::Sgd { rate, momentum } => model.kernels().sgd(&all, rate, momentum, stream),
+            Rule::Sgd { rate, momentum } => kernels.sgd(&all, rate, momentum, stream)?,
             Rule::AdamW { rate } => {
-                model.kernels().adamw_begin(&self.step, rate, stream)?;
-                model.kernels().adamw(&all, &self.step, rate, stream)
+                kernels.adamw_begin(&self.step, scaling, rate, stream)?;
+                kernels.adamw(&all, &self.step, rate, stream)?;
             }
         }
+        scaled.map_or(Ok(()), |scaled| kernels.update_scale(&scaled.words, scaled.interval, stream))
     }
 }

@@ -9,6 +9,7 @@ use crate::ddp::{BUCKET_BYTES, Fault, Recipe};
 use crate::error::{Error, Result};
 use crate::nn::{Mlp, Module, checkpoint};
 use crate::optim::Rule;
+use crate::perceptron::{LossScale, Precision};
 use crate::tensor::Tensor;
 
 /// Where the samples come from.
@@ -37,6 +38,8 @@ pub struct Config {
     pub batch: usize,
     /// The optimizer and its settings.
     pub rule: Rule,
+    /// In what is computed. On the CPU, f32 alone.
+    pub precision: Precision,
     /// What parameters are drawn and samples are shuffled by.
     pub seed: u64,
     /// Whether samples are shuffled, before the split and in each epoch, or taken in file order.
@@ -65,6 +68,7 @@ impl Default for Config {
             epochs: 30,
             batch: 32,
             rule: Rule::Sgd { rate: 0.1, momentum: 0.9 },
+            precision: Precision::F32,
             seed: 0,
             shuffle: true,
             steps: None,
@@ -105,6 +109,7 @@ impl Config {
             checkpoint::check_writable(path)?;
         }
         let place = self.device.place()?;
+        self.check_precision(&place)?;
         let order = if self.shuffle { Order::Shuffled(self.seed) } else { Order::File };
         let split = match &self.data {
             Source::Digits => digits::load(order)?,
@@ -122,6 +127,7 @@ impl Config {
             epochs: self.epochs,
             steps: self.steps,
             rule: self.rule,
+            precision: self.precision,
         };
         recipe.sampler(split.train.len())?;
         let model = Mlp::new(&recipe.widths, recipe.seed)?;
@@ -130,5 +136,23 @@ impl Config {
         }
         let start = model.parameters().iter().map(Tensor::to_vec).collect::<Result<_>>()?;
         Ok(Prepared { place, recipe, split, start })
+    }
+
+    fn check_precision(&self, place: &Place) -> Result<()> {
+        let precision = self.precision;
+        if place.is_cpu() && precision != Precision::F32 {
+            let places = Choice::kinds().join(" or --device ");
+            return Err(Error::invalid(format!(
+                "the CPU trains in f32 alone, and ranks would train on {place}; for {precision}, choose --device {places}"
+            )));
+        }
+        let scale = precision.loss_scale();
+        scale.map_or(Ok(()), LossScale::check)?;
+        match self.fault {
+            Some(Fault::Overflow { .. }) if scale.is_none() => Err(Error::invalid(format!(
+                "an overflow skips a step where the loss is scaled: in f16, not in {precision}"
+            ))),
+            _ => Ok(()),
+        }
     }
 }

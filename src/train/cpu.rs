@@ -12,6 +12,7 @@ use crate::element::ReduceOp;
 use crate::error::Result;
 use crate::nn::{Mlp, Module};
 use crate::optim::Optimizer;
+use crate::perceptron::Scaling;
 use crate::record::{Clock, Ticks};
 use crate::tensor::{Tensor, no_grad};
 
@@ -86,5 +87,9 @@ impl Replica for OnCpu {
 
     fn parameters(&self) -> Result<Vec<Vec<f32>>> {
         self.model.parameters().iter().map(Tensor::to_vec).collect()
+    }
+
+    fn scaling(&self) -> Result<Option<Scaling>> {
+        Ok(None)
     }
 }

@@ -9,14 +9,15 @@ use crate::ddp::device::Settings;
 use crate::ddp::{DeviceDdp, Times};
 use crate::driver::Device;
 use crate::error::Result;
+use crate::perceptron::{Number, Scaling};
 use crate::tensor::Tensor;
 
-pub(super) struct OnDevice {
-    ddp: DeviceDdp<f32>,
+pub(super) struct OnDevice<T: Number> {
+    ddp: DeviceDdp<T>,
     classes: usize,
 }
 
-impl OnDevice {
+impl<T: Number> OnDevice<T> {
     /// Collective.
     pub fn new(comm: &Communicator, device: &Device, config: &Config, prepared: &Prepared) -> Result<Self> {
         let (recipe, data) = (&prepared.recipe, &prepared.split.train);
@@ -25,6 +26,7 @@ impl OnDevice {
             rows: recipe.batch,
             steps: recipe.sampler(data.len())?.steps(),
             rule: recipe.rule,
+            loss_scale: recipe.precision.loss_scale(),
             bucket_bytes: config.bucket_bytes,
             replay: config.replay,
         };
@@ -36,13 +38,13 @@ impl OnDevice {
     }
 }
 
-impl Replica for OnDevice {
+impl<T: Number> Replica for OnDevice<T> {
     fn begin(&mut self) {
         self.ddp.begin();
     }
 
     fn step(&mut self, batch: &Batch, denominator: f32) -> Result<()> {
-        self.ddp.step(&batch.inputs.values()?, &batch.labels, denominator)
+        self.ddp.step(&rounded(&batch.inputs)?, &batch.labels, denominator)
     }
 
     fn losses(&mut self) -> Result<Vec<f32>> {
@@ -59,10 +61,20 @@ impl Replica for OnDevice {
 
     fn logits(&self, inputs: &Tensor) -> Result<Tensor> {
         let rows = inputs.shape()[0];
-        Tensor::new(self.ddp.logits(&inputs.values()?, rows)?, &[rows, self.classes])
+        let logits = self.ddp.logits(&rounded(inputs)?, rows)?;
+        Tensor::new(logits.into_iter().map(T::wide).collect(), &[rows, self.classes])
     }
 
     fn parameters(&self) -> Result<Vec<Vec<f32>>> {
         self.ddp.parameters()
     }
+
+    fn scaling(&self) -> Result<Option<Scaling>> {
+        self.ddp.scaling()
+    }
+}
+
+/// Inputs as the layers take them.
+fn rounded<T: Number>(inputs: &Tensor) -> Result<Vec<T>> {
+    Ok(inputs.values()?.iter().copied().map(T::rounded).collect())
 }

@@ -26,6 +26,8 @@ mod report;
 use std::rc::Rc;
 use std::time::Duration;
 
+use half::{bf16, f16};
+
 pub use config::{Config, Prepared, Source};
 pub use place::{Choice, Place};
 pub use report::Report;
@@ -35,11 +37,13 @@ use self::device::OnDevice;
 use self::replica::{Replica, fill};
 use crate::communicator::Communicator;
 use crate::data::Dataset;
-use crate::ddp::{self, Fault, Named, Times, one_rank};
+use crate::ddp::one_rank::{self, Outcome};
+use crate::ddp::{self, Fault, Named, Times};
 use crate::driver::Device;
 use crate::element::ReduceOp;
 use crate::error::{Error, Result};
 use crate::nn::{Mlp, Module, checkpoint, correct};
+use crate::perceptron::{Precision, Scaling};
 use crate::schedule::partition::part;
 
 /// How far a rank is.
@@ -76,7 +80,11 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
     let device = prepared.place.device(comm.local_rank())?;
     let mut replica: Box<dyn Replica> = match &device {
         None => Box::new(OnCpu::new(&comm, config, prepared)?),
-        Some(device) => Box::new(OnDevice::new(&comm, device, config, prepared)?),
+        Some(device) => match recipe.precision {
+            Precision::F32 => Box::new(OnDevice::<f32>::new(&comm, device, config, prepared)?),
+            Precision::Bf16 => Box::new(OnDevice::<bf16>::new(&comm, device, config, prepared)?),
+            Precision::F16(_) => Box::new(OnDevice::<f16>::new(&comm, device, config, prepared)?),
+        },
     };
     let trained = steps(&comm, &mut *replica, config, prepared, observe)?;
     let ranks = gather_times(&comm, trained.times)?;
@@ -86,8 +94,12 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
     fill(&model, &replica.parameters()?)?;
     let parameters = ddp::snapshot(&model.named_parameters())?;
     let replicas = ddp::replica_difference(&comm, &parameters)?;
+    let scaling = replica.scaling()?;
     let one_rank = match comm.rank() {
-        0 => compare_with_one_rank(device.as_ref(), prepared, &parameters, &trained.step_losses, observe)?,
+        0 => {
+            let right = on_one_rank(device.as_ref(), config, prepared, observe)?;
+            difference_from(&right, &parameters, &trained.step_losses, scaling, recipe.ranks)?
+        }
         _ => None,
     };
     comm.set_timeout(VERIFICATION);
@@ -104,6 +116,7 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
         equal_to_one_rank: equal == [1],
         differences: replicas.map(|difference| difference.to_string()).into_iter().chain(one_rank).collect(),
         parameters_checksum: ddp::checksum(&parameters),
+        scaling,
         samples: trained.samples,
         seconds: slowest.as_secs_f64(),
         ranks,
@@ -193,29 +206,42 @@ fn test(comm: &Communicator, replica: &dyn Replica, data: &Dataset) -> Result<f6
     Ok(right[0] as f64 / data.len().max(1) as f64)
 }
 
-/// Repeats the run by one rank, on the same kind of device. Where that first differs, as a sentence.
-fn compare_with_one_rank(
+/// The same run by one rank, on the same kind of device, and what has become of its loss scale.
+fn on_one_rank(
     device: Option<&Device>,
+    config: &Config,
     prepared: &Prepared,
+    observe: &dyn Fn(Event),
+) -> Result<(Outcome, Option<Scaling>)> {
+    observe(Event::Verifying);
+    let Prepared { recipe, start, .. } = prepared;
+    let (data, after_step) = (&prepared.split.train, || observe(Event::Verified));
+    let Some(device) = device else { return Ok((one_rank::train(recipe, data, start, after_step)?, None)) };
+    let train = match recipe.precision {
+        Precision::F32 => ddp::device::one_rank::train::<f32>,
+        Precision::Bf16 => ddp::device::one_rank::train::<bf16>,
+        Precision::F16(_) => ddp::device::one_rank::train::<f16>,
+    };
+    train(device, recipe, config.fault, data, start, after_step)
+}
+
+/// Where the ranks' run first differs from that of one rank, as a sentence.
+fn difference_from(
+    (right, right_scaling): &(Outcome, Option<Scaling>),
     parameters: &[Named],
     step_losses: &[f32],
-    observe: &dyn Fn(Event),
+    scaling: Option<Scaling>,
+    ranks: usize,
 ) -> Result<Option<String>> {
-    observe(Event::Verifying);
-    let (recipe, data, start) = (&prepared.recipe, &prepared.split.train, &prepared.start);
-    let after_step = || observe(Event::Verified);
-    let right = match device {
-        None => one_rank::train(recipe, data, start, after_step)?,
-        Some(device) => ddp::device::one_rank::train(device, recipe, data, start, after_step)?,
-    };
-    let whose = (format!("after {} ranks", recipe.ranks), "after one");
+    let whose = (format!("after {ranks} ranks"), "after one");
     if let Some(difference) = ddp::first_difference(parameters, &right.parameters, (&whose.0, whose.1))? {
         return Ok(Some(difference.to_string()));
     }
     let mut pairs = step_losses.iter().zip(&right.step_losses);
-    let step = pairs.position(|(ours, right)| ours.to_bits() != right.to_bits());
-    Ok(step.map(|step| {
+    if let Some(step) = pairs.position(|(ours, right)| ours.to_bits() != right.to_bits()) {
         let (ours, right) = (step_losses[step], right.step_losses[step]);
-        format!("the loss of step {step} is {ours} {} and {right} {}", whose.0, whose.1)
-    }))
+        return Ok(Some(format!("the loss of step {step} is {ours} {} and {right} {}", whose.0, whose.1)));
+    }
+    let is_same = scaling == *right_scaling;
+    Ok((!is_same).then(|| format!("the loss scale is {scaling:?} {} and {right_scaling:?} {}", whose.0, whose.1)))
 }

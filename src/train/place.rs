@@ -55,7 +55,7 @@ impl FromStr for Choice {
             "auto" => Ok(Choice::Auto),
             "cpu" => Ok(Choice::Cpu),
             _ => KINDS.iter().find(|kind| kind.name == name).map(|kind| Choice::Devices(kind.name)).ok_or_else(|| {
-                let names: Vec<&str> = ["auto", "cpu"].into_iter().chain(KINDS.iter().map(|kind| kind.name)).collect();
+                let names = [vec!["auto", "cpu"], Choice::kinds()].concat();
                 Error::invalid(format!("{name:?} is no device to train on; choose one of {}", names.join(", ")))
             }),
         }
@@ -71,6 +71,11 @@ pub struct Place {
 }
 
 impl Choice {
+    /// The names of all kinds of devices.
+    pub(super) fn kinds() -> Vec<&'static str> {
+        KINDS.iter().map(|kind| kind.name).collect()
+    }
+
     /// Looks for what was chosen.
     ///
     /// # Errors
@@ -114,6 +119,11 @@ impl Place {
     pub fn device(&self, local_rank: usize) -> Result<Option<Device>> {
         let open = |(kind, count): (usize, usize)| (KINDS[kind].open)(local_rank % count.max(1));
         self.devices.map(open).transpose()
+    }
+
+    /// Whether ranks train on the CPU.
+    pub fn is_cpu(&self) -> bool {
+        self.devices.is_none()
     }
 
     /// How many ranks there are where nobody says otherwise: one a GPU, and two on anything else.

@@ -5,6 +5,7 @@ use crate::data::Batch;
 use crate::ddp::Times;
 use crate::error::Result;
 use crate::nn::{Mlp, Module};
+use crate::perceptron::Scaling;
 use crate::tensor::Tensor;
 
 /// What the run asks of a replica.
@@ -29,6 +30,9 @@ pub(super) trait Replica {
 
     /// The parameters, in the order of registration.
     fn parameters(&self) -> Result<Vec<Vec<f32>>>;
+
+    /// What has become of the loss scale; `None` if the loss is not scaled.
+    fn scaling(&self) -> Result<Option<Scaling>>;
 }
 
 /// Gives a model these parameters, which are as long as its own.

@@ -2,6 +2,7 @@
 //! What a run has come to.
 
 use crate::ddp::Times;
+use crate::perceptron::Scaling;
 
 /// The same on every rank, but for `differences`.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Report {
     pub differences: Vec<String>,
     /// FNV-1a in 64 bits over the final parameters' little-endian bytes, in the order of registration.
     pub parameters_checksum: u64,
+    /// What has become of the loss scale, and how many steps were skipped. `None` if the loss was not scaled.
+    pub scaling: Option<Scaling>,
     /// Samples that all ranks took, in all steps.
     pub samples: u64,
     /// The wall time of the steps, on the rank where they took longest.

@@ -11,6 +11,7 @@ use annulus::ddp::device::Settings;
 use annulus::ddp::{DeviceDdp, Recipe, one_rank};
 use annulus::nn::{Mlp, Module};
 use annulus::optim::Rule;
+use annulus::perceptron::Precision;
 use annulus::tensor::Tensor;
 
 use super::simulated::{absent, open};
@@ -249,6 +250,7 @@ fn device_and_cpu_are_within_the_bound_of_the_exact_run() {
         epochs: 1,
         steps: Some(3),
         rule: Rule::Sgd { rate: 0.1, momentum: 0.9 },
+        precision: Precision::F32,
     };
     let model = Mlp::new(&recipe.widths, 0).unwrap();
     let start: Vec<Vec<f32>> = model.parameters().iter().map(|parameter| Tensor::to_vec(parameter).unwrap()).collect();
@@ -256,8 +258,15 @@ fn device_and_cpu_are_within_the_bound_of_the_exact_run() {
     let widest = weights.iter().map(|weight| weight.error).fold(0.0, f64::max);
     assert!(widest < 1e-4, "a bound of {widest} says nothing");
 
-    let settings =
-        Settings { widths: &recipe.widths, rows: 6, steps: 3, rule: recipe.rule, bucket_bytes: 0, replay: false };
+    let settings = Settings {
+        widths: &recipe.widths,
+        rows: 6,
+        steps: 3,
+        rule: recipe.rule,
+        loss_scale: None,
+        bucket_bytes: 0,
+        replay: false,
+    };
     let on_device = threads(2, |comm| {
         let mut ddp = DeviceDdp::<f32>::new(&comm, &open(0)?, &settings, &start)?;
         let epoch = recipe.sampler(data.len())?.epoch(0);

@@ -43,6 +43,25 @@ fn threads_and_processes_come_to_the_same_bits() {
     }
 }
 
+/// What is printed of an overflow that was forced: by tables and as JSON.
+#[test]
+fn it_says_which_steps_were_skipped() {
+    if absent() {
+        return;
+    }
+    let small =
+        format!("--device {} --ranks 2 --steps 4 --hidden 12 --batch 8 --precision f16 --loss-scale 1024", kind());
+    let tables = train(&format!("{small} --plant overflow"));
+    let printed = String::from_utf8_lossy(&tables.stdout).into_owned();
+    assert!(tables.status.success(), "{}", stderr(&tables));
+    assert!(printed.contains("1 of 4, by overflows; the loss scale is 512 now"), "{printed}");
+    let report = json(&train(&format!("{small} --json")));
+    assert_eq!((&report["skipped_steps"], &report["loss_scale"]), (&0.into(), &1024.0.into()));
+    assert_eq!(report["config"]["precision"], "f16");
+    let refused = train(&format!("--device {} --precision bf16 --loss-scale 2", kind()));
+    assert!(stderr(&refused).contains("--loss-scale belongs to f16"), "{}", stderr(&refused));
+}
+
 #[test]
 fn it_says_where_it_trains_and_why() {
     let small = "--steps 1 --hidden 2 --batch 1";

@@ -4,20 +4,10 @@
 use annulus::ddp::device::Settings;
 use annulus::ddp::{DeviceDdp, Fault};
 use annulus::optim::Rule;
-use annulus::train::{self, Choice, Config, Report};
+use annulus::train::Config;
 
 use super::simulated::{absent, open};
-use super::{kind, threads};
-
-fn report(config: &Config) -> Report {
-    let prepared = config.prepare().unwrap();
-    threads(config.ranks, |comm| train::run(comm, config, &prepared, &|_| ())).swap_remove(0)
-}
-
-fn small(ranks: usize) -> Config {
-    let device = Choice::Devices(kind());
-    Config { device, ranks, hidden: vec![12], batch: 8, steps: Some(3), ..Config::default() }
-}
+use super::{kind, report, small, threads};
 
 #[test]
 fn several_ranks_equal_one() {
@@ -70,7 +60,8 @@ fn steps_of_many_kinds_mix_replays_and_kernels() {
     let rule = Rule::AdamW { rate: 0.01 };
     let start = vec![vec![0.25_f32; 6], vec![0.5; 2]];
     let [replayed, eager] = [true, false].map(|replay| {
-        let settings = Settings { widths: &[3, 2], rows: 2, steps: 20, rule, bucket_bytes: 0, replay };
+        let settings =
+            Settings { widths: &[3, 2], rows: 2, steps: 20, rule, loss_scale: None, bucket_bytes: 0, replay };
         threads(2, |comm| {
             let mut ddp = DeviceDdp::<f32>::new(&comm, &open(0)?, &settings, &start)?;
             for step in 0..20 {

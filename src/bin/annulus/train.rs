@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::world::{self, World};
 use annulus::ddp::Fault;
 use annulus::optim::Rule;
+use annulus::perceptron::{LossScale, Precision, Scaling};
 use annulus::train::{self, Choice, Config, Event, Prepared, Report, Source};
 use annulus::{Communicator, Error, Result};
 use clap::ValueEnum;
@@ -27,6 +28,12 @@ pub struct Args {
     /// Where to train: `auto` (GPUs if there are any, else the CPU), `cpu`, `cuda`, or `sim` (simulated devices)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Choice,
+    /// On devices, in what to compute: `f32`, `bf16`, or `f16`, for which the loss is scaled; weights are updated in f32
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    precision: Precision,
+    /// With f16, what the loss is scaled by at first, a power of two [default: 65536]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    loss_scale: Option<f32>,
     /// On devices, enqueue each step's kernels anew, instead of replaying a captured step
     #[arg(long)]
     eager: bool,
@@ -118,6 +125,13 @@ impl Args {
                 return Err(Error::invalid("--momentum belongs to sgd: leave it out with --optimizer adamw"));
             }
         };
+        let precision = match (self.precision, self.loss_scale) {
+            (precision, None) => precision,
+            (Precision::F16(scale), Some(start)) => Precision::F16(LossScale { start, ..scale }),
+            (other, Some(_)) => {
+                return Err(Error::invalid(format!("--loss-scale belongs to f16: leave it out with {other}")));
+            }
+        };
         let data =
             if self.data.as_os_str() == "digits" { Source::Digits } else { Source::Directory(self.data.clone()) };
         Ok(Config {
@@ -128,6 +142,7 @@ impl Args {
             epochs: self.epochs,
             batch: self.batch,
             rule,
+            precision,
             seed: self.seed,
             shuffle: !self.no_shuffle,
             steps: self.steps,
@@ -209,6 +224,8 @@ fn as_json(config: &Config, report: &Report, transport: &str) -> Value {
         "replicas_identical": report.replicas_identical,
         "equal_to_one_rank": report.equal_to_one_rank,
         "differences": report.differences,
+        "loss_scale": report.scaling.map(|scaling| shortest(scaling.scale)),
+        "skipped_steps": report.scaling.map(|scaling| scaling.skipped),
         "parameters_checksum": format!("{:016x}", report.parameters_checksum),
         "samples_per_second": report.samples_per_second(),
         "seconds": report.seconds,
@@ -217,6 +234,7 @@ fn as_json(config: &Config, report: &Report, transport: &str) -> Value {
             "ranks": config.ranks,
             "transport": transport,
             "device": report.device,
+            "precision": config.precision.to_string(),
             "data": data,
             "hidden": config.hidden,
             "epochs": config.epochs,
@@ -245,12 +263,17 @@ fn shortest(value: f32) -> Value {
 
 fn as_tables(config: &Config, report: &Report, transport: &str) -> String {
     let yes = |is: bool, yes: &str| if is { yes.to_owned() } else { "NO".to_owned() };
-    let mut lines = vec![
-        ("ranks", format!("{} {transport}", config.ranks)),
-        ("test accuracy", format!("{:.2} %", report.test_accuracy * 100.0)),
-    ];
+    let mut lines = vec![("ranks", format!("{} {transport}", config.ranks))];
+    if config.precision != Precision::F32 {
+        lines.push(("precision", config.precision.to_string()));
+    }
+    lines.push(("test accuracy", format!("{:.2} %", report.test_accuracy * 100.0)));
     if let Some(loss) = report.losses.last() {
         lines.push(("loss of the last epoch", format!("{loss:.6}")));
+    }
+    if let Some(Scaling { scale, skipped, .. }) = report.scaling {
+        let steps = report.step_losses.len();
+        lines.push(("steps skipped", format!("{skipped} of {steps}, by overflows; the loss scale is {scale} now")));
     }
     lines.extend([
         ("replicas identical", yes(report.replicas_identical, "yes")),

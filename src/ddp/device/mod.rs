@@ -36,7 +36,7 @@ use crate::driver::{Device, DeviceBuffer, Stream};
 use crate::element::ReduceOp;
 use crate::error::{Error, Result};
 use crate::optim::Rule;
-use crate::perceptron::{Layout, Number, Perceptron, Update};
+use crate::perceptron::{Layout, LossScale, Number, Perceptron, Scaling, Update};
 use crate::record::{Clock, Ticks};
 
 /// What a rank on a device is to train.
@@ -50,6 +50,8 @@ pub struct Settings<'a> {
     pub steps: usize,
     /// The optimizer.
     pub rule: Rule,
+    /// How the loss is scaled, if it is: as it should be in f16.
+    pub loss_scale: Option<LossScale>,
     /// How many bytes of gradients close a bucket. A layer is never divided.
     pub bucket_bytes: usize,
     /// Whether a step is captured when it first occurs, and replayed from then on, instead of enqueued anew. The bits
@@ -69,7 +71,15 @@ pub struct Settings<'a> {
 ///
 /// let widths = [3, 2];
 /// let rule = Rule::Sgd { rate: 0.1, momentum: 0.9 };
-/// let settings = Settings { widths: &widths, rows: 1, steps: 10, rule, bucket_bytes: BUCKET_BYTES, replay: true };
+/// let settings = Settings {
+///     widths: &widths,
+///     rows: 1,
+///     steps: 10,
+///     rule,
+///     loss_scale: None,
+///     bucket_bytes: BUCKET_BYTES,
+///     replay: true,
+/// };
 /// let start = Mlp::new(&widths, 0)?.parameters().iter().map(Tensor::to_vec).collect::<Result<Vec<_>, _>>()?;
 /// let weights = run(2, |comm| {
 ///     let mut ddp = DeviceDdp::<f32>::new(&comm, &Device::simulated(0)?, &settings, &start)?;
@@ -113,12 +123,13 @@ impl<T: Number> DeviceDdp<T> {
         let comm = comm.on(device)?;
         let (compute, exchange) = (device.stream()?, device.stream()?);
         let gradients = comm.allocate(layout.elements())?;
-        let model = Perceptron::new(layout, settings.rows, gradients)?;
+        let model = Perceptron::new(layout, settings.rows, gradients, settings.loss_scale, &compute)?;
         let update = Update::new(settings.rule, &model, &compute)?;
         if let Some(first) = first {
             compute.write(model.weights(), &first)?;
         }
         comm.broadcast_in_place(model.weights(), 0, &compute)?;
+        model.round(&compute)?;
         compute.synchronize()?;
         let clock = Clock::new();
         Ok(DeviceDdp {
@@ -155,7 +166,8 @@ impl<T: Number> DeviceDdp<T> {
         let accumulate = self.parts.fault == Some(Fault::StaleGradient) && self.made == 1;
         let share = Share { rows: labels.len(), denominator, accumulate };
         let stream_of = |piece| if matches!(piece, Piece::Average(_)) { &self.exchange } else { &self.compute };
-        let graphs = match self.replay && self.parts.fault.is_none() {
+        let overflows = self.parts.overflows(self.made);
+        let graphs = match self.replay && self.parts.is_as_captured() {
             true => self.graphs.of(&self.parts, share, |piece| stream_of(piece).clone())?,
             false => None,
         };
@@ -169,8 +181,10 @@ impl<T: Number> DeviceDdp<T> {
                 Some(graphs) => graphs[place].launch(stream_of(piece))?,
                 None => self.parts.enqueue(piece, share, stream_of(piece))?,
             }
-            if matches!(piece, Piece::Average(_)) {
-                self.exchanges.ends(&self.exchange)?;
+            match piece {
+                Piece::Average(_) => self.exchanges.ends(&self.exchange)?,
+                Piece::Gradients(0) if overflows => self.parts.overflow(&self.compute)?,
+                _ => {}
             }
         }
         self.compute.copy(self.parts.model.mean(), &self.losses.part(self.steps..self.steps + 1)?)?;
@@ -193,6 +207,16 @@ impl<T: Number> DeviceDdp<T> {
         self.exchanges.settle()?;
         self.steps = 0;
         Ok(losses)
+    }
+
+    /// What has become of the loss scale after all steps that were enqueued, the same on all ranks; `None` if the loss is
+    /// not scaled.
+    ///
+    /// # Errors
+    ///
+    /// The failures of every call on devices.
+    pub fn scaling(&self) -> Result<Option<Scaling>> {
+        self.parts.model.scaling(&self.compute)
     }
 
     /// The parameters, in the order of registration, after all steps that were enqueued.

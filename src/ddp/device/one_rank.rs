@@ -2,34 +2,38 @@
 //! The same run by one rank on one device: what the parallel one must equal, bit for bit.
 //!
 //! In each step it computes the gradient of every rank's share separately, reads it, adds them on the host in rank
-//! order, divides by the number of ranks, writes the average back and makes one step of the optimizer. It knows no
+//! order and in f32, divides by the number of ranks, writes the average back, rounded once, and makes one step of the
+//! optimizer. It knows no
 //! communicator, no bucket and no second stream: this file imports the perceptron and the data alone, so that a fault in
 //! the exchange cannot hide in both.
 
-use super::super::Recipe;
 use super::super::one_rank::{Outcome, average};
+use super::super::{Fault, Recipe};
 use crate::data::Dataset;
 use crate::driver::Device;
 use crate::error::Result;
-use crate::perceptron::{Layout, Perceptron, Update};
+use crate::perceptron::{Layout, Number, Perceptron, Scaling, Update};
 
-/// Trains from the parameters `start`. `after_step` is called after each step.
+/// Trains from the parameters `start`, in `T`, the precision of the recipe. Of faults, it has [`Fault::Overflow`] alone.
+/// `after_step` is called after each step. Besides the outcome, what has become of the loss scale.
 ///
 /// # Errors
 ///
 /// If the recipe does not fit the data, or `start` does not fit the model; the faults of the device.
-pub fn train(
+pub fn train<T: Number>(
     device: &Device,
     recipe: &Recipe,
+    fault: Option<Fault>,
     data: &Dataset,
     start: &[Vec<f32>],
     mut after_step: impl FnMut(),
-) -> Result<Outcome> {
+) -> Result<(Outcome, Option<Scaling>)> {
     let layout = Layout::new(&recipe.widths)?;
-    let (gradients, stream) = (device.allocate::<f32>(layout.elements())?, device.stream()?);
-    let model = Perceptron::new(layout, recipe.batch, gradients)?;
+    let (gradients, stream) = (device.allocate::<T>(layout.elements())?, device.stream()?);
+    let model = Perceptron::new(layout, recipe.batch, gradients, recipe.precision.loss_scale(), &stream)?;
     let update = Update::new(recipe.rule, &model, &stream)?;
     stream.write(model.weights(), &model.layout().pack(start)?)?;
+    model.round(&stream)?;
     let sampler = recipe.sampler(data.len())?;
     let mut step_losses = Vec::new();
     for (number, steps) in recipe.epochs(&sampler) {
@@ -40,7 +44,8 @@ pub fn train(
             for rank in 0..recipe.ranks {
                 let batch = data.batch(epoch.share(step, rank))?;
                 let rows = batch.labels.len();
-                model.load(&batch.inputs.values()?, &batch.labels, &stream)?;
+                let inputs: Vec<T> = batch.inputs.values()?.iter().copied().map(T::rounded).collect();
+                model.load(&inputs, &batch.labels, &stream)?;
                 model.forward(rows, &stream)?;
                 model.loss(rows, denominator, &stream)?;
                 model.backward(rows, denominator, &stream)?;
@@ -50,15 +55,21 @@ pub fn train(
                         model.inward(layer, rows, &stream)?;
                     }
                 }
-                gradients.push(stream.read(model.gradients())?);
+                let mut of_rank: Vec<f32> = stream.read(model.gradients())?.into_iter().map(T::wide).collect();
+                let overflows = fault == Some(Fault::Overflow { rank, step: step_losses.len() as u64 });
+                if let Some(first) = of_rank.first_mut().filter(|_| overflows) {
+                    *first = f32::INFINITY;
+                }
+                gradients.push(of_rank);
                 losses.push(stream.read(model.mean())?);
             }
-            stream.write(model.gradients(), &average(&gradients))?;
+            let averages: Vec<T> = average(&gradients).into_iter().map(T::rounded).collect();
+            stream.write(model.gradients(), &averages)?;
             update.step(&model, &stream)?;
             step_losses.extend(average(&losses));
             after_step();
         }
     }
     let parameters = model.layout().unpack(&stream.read(model.weights())?)?;
-    Ok(Outcome { parameters, step_losses })
+    Ok((Outcome { parameters, step_losses }, model.scaling(&stream)?))
 }

@@ -56,6 +56,22 @@ impl<T: Number> Parts<T> {
         buckets.chain([Piece::Update]).collect()
     }
 
+    /// Whether no fault changes what a piece enqueues.
+    pub fn is_as_captured(&self) -> bool {
+        matches!(self.fault, None | Some(Fault::Overflow { .. }))
+    }
+
+    /// Whether this rank's gradients are to be infinite in the step after so many.
+    pub fn overflows(&self, made: u64) -> bool {
+        let rank = self.comm.rank();
+        matches!(self.fault, Some(Fault::Overflow { rank: of, step }) if of == rank && step == made)
+    }
+
+    /// Makes them so: see [`Fault::Overflow`].
+    pub fn overflow(&self, stream: &Stream) -> Result<()> {
+        stream.write(&self.model.gradients().part(..1)?, &[T::rounded(f32::INFINITY)])
+    }
+
     /// Enqueues a piece.
     pub fn enqueue(&self, piece: Piece, share: Share, stream: &Stream) -> Result<()> {
         match piece {
