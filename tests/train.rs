@@ -182,13 +182,15 @@ fn the_json_has_every_field() {
     let checksum = report["parameters_checksum"].as_str().unwrap();
     assert!(checksum.len() == 16 && u64::from_str_radix(checksum, 16).is_ok(), "{checksum}");
     let config: Value = serde_json::from_str(
-        r#"{"ranks": 2, "transport": "threads", "device": "cpu", "precision": "f32", "data": "digits", "hidden": [64, 64], "epochs": 30,
-            "batch": 32, "optimizer": "adamw", "lr": 0.01, "momentum": null, "seed": 3, "shuffle": false, "steps": 30,
-            "save": null, "weights": null, "bucket_bytes": 16384}"#,
+        r#"{"ranks": 2, "transport": "threads", "device": "cpu", "precision": "f32", "data": "digits",
+            "hidden": [64, 64], "epochs": 30, "batch": 32, "optimizer": "adamw", "lr": 0.01, "momentum": null, "seed": 3, "shuffle": false,
+            "steps": 30, "save": null, "weights": null, "bucket_bytes": 16384}"#,
     )
     .unwrap();
     assert_eq!(report["config"], config);
-    assert_eq!((&report["loss_scale"], &report["skipped_steps"]), (&Value::Null, &Value::Null));
+    for of_devices in ["loss_scale", "skipped_steps", "device_memory"] {
+        assert!(report[of_devices].is_null(), "{of_devices}");
+    }
     let ranks = report["ranks"].as_array().unwrap();
     let seconds = |rank: &Value, name: &str| rank[name].as_f64().unwrap();
     let walls =

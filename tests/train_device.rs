@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Training in device memory, on the simulated device, and on CUDA over the stand-in for its driver: several ranks equal
-//! one, bit for bit, in every precision; against the CPU within a derived bound; and what goes wrong is noticed.
+//! Training in device memory, on the simulated device, and on CUDA over the stand-in for its driver: several ranks
+//! equal one, bit for bit, in every precision; against the CPU within a derived bound; and what goes wrong is noticed.
 
 #![cfg(all(feature = "cli", feature = "sim", target_os = "linux"))]
 
@@ -9,6 +9,8 @@ mod bound;
 #[path = "train_device/command.rs"]
 mod command;
 mod compiler;
+#[path = "train_device/memory.rs"]
+mod memory;
 #[path = "train_device/precision.rs"]
 mod precision;
 #[path = "train_device/proof.rs"]

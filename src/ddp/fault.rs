@@ -20,8 +20,8 @@ pub enum Fault {
     ReciprocalAverage,
     /// No fault of bits: this rank comes so much later to each step.
     SleepyRank(usize, Duration),
-    /// No fault of bits: one rank's gradients of one step are infinite. The one rank has the same in that rank's share. On
-    /// devices alone, where the loss is scaled: all ranks skip the step.
+    /// No fault of bits: one rank's gradients of one step are infinite. The one rank has the same in that rank's share.
+    /// On devices alone, where the loss is scaled: all ranks skip the step.
     Overflow {
         /// Whose gradients.
         rank: usize,

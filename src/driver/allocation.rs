@@ -86,6 +86,13 @@ struct Note {
     watched: Arc<Watched>,
 }
 
+impl Notes {
+    /// Whether all operations that were noted have been done.
+    pub fn are_done(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|note| note.mark.has_passed())
+    }
+}
+
 /// The notes of all memory of one operation, locked.
 pub(super) struct Locked<'a> {
     usages: &'a [Usage],

@@ -116,6 +116,11 @@ impl<T: Element> DeviceBuffer<T> {
         Ok(DeviceBuffer::of(self.allocation.clone(), bytes.start / size, bytes.len() / size))
     }
 
+    /// Whether everything enqueued so far that uses its allocation has been done; what only shares it may not be.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.allocation.notes.are_done()
+    }
+
     /// Where it lies in its allocation.
     pub(super) fn bytes(&self) -> Range<usize> {
         let size = size_of::<T>();

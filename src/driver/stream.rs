@@ -29,6 +29,7 @@ pub struct Stream {
 }
 
 /// A stream, if it is still there.
+#[derive(Clone)]
 pub(crate) struct WeakStream(Weak<StreamCore>);
 
 impl WeakStream {

@@ -5,7 +5,8 @@
 //! same bits on all ranks, so all skip a step or none does. An infinite gradient of one rank is infinite, or no number,
 //! in every sum and average.
 
-use crate::driver::{Device, DeviceBuffer, Stream};
+use super::{DeviceTensor, Memory, TensorClass};
+use crate::driver::Stream;
 use crate::error::{Error, Result};
 use crate::kernel::training::Scaling;
 
@@ -51,15 +52,15 @@ impl LossScale {
 /// The state of a loss scale in device memory.
 pub(super) struct Scaled {
     /// A [`Scaling`].
-    pub words: DeviceBuffer<u32>,
+    pub words: DeviceTensor<u32>,
     pub interval: u32,
 }
 
 impl Scaled {
     /// Before the first step.
-    pub fn new(settings: LossScale, device: &Device, stream: &Stream) -> Result<Self> {
+    pub fn new(settings: LossScale, memory: &Memory, stream: &Stream) -> Result<Self> {
         settings.check()?;
-        let words = device.allocate(Scaling::WORDS)?;
+        let words = memory.lasting(TensorClass::Optimizer, Scaling::WORDS, stream)?;
         stream.write(&words, bytemuck::cast_slice(&[Scaling::new(settings.start)]))?;
         Ok(Scaled { words, interval: settings.interval })
     }

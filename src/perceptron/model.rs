@@ -1,45 +1,37 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Forward and backward.
+//! Weights, their gradients, and a batch.
 
-use super::kernels::{Kernels, Matrix};
+use super::kernels::Kernels;
 use super::loss_scale::Scaled;
-use super::{Layer, Layout, LossScale, Number};
+use super::{DeviceTensor, Layout, LossScale, Memory, Number, TensorClass};
 use crate::driver::{DeviceBuffer, Stream};
 use crate::error::{Error, Result};
 use crate::kernel::training::{NO_COPY, Scaling};
 
-/// Linear layers with a rectifier between each two, in device memory, with their gradients and the memory for batches
-/// of some size. All calls enqueue, and return at once.
+/// Linear layers with a rectifier between each two, in device memory, with their gradients and a batch. All calls
+/// enqueue, and return at once.
 ///
 /// A step is [`load`](Self::load), [`forward`](Self::forward), [`loss`](Self::loss), [`backward`](Self::backward), then
 /// for each layer, the last first, [`leaves`](Self::leaves) and, but for the first, [`inward`](Self::inward); they are
-/// apart so that the gradients of a layer can travel while the layers before it are computed.
+/// apart so that the gradients of a layer can travel while the layers before it are computed. What a step has to keep
+/// from one of them to the next is a [`Pass`](super::Pass).
 pub struct Perceptron<T: Number> {
-    layout: Layout,
-    kernels: Kernels,
+    pub(super) layout: Layout,
+    pub(super) kernels: Kernels,
+    pub(super) memory: Memory,
     /// What the optimizer updates.
-    weights: DeviceBuffer<f32>,
-    /// What the layers read: the same memory if T is f32, else a copy.
-    read: DeviceBuffer<T>,
-    gradients: DeviceBuffer<T>,
-    scaled: Option<Scaled>,
-    batch: Batch<T>,
-}
-
-/// Memory for the rows of a batch; `rows` times the width of what is said.
-struct Batch<T: Number> {
-    /// The most rows.
+    weights: DeviceTensor<f32>,
+    /// What the layers read, where that is not the weights themselves.
+    copy: Option<DeviceTensor<T>>,
+    /// That, in either case.
+    pub(super) read: DeviceBuffer<T>,
+    pub(super) gradients: DeviceBuffer<T>,
+    pub(super) scaled: Option<Scaled>,
     rows: usize,
-    inputs: DeviceBuffer<T>,
-    labels: DeviceBuffer<u32>,
-    /// Of each layer, after its activation; of the last, the logits.
-    outputs: Vec<DeviceBuffer<T>>,
-    /// The gradients of these, and of what was activated, one after the other.
-    slopes: Vec<DeviceBuffer<T>>,
-    softmax: DeviceBuffer<f32>,
-    losses: DeviceBuffer<f32>,
-    /// One element: the mean.
-    loss: DeviceBuffer<f32>,
+    pub(super) inputs: DeviceTensor<T>,
+    pub(super) labels: DeviceTensor<u32>,
+    /// One element.
+    pub(super) mean: DeviceTensor<f32>,
 }
 
 impl<T: Number> Perceptron<T> {
@@ -61,30 +53,31 @@ impl<T: Number> Perceptron<T> {
             let (have, need) = (gradients.len(), layout.elements());
             return Err(Error::invalid(format!("{have} gradients are given; this perceptron has {need}")));
         }
-        let device = gradients.device();
-        let all = |width: usize| {
-            rows.checked_mul(width)
-                .ok_or_else(|| Error::invalid(format!("{rows} rows of {width} do not fit into memory")))
+        let (device, width) = (gradients.device(), layout.layers().first().map_or(0, |first| first.inputs));
+        let inputs = rows
+            .checked_mul(width)
+            .ok_or_else(|| Error::invalid(format!("{rows} rows of {width} do not fit into memory")))?;
+        let memory = Memory::new(&device);
+        memory.count(TensorClass::Gradients, gradients.as_bytes().len());
+        let weights = memory.lasting::<f32>(TensorClass::Weights, layout.elements(), stream)?;
+        let copy = match T::COPY {
+            NO_COPY => None,
+            _ => Some(memory.lasting::<T>(TensorClass::Weights, layout.elements(), stream)?),
         };
-        let outputs = || -> Result<Vec<DeviceBuffer<T>>> {
-            layout.layers().iter().map(|layer| device.allocate(all(layer.outputs)?)).collect()
-        };
-        let (inputs, classes) = ends(&layout);
-        let batch = Batch {
+        Ok(Perceptron {
+            kernels: Kernels::load::<T>(&device)?,
+            read: copy.as_deref().map_or_else(|| weights.cast(), |copy| Ok(copy.clone()))?,
+            scaled: loss_scale.map(|settings| Scaled::new(settings, &memory, stream)).transpose()?,
+            inputs: memory.lasting(TensorClass::Inputs, inputs, stream)?,
+            labels: memory.lasting(TensorClass::Inputs, rows, stream)?,
+            mean: memory.lasting(TensorClass::Losses, 1, stream)?,
+            layout,
+            memory,
+            weights,
+            copy,
+            gradients,
             rows,
-            inputs: device.allocate(all(inputs)?)?,
-            labels: device.allocate(rows)?,
-            outputs: outputs()?,
-            slopes: outputs()?,
-            softmax: device.allocate(all(classes)?)?,
-            losses: device.allocate(rows)?,
-            loss: device.allocate(1)?,
-        };
-        let weights = device.allocate(layout.elements())?;
-        let read = if T::COPY == NO_COPY { weights.cast()? } else { device.allocate(layout.elements())? };
-        let scaled = loss_scale.map(|settings| Scaled::new(settings, &device, stream)).transpose()?;
-        let kernels = Kernels::load::<T>(&device)?;
-        Ok(Perceptron { layout, kernels, weights, read, gradients, scaled, batch })
+        })
     }
 
     /// Where parameters and gradients are in their buffers.
@@ -94,7 +87,7 @@ impl<T: Number> Perceptron<T> {
 
     /// The most rows of a batch.
     pub fn most_rows(&self) -> usize {
-        self.batch.rows
+        self.rows
     }
 
     /// The weights that the optimizer updates. Who else writes to them calls [`round`](Self::round) behind it.
@@ -109,7 +102,12 @@ impl<T: Number> Perceptron<T> {
 
     /// The loss of the batch that went forward last: one element.
     pub fn mean(&self) -> &DeviceBuffer<f32> {
-        &self.batch.loss
+        &self.mean
+    }
+
+    /// The memory of its tensors, and of those that go with them.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Rounds the weights for the layers, which otherwise read what the last update has left them.
@@ -133,7 +131,7 @@ impl<T: Number> Perceptron<T> {
 
     /// The weights as layers read them, where those are not the weights themselves.
     pub(super) fn copy(&self) -> Option<&DeviceBuffer<T>> {
-        (T::COPY != NO_COPY).then_some(&self.read)
+        self.copy.as_deref()
     }
 
     pub(super) fn scaled(&self) -> Option<&Scaled> {
@@ -150,114 +148,15 @@ impl<T: Number> Perceptron<T> {
     ///
     /// `InvalidArgument` if there are more rows than there is memory for, or not one label a row.
     pub fn load(&self, inputs: &[T], labels: &[u32], stream: &Stream) -> Result<()> {
-        let (rows, width) = (labels.len(), ends(&self.layout).0);
-        if rows > self.batch.rows || inputs.len() != rows * width {
-            let (have, most) = (inputs.len(), self.batch.rows);
+        let (rows, most) = (labels.len(), self.rows);
+        let width = self.layout.layers().first().map_or(0, |first| first.inputs);
+        if rows > most || inputs.len() != rows * width {
+            let have = inputs.len();
             return Err(Error::invalid(format!(
                 "{rows} labels and {have} inputs are no batch: it has at most {most} rows, of a label and {width} inputs"
             )));
         }
-        stream.write(&self.batch.inputs.part(..inputs.len())?, inputs)?;
-        stream.write(&self.batch.labels.part(..rows)?, labels)
+        stream.write(&self.inputs.part(..inputs.len())?, inputs)?;
+        stream.write(&self.labels.part(..rows)?, labels)
     }
-
-    /// The outputs of all layers, for the first `rows` rows; the logits of the last.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidArgument` if there are not so many rows; those of launching.
-    pub fn forward(&self, rows: usize, stream: &Stream) -> Result<DeviceBuffer<T>> {
-        let mut input = self.batch.inputs.part(..rows.saturating_mul(ends(&self.layout).0))?;
-        for (number, layer) in self.layout.layers().iter().enumerate() {
-            let output = self.output(number, rows)?;
-            let (weight, bias) = (self.read.part(layer.weight.clone())?, self.read.part(layer.bias.clone())?);
-            let left = Matrix::new(&input, rows, layer.inputs)?;
-            let right = Matrix::new(&weight, layer.outputs, layer.inputs)?.transposed();
-            self.kernels.product(left, right, &output, false, stream)?;
-            let is_last = number + 1 == self.layout.layers().len();
-            self.kernels.activate(&output, &bias, !is_last, stream)?;
-            input = output;
-        }
-        Ok(input)
-    }
-
-    /// The loss of those rows, after `forward`: [`mean`](Self::mean). `denominator` as in
-    /// [`Tensor::cross_entropy`](crate::tensor::Tensor::cross_entropy).
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward).
-    pub fn loss(&self, rows: usize, denominator: f32, stream: &Stream) -> Result<()> {
-        let (logits, labels) = (self.output(self.layout.layers().len() - 1, rows)?, self.batch.labels.part(..rows)?);
-        let (softmax, losses) = (self.batch.softmax.part(..logits.len())?, self.batch.losses.part(..rows)?);
-        self.kernels.cross_entropy(&logits, &labels, &softmax, &losses, stream)?;
-        self.kernels.mean_loss(&losses, denominator, &self.batch.loss, stream)
-    }
-
-    /// The gradient of the logits, after `loss`; multiplied by the scale of the loss, as all gradients then are.
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward).
-    pub fn backward(&self, rows: usize, denominator: f32, stream: &Stream) -> Result<()> {
-        let (slope, labels) = (self.slope(self.layout.layers().len() - 1, rows)?, self.batch.labels.part(..rows)?);
-        let softmax = self.batch.softmax.part(..slope.len())?;
-        let scaling = self.scaled.as_ref().map(|scaled| &scaled.words);
-        self.kernels.cross_entropy_backward(&softmax, &labels, denominator, scaling, &slope, stream)
-    }
-
-    /// The gradients of a layer's parameters, after the gradient of its output; or, if they are to `accumulate`, these
-    /// added to what is there.
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward); `InvalidArgument` if there is no such layer.
-    pub fn leaves(&self, number: usize, rows: usize, accumulate: bool, stream: &Stream) -> Result<()> {
-        let (layer, slope) = (self.layer(number)?, self.slope(number, rows)?);
-        let input = match number {
-            0 => self.batch.inputs.part(..rows.saturating_mul(layer.inputs))?,
-            _ => self.output(number - 1, rows)?,
-        };
-        let (weight, bias) = (self.gradients.part(layer.weight.clone())?, self.gradients.part(layer.bias.clone())?);
-        let slope = Matrix::new(&slope, rows, layer.outputs)?;
-        self.kernels.column_sum(slope, &bias, accumulate, stream)?;
-        let input = Matrix::new(&input, rows, layer.inputs)?;
-        self.kernels.product(slope.transposed(), input, &weight, accumulate, stream)
-    }
-
-    /// The gradient of the output of the layer before, and of what was activated there.
-    ///
-    /// # Errors
-    ///
-    /// As [`leaves`](Self::leaves); `InvalidArgument` for the first layer.
-    pub fn inward(&self, number: usize, rows: usize, stream: &Stream) -> Result<()> {
-        let before = number.checked_sub(1).ok_or_else(|| Error::invalid("there is no layer before the first"))?;
-        let (layer, slope, to) = (self.layer(number)?, self.slope(number, rows)?, self.slope(before, rows)?);
-        let weight = self.read.part(layer.weight.clone())?;
-        let left = Matrix::new(&slope, rows, layer.outputs)?;
-        self.kernels.product(left, Matrix::new(&weight, layer.outputs, layer.inputs)?, &to, false, stream)?;
-        self.kernels.rectify_backward(&to, &self.output(before, rows)?, stream)
-    }
-
-    fn layer(&self, number: usize) -> Result<&Layer> {
-        let layers = self.layout.layers();
-        let there_are = layers.len();
-        layers.get(number).ok_or_else(|| Error::invalid(format!("there is no layer {number}: there are {there_are}")))
-    }
-
-    fn output(&self, number: usize, rows: usize) -> Result<DeviceBuffer<T>> {
-        let width = self.layer(number)?.outputs;
-        self.batch.outputs[number].part(..rows.saturating_mul(width))
-    }
-
-    fn slope(&self, number: usize, rows: usize) -> Result<DeviceBuffer<T>> {
-        let width = self.layer(number)?.outputs;
-        self.batch.slopes[number].part(..rows.saturating_mul(width))
-    }
-}
-
-/// How many inputs the first layer has, and how many outputs the last.
-fn ends(layout: &Layout) -> (usize, usize) {
-    let layers = layout.layers();
-    (layers.first().map_or(0, |first| first.inputs), layers.last().map_or(0, |last| last.outputs))
 }

@@ -143,7 +143,8 @@ impl Config {
         if place.is_cpu() && precision != Precision::F32 {
             let places = Choice::kinds().join(" or --device ");
             return Err(Error::invalid(format!(
-                "the CPU trains in f32 alone, and ranks would train on {place}; for {precision}, choose --device {places}"
+                "the CPU trains in f32 alone, and ranks would train on {place}; for {precision}, choose --device \
+                 {places}"
             )));
         }
         let scale = precision.loss_scale();

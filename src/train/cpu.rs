@@ -12,7 +12,7 @@ use crate::element::ReduceOp;
 use crate::error::Result;
 use crate::nn::{Mlp, Module};
 use crate::optim::Optimizer;
-use crate::perceptron::Scaling;
+use crate::perceptron::{MemoryReport, Scaling};
 use crate::record::{Clock, Ticks};
 use crate::tensor::{Tensor, no_grad};
 
@@ -91,5 +91,9 @@ impl Replica for OnCpu {
 
     fn scaling(&self) -> Result<Option<Scaling>> {
         Ok(None)
+    }
+
+    fn memory(&self) -> Option<MemoryReport> {
+        None
     }
 }

@@ -9,7 +9,7 @@ use crate::ddp::device::Settings;
 use crate::ddp::{DeviceDdp, Times};
 use crate::driver::Device;
 use crate::error::Result;
-use crate::perceptron::{Number, Scaling};
+use crate::perceptron::{MemoryReport, Number, Scaling};
 use crate::tensor::Tensor;
 
 pub(super) struct OnDevice<T: Number> {
@@ -71,6 +71,10 @@ impl<T: Number> Replica for OnDevice<T> {
 
     fn scaling(&self) -> Result<Option<Scaling>> {
         self.ddp.scaling()
+    }
+
+    fn memory(&self) -> Option<MemoryReport> {
+        Some(self.ddp.memory())
     }
 }
 

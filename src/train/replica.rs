@@ -5,7 +5,7 @@ use crate::data::Batch;
 use crate::ddp::Times;
 use crate::error::Result;
 use crate::nn::{Mlp, Module};
-use crate::perceptron::Scaling;
+use crate::perceptron::{MemoryReport, Scaling};
 use crate::tensor::Tensor;
 
 /// What the run asks of a replica.
@@ -33,6 +33,9 @@ pub(super) trait Replica {
 
     /// What has become of the loss scale; `None` if the loss is not scaled.
     fn scaling(&self) -> Result<Option<Scaling>>;
+
+    /// What its tensors have of a device's memory; `None` on the CPU.
+    fn memory(&self) -> Option<MemoryReport>;
 }
 
 /// Gives a model these parameters, which are as long as its own.

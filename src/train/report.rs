@@ -2,9 +2,9 @@
 //! What a run has come to.
 
 use crate::ddp::Times;
-use crate::perceptron::Scaling;
+use crate::perceptron::{MemoryReport, Scaling};
 
-/// The same on every rank, but for `differences`.
+/// The same on every rank, but for `differences` and `memory`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Where the ranks trained: `cpu`, or the name of a kind of device.
@@ -26,6 +26,8 @@ pub struct Report {
     pub parameters_checksum: u64,
     /// What has become of the loss scale, and how many steps were skipped. `None` if the loss was not scaled.
     pub scaling: Option<Scaling>,
+    /// What this rank's tensors have of its device's memory, and had at the most. `None` on the CPU.
+    pub memory: Option<MemoryReport>,
     /// Samples that all ranks took, in all steps.
     pub samples: u64,
     /// The wall time of the steps, on the rank where they took longest.

@@ -32,20 +32,24 @@ fn threads_and_processes_come_to_the_same_bits() {
     if absent() {
         return;
     }
-    let reports = ["", "--processes"].map(|how| {
-        json(&train(&format!("--json --device {} --ranks 2 --steps 3 --hidden 12 --batch 8 {how}", kind())))
-    });
-    for field in ["losses", "test_accuracy", "parameters_checksum"] {
-        assert_eq!(reports[0][field], reports[1][field], "{field}");
-    }
-    for report in reports {
-        assert_eq!((&report["equal_to_one_rank"], &report["config"]["device"]), (&Value::Bool(true), &kind().into()));
+    for what in ["--precision f32", "--precision f16 --plant overflow"] {
+        let reports = ["", "--processes"].map(|how| {
+            json(&train(&format!("--json --device {} --ranks 2 --steps 3 --hidden 12 --batch 8 {what} {how}", kind())))
+        });
+        for field in ["losses", "test_accuracy", "parameters_checksum", "skipped_steps", "loss_scale", "device_memory"]
+        {
+            assert_eq!(reports[0][field], reports[1][field], "{field}, {what}");
+        }
+        for report in reports {
+            let verdict = (&report["equal_to_one_rank"], &report["config"]["device"]);
+            assert_eq!(verdict, (&Value::Bool(true), &kind().into()), "{what}");
+        }
     }
 }
 
-/// What is printed of an overflow that was forced: by tables and as JSON.
+/// What is printed of an overflow that was forced, and of memory: by tables and as JSON.
 #[test]
-fn it_says_which_steps_were_skipped() {
+fn it_says_which_steps_were_skipped_and_where_memory_went() {
     if absent() {
         return;
     }
@@ -58,6 +62,9 @@ fn it_says_which_steps_were_skipped() {
     let report = json(&train(&format!("{small} --json")));
     assert_eq!((&report["skipped_steps"], &report["loss_scale"]), (&0.into(), &1024.0.into()));
     assert_eq!(report["config"]["precision"], "f16");
+    let peak = &report["device_memory"]["all"]["peak"];
+    assert!(printed.contains(&format!("peak device bytes       {peak} on rank 0")), "{peak} in {printed}");
+    assert!(printed.contains("bytes on rank 0's device") && printed.contains("optimizer"), "{printed}");
     let refused = train(&format!("--device {} --precision bf16 --loss-scale 2", kind()));
     assert!(stderr(&refused).contains("--loss-scale belongs to f16"), "{}", stderr(&refused));
 }

@@ -25,7 +25,7 @@ impl Graphs {
     /// The graphs of a step's pieces, captured when first asked for. None if there is no room for more.
     pub fn of<T: Number>(
         &mut self,
-        parts: &Parts<T>,
+        parts: &mut Parts<T>,
         share: Share,
         stream_of: impl Fn(Piece) -> Stream,
     ) -> Result<Option<&[Graph]>> {

@@ -32,11 +32,13 @@ use self::step::{Parts, Piece, Share, buckets};
 use self::times::Exchanges;
 use super::{Fault, Times};
 use crate::communicator::Communicator;
-use crate::driver::{Device, DeviceBuffer, Stream};
+use crate::driver::{Device, Stream};
 use crate::element::ReduceOp;
 use crate::error::{Error, Result};
 use crate::optim::Rule;
-use crate::perceptron::{Layout, LossScale, Number, Perceptron, Scaling, Update};
+use crate::perceptron::{
+    DeviceTensor, Layout, LossScale, MemoryReport, Number, Perceptron, Scaling, TensorClass, Update,
+};
 use crate::record::{Clock, Ticks};
 
 /// What a rank on a device is to train.
@@ -99,7 +101,7 @@ pub struct DeviceDdp<T: Number> {
     compute: Stream,
     exchange: Stream,
     /// The losses of this rank since they were read last.
-    losses: DeviceBuffer<f32>,
+    losses: DeviceTensor<f32>,
     steps: usize,
     exchanges: Exchanges,
     /// Steps in all.
@@ -131,12 +133,13 @@ impl<T: Number> DeviceDdp<T> {
         comm.broadcast_in_place(model.weights(), 0, &compute)?;
         model.round(&compute)?;
         compute.synchronize()?;
+        let losses = model.memory().lasting(TensorClass::Losses, settings.steps, &compute)?;
         let clock = Clock::new();
         Ok(DeviceDdp {
-            parts: Parts { comm, model, update, buckets, fault: None },
+            parts: Parts { comm, model, update, pass: None, buckets, fault: None },
             replay: settings.replay,
             graphs: Graphs::default(),
-            losses: device.allocate(settings.steps)?,
+            losses,
             steps: 0,
             exchanges: Exchanges::default(),
             made: 0,
@@ -168,7 +171,7 @@ impl<T: Number> DeviceDdp<T> {
         let stream_of = |piece| if matches!(piece, Piece::Average(_)) { &self.exchange } else { &self.compute };
         let overflows = self.parts.overflows(self.made);
         let graphs = match self.replay && self.parts.is_as_captured() {
-            true => self.graphs.of(&self.parts, share, |piece| stream_of(piece).clone())?,
+            true => self.graphs.of(&mut self.parts, share, |piece| stream_of(piece).clone())?,
             false => None,
         };
         for (place, piece) in self.parts.pieces().into_iter().enumerate() {
@@ -209,8 +212,8 @@ impl<T: Number> DeviceDdp<T> {
         Ok(losses)
     }
 
-    /// What has become of the loss scale after all steps that were enqueued, the same on all ranks; `None` if the loss is
-    /// not scaled.
+    /// What has become of the loss scale after all steps that were enqueued, the same on all ranks; `None` if the loss
+    /// is not scaled.
     ///
     /// # Errors
     ///
@@ -235,8 +238,14 @@ impl<T: Number> DeviceDdp<T> {
     /// `InvalidArgument` if these are too many, or not whole rows; the failures of every call on devices.
     pub fn logits(&self, inputs: &[T], rows: usize) -> Result<Vec<T>> {
         self.parts.model.load(inputs, &vec![0; rows], &self.compute)?;
-        let logits = self.parts.model.forward(rows, &self.compute)?;
-        self.compute.read(&logits)
+        let pass = self.parts.model.forward(rows, &self.compute)?;
+        self.compute.read(pass.logits()?)
+    }
+
+    /// What this rank's tensors have of the device's memory, had, and had at the most. What collectives have besides is
+    /// not in it.
+    pub fn memory(&self) -> MemoryReport {
+        self.parts.model.memory().report()
     }
 
     /// The most rows of a step.

@@ -14,8 +14,8 @@ use crate::driver::Device;
 use crate::error::Result;
 use crate::perceptron::{Layout, Number, Perceptron, Scaling, Update};
 
-/// Trains from the parameters `start`, in `T`, the precision of the recipe. Of faults, it has [`Fault::Overflow`] alone.
-/// `after_step` is called after each step. Besides the outcome, what has become of the loss scale.
+/// Trains from the parameters `start`, in `T`, the precision of the recipe. Of faults, it has [`Fault::Overflow`]
+/// alone. `after_step` is called after each step. Besides the outcome, what has become of the loss scale.
 ///
 /// # Errors
 ///
@@ -46,13 +46,13 @@ pub fn train<T: Number>(
                 let rows = batch.labels.len();
                 let inputs: Vec<T> = batch.inputs.values()?.iter().copied().map(T::rounded).collect();
                 model.load(&inputs, &batch.labels, &stream)?;
-                model.forward(rows, &stream)?;
-                model.loss(rows, denominator, &stream)?;
-                model.backward(rows, denominator, &stream)?;
+                let mut pass = model.forward(rows, &stream)?;
+                model.loss(&mut pass, denominator, &stream)?;
+                model.backward(&mut pass, denominator, &stream)?;
                 for layer in (0..model.layout().layers().len()).rev() {
-                    model.leaves(layer, rows, false, &stream)?;
+                    model.leaves(&pass, false, &stream)?;
                     if layer > 0 {
-                        model.inward(layer, rows, &stream)?;
+                        model.inward(&mut pass, &stream)?;
                     }
                 }
                 let mut of_rank: Vec<f32> = stream.read(model.gradients())?.into_iter().map(T::wide).collect();

@@ -8,14 +8,16 @@ use super::super::reducer::grouped;
 use crate::communicator::DeviceCommunicator;
 use crate::driver::Stream;
 use crate::element::ReduceOp;
-use crate::error::Result;
-use crate::perceptron::{Layout, Number, Perceptron, Update};
+use crate::error::{Error, Result};
+use crate::perceptron::{Layout, Number, Pass, Perceptron, Update};
 
 /// A replica, as the pieces of a step see it.
 pub(super) struct Parts<T: Number> {
     pub comm: DeviceCommunicator,
     pub model: Perceptron<T>,
     pub update: Update,
+    /// The step that is being enqueued, on its way through the layers.
+    pub pass: Option<Pass<T>>,
     /// In the order of the backward pass.
     pub buckets: Vec<Bucket>,
     pub fault: Option<Fault>,
@@ -73,7 +75,7 @@ impl<T: Number> Parts<T> {
     }
 
     /// Enqueues a piece.
-    pub fn enqueue(&self, piece: Piece, share: Share, stream: &Stream) -> Result<()> {
+    pub fn enqueue(&mut self, piece: Piece, share: Share, stream: &Stream) -> Result<()> {
         match piece {
             Piece::Gradients(number) => self.enqueue_gradients(number, share, stream),
             Piece::Average(number) => self.enqueue_average(number, stream),
@@ -81,19 +83,26 @@ impl<T: Number> Parts<T> {
         }
     }
 
-    fn enqueue_gradients(&self, number: usize, share: Share, stream: &Stream) -> Result<()> {
+    fn enqueue_gradients(&mut self, number: usize, share: Share, stream: &Stream) -> Result<()> {
         let (model, Share { rows, denominator, accumulate }) = (&self.model, share);
-        if number == 0 {
-            model.forward(rows, stream)?;
-            model.loss(rows, denominator, stream)?;
-            model.backward(rows, denominator, stream)?;
-        }
+        let mut pass = match (number, self.pass.take()) {
+            (0, _) => {
+                let mut pass = model.forward(rows, stream)?;
+                model.loss(&mut pass, denominator, stream)?;
+                model.backward(&mut pass, denominator, stream)?;
+                pass
+            }
+            (_, Some(pass)) => pass,
+            (_, None) => return Err(Error::invalid("the buckets of a step are enqueued in their order")),
+        };
         for layer in self.buckets[number].layers.clone().rev() {
             if layer + 1 < model.layout().layers().len() {
-                model.inward(layer + 1, rows, stream)?;
+                model.inward(&mut pass, stream)?;
             }
-            model.leaves(layer, rows, accumulate, stream)?;
+            model.leaves(&pass, accumulate, stream)?;
         }
+        // Behind the last bucket nothing of it is needed.
+        self.pass = Some(pass).filter(|_| number + 1 < self.buckets.len());
         Ok(())
     }
 

@@ -71,8 +71,8 @@ impl Kernels {
         Ok(Shape::of(kernel, bytes_of(elements) as u64, self.resident(kernel)?.0))
     }
 
-    /// Enqueues a kernel. Each caller, in the files below, gives the kernel's own arguments, whose addresses are of `reads` and
-    /// `writes` and whose lengths it has checked against theirs.
+    /// Enqueues a kernel. Each caller, in the files below, gives the kernel's own arguments, whose addresses are of
+    /// `reads` and `writes` and whose lengths it has checked against theirs.
     fn launch(
         &self,
         kernel: Kernel,

@@ -8,14 +8,14 @@ use crate::error::{Error, Result};
 use crate::kernel::training::{self, AdamWBegin, AdamWStep, FindOverflow, Scaling, UpdateScale};
 use crate::kernel::{self, Kernel};
 use crate::optim::AdamW;
-use crate::perceptron::Number;
+use crate::perceptron::{DeviceTensor, Number};
 
 /// A step of the optimizer on all weights: the buffers that it uses, of one length.
 pub struct Weights<'a, T: Number> {
     pub weights: &'a DeviceBuffer<f32>,
     pub gradients: &'a DeviceBuffer<T>,
     /// What the optimizer remembers of each weight: SGD's velocities, AdamW's first and second moments.
-    pub state: &'a [DeviceBuffer<f32>],
+    pub state: &'a [DeviceTensor<f32>],
     /// The weights as layers read them, where those are not the weights themselves.
     pub copy: Option<&'a DeviceBuffer<T>>,
     /// A [`Scaling`], by whose scale gradients are divided, and by which the step may be skipped.
@@ -144,7 +144,7 @@ impl Kernels {
 
 impl<T: Number> Weights<'_, T> {
     /// The state, `N` buffers, if everything has the weights' length.
-    fn states<const N: usize>(&self) -> Result<&[DeviceBuffer<f32>; N]> {
+    fn states<const N: usize>(&self) -> Result<&[DeviceTensor<f32>; N]> {
         check("gradients", self.gradients.len(), self.weights.len())?;
         for state in self.state {
             check("the optimizer's state", state.len(), self.weights.len())?;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
-//! `annulus train`: its arguments, how its ranks start, and what it prints.
+//! `annulus train`: its arguments, how its ranks start, and how it ends. What it prints is in `print`.
+
+mod print;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,14 +9,11 @@ use std::path::PathBuf;
 use super::world::{self, World};
 use annulus::ddp::Fault;
 use annulus::optim::Rule;
-use annulus::perceptron::{LossScale, Precision, Scaling};
+use annulus::perceptron::{LossScale, Precision};
 use annulus::train::{self, Choice, Config, Event, Prepared, Report, Source};
 use annulus::{Communicator, Error, Result};
 use clap::ValueEnum;
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
 
 /// Train a perceptron on several ranks, and prove that the result is that of one rank, bit for bit.
 #[derive(clap::Args)]
@@ -28,7 +27,7 @@ pub struct Args {
     /// Where to train: `auto` (GPUs if there are any, else the CPU), `cpu`, `cuda`, or `sim` (simulated devices)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Choice,
-    /// On devices, in what to compute: `f32`, `bf16`, or `f16`, for which the loss is scaled; weights are updated in f32
+    /// On devices, in what to compute: `f32`, `bf16`, or `f16`, with a scaled loss; weights are updated in f32
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     precision: Precision,
     /// With f16, what the loss is scaled by at first, a power of two [default: 65536]
@@ -182,8 +181,8 @@ fn rank_main(comm: Communicator, config: &Config, prepared: &Prepared) -> Result
 /// Prints the report and says how the process ends.
 fn conclude(args: &Args, config: &Config, report: &Report, transport: &str) -> Result<u8> {
     let text = match args.json {
-        true => format!("{}\n", as_json(config, report, transport)),
-        false => as_tables(config, report, transport),
+        true => format!("{}\n", print::as_json(config, report, transport)),
+        false => print::as_tables(config, report, transport),
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::system("printing the report", error))?;
     for difference in &report.differences {
@@ -198,101 +197,4 @@ fn conclude(args: &Args, config: &Config, report: &Report, transport: &str) -> R
 /// Tells the user something on standard error. If nobody listens, nothing is lost.
 fn say(sentence: &str) {
     let _ = writeln!(std::io::stderr(), "{sentence}");
-}
-
-fn as_json(config: &Config, report: &Report, transport: &str) -> Value {
-    let (optimizer, rate, momentum) = match config.rule {
-        Rule::Sgd { rate, momentum } => ("sgd", rate, Some(momentum)),
-        Rule::AdamW { rate } => ("adamw", rate, None),
-    };
-    let data = match &config.data {
-        Source::Digits => "digits".into(),
-        Source::Directory(directory) => directory.to_string_lossy(),
-    };
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let ranks = report.ranks.iter().map(|times| {
-        json!({
-            "compute_s": times.compute.as_secs_f64(),
-            "wait_s": times.wait.as_secs_f64(),
-            "transfer_s": times.transfer.as_secs_f64(),
-            "overlapped_s": times.overlapped.as_secs_f64(),
-        })
-    });
-    let mut object = json!({
-        "test_accuracy": report.test_accuracy,
-        "losses": report.losses,
-        "replicas_identical": report.replicas_identical,
-        "equal_to_one_rank": report.equal_to_one_rank,
-        "differences": report.differences,
-        "loss_scale": report.scaling.map(|scaling| shortest(scaling.scale)),
-        "skipped_steps": report.scaling.map(|scaling| scaling.skipped),
-        "parameters_checksum": format!("{:016x}", report.parameters_checksum),
-        "samples_per_second": report.samples_per_second(),
-        "seconds": report.seconds,
-        "ranks": ranks.collect::<Vec<_>>(),
-        "config": {
-            "ranks": config.ranks,
-            "transport": transport,
-            "device": report.device,
-            "precision": config.precision.to_string(),
-            "data": data,
-            "hidden": config.hidden,
-            "epochs": config.epochs,
-            "batch": config.batch,
-            "optimizer": optimizer,
-            "lr": shortest(rate),
-            "momentum": momentum.map(shortest),
-            "seed": config.seed,
-            "shuffle": config.shuffle,
-            "steps": config.steps,
-            "save": path(&config.save),
-            "weights": path(&config.weights),
-            "bucket_bytes": config.bucket_bytes,
-        },
-    });
-    if config.steps.is_some() {
-        object["step_losses"] = report.step_losses.iter().copied().map(shortest).collect();
-    }
-    object
-}
-
-/// The number of the fewest digits that stands for these bits: 0.1, not 0.10000000149011612. Null if it is not finite.
-fn shortest(value: f32) -> Value {
-    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
-}
-
-fn as_tables(config: &Config, report: &Report, transport: &str) -> String {
-    let yes = |is: bool, yes: &str| if is { yes.to_owned() } else { "NO".to_owned() };
-    let mut lines = vec![("ranks", format!("{} {transport}", config.ranks))];
-    if config.precision != Precision::F32 {
-        lines.push(("precision", config.precision.to_string()));
-    }
-    lines.push(("test accuracy", format!("{:.2} %", report.test_accuracy * 100.0)));
-    if let Some(loss) = report.losses.last() {
-        lines.push(("loss of the last epoch", format!("{loss:.6}")));
-    }
-    if let Some(Scaling { scale, skipped, .. }) = report.scaling {
-        let steps = report.step_losses.len();
-        lines.push(("steps skipped", format!("{skipped} of {steps}, by overflows; the loss scale is {scale} now")));
-    }
-    lines.extend([
-        ("replicas identical", yes(report.replicas_identical, "yes")),
-        ("equal to one rank", yes(report.equal_to_one_rank, "yes, bit for bit")),
-        ("parameters' checksum", format!("{:016x}", report.parameters_checksum)),
-        ("samples a second", format!("{:.0}", report.samples_per_second())),
-    ]);
-    let mut run = Table::new();
-    run.load_style(NOTHING);
-    run.add_rows(lines.into_iter().map(|(name, value)| [name.to_owned(), value]));
-
-    let mut times = Table::new();
-    times.load_style(NOTHING);
-    times.set_header(["rank", "compute s", "wait s", "transfer s", "overlapped s"]);
-    for (rank, of) in report.ranks.iter().enumerate() {
-        let seconds =
-            [of.compute, of.wait, of.transfer, of.overlapped].map(|time| format!("{:.3}", time.as_secs_f64()));
-        times.add_row(std::iter::once(rank.to_string()).chain(seconds));
-    }
-    times.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    format!("{}\n\n{}\n", run.trim_fmt(), times.trim_fmt())
 }
