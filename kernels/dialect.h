@@ -9,7 +9,11 @@
 //   KERNEL(name, Args) { .. args.x .. }   a kernel; its one argument is a struct, mirrored in Rust
 //   block() blocks() thread() threads()   where this thread is: one dimension is enough for us
 //   SHARED T name;                        memory of the block, in a kernel's own scope; starts undefined
+//   dynamic_shared()                      memory of the block, as many bytes as the launch says, aligned to 16
 //   sync_block()                          every thread of the block, or none, and what they wrote before is seen after
+//   warp() lane() sync_warp()             threads of a warp (32, or 64); which of them this one is; as sync_block()
+//   from_lane(value, l)                   what lane l of the warp has as `value`: every thread of the warp, or none
+//   lanes_where(holds)                    the lanes for which it holds, as bits: as above
 //   pause()                               in every loop that waits for another thread
 //   clock_ns()                            nanoseconds of a clock that the whole device shares
 //   cycles()                              cycles of this multiprocessor's clock
@@ -64,6 +68,16 @@ DEVICE u32 blocks() { return gridDim.x; }
 DEVICE u32 thread() { return threadIdx.x; }
 DEVICE u32 threads() { return blockDim.x; }
 DEVICE void sync_block() { __syncthreads(); }
+DEVICE char* dynamic_shared() {
+    extern __shared__ Packet of_launch[];
+    return (char*)of_launch;
+}
+DEVICE u32 warp() { return (u32)warpSize; }
+DEVICE u32 lane() { return thread() % warp(); }
+DEVICE void sync_warp() { __syncwarp(); }
+DEVICE u32 from_lane(u32 value, u32 lane) { return __shfl_sync(0xffffffffu, value, (int)lane); }
+DEVICE float from_lane(float value, u32 lane) { return __shfl_sync(0xffffffffu, value, (int)lane); }
+DEVICE u64 lanes_where(bool holds) { return __ballot_sync(0xffffffffu, holds); }
 DEVICE void pause() {}
 constexpr bool SIDE_BY_SIDE = false;
 template <class Loop>
@@ -179,6 +193,19 @@ DEVICE u32 blocks() { return gridDim.x; }
 DEVICE u32 thread() { return threadIdx.x; }
 DEVICE u32 threads() { return blockDim.x; }
 DEVICE void sync_block() { __syncthreads(); }
+DEVICE char* dynamic_shared() {
+    extern __shared__ Packet of_launch[];
+    return (char*)of_launch;
+}
+DEVICE u32 warp() { return (u32)warpSize; }
+DEVICE u32 lane() { return thread() % warp(); }
+DEVICE void sync_warp() {
+    __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+}
+DEVICE u32 from_lane(u32 value, u32 lane) { return (u32)__shfl((int)value, (int)lane); }
+DEVICE float from_lane(float value, u32 lane) { return __shfl(value, (int)lane); }
+DEVICE u64 lanes_where(bool holds) { return __ballot(holds); }
 DEVICE void pause() { __builtin_amdgcn_s_sleep(1); }
 constexpr bool SIDE_BY_SIDE = false;
 template <class Loop>

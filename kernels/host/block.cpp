@@ -24,7 +24,7 @@ UNSEEN static uint64_t now_ns() {
 
 // Lets other threads of the operating system run. Where a yield takes long, threads that never wait hold the processors,
 // and the next few times are short sleeps instead: a thread that wakes is preferred to them, one that yields is not.
-UNSEEN static void let_others_run() {
+UNSEEN void let_others_run() {
     static __thread uint32_t crowded;
     if (crowded != 0) {
         --crowded;
@@ -77,6 +77,8 @@ UNSEEN void Block::live() {
         here.thread = running_->thread;
         kernel_->run(args_);
         ++ended_;
+        Warp& warp = warps_[running_->thread / WARP];
+        if (--warp.left == warp.arrived) open_warp(warp);
         stuck_since_ = 0;
         if (arrived_ != 0 && arrived_ == threads_ - ended_) open_barrier();
     } while (begun_ < threads_ && !OWN_STACKS);
@@ -95,13 +97,34 @@ UNSEEN void Block::leave() {
 #endif
     } else if ((to = ready_.pop()) == nullptr) {
         to = &own_;
-        if (ended_ != threads_ && outcome_.ended < Ended::STUCK) outcome_.ended = Ended::NO_STACKS;
+        if (ended_ != threads_ && outcome_.ended < Ended::STUCK) {
+            // All that have begun wait for one another, some for their warps and some for the block.
+            outcome_.ended = begun_ == threads_ ? Ended::STUCK : Ended::NO_STACKS;
+            outcome_.absent = threads_ - arrived_;
+        }
     }
     // Itself, where it is the only one that is ready.
     if (to == self) return;
     running_ = to;
     here.thread = to->thread;
     switch_fiber(*self, *to);
+}
+
+UNSEEN void Block::make_ready(Row& row) {
+    if (ready_.first == nullptr) ready_ = row;
+    else if (row.first != nullptr) {
+        ready_.last->next = row.first;
+        ready_.last = row.last;
+    }
+    row = Row();
+}
+
+UNSEEN void Block::open_warp(Warp& warp) {
+#if HOST_TSAN
+    ++warp.generation;
+#endif
+    make_ready(warp.waiting);
+    warp.arrived = 0;
 }
 
 UNSEEN void Block::open_barrier() {
@@ -112,12 +135,7 @@ UNSEEN void Block::open_barrier() {
 #if HOST_TSAN
     ++generation_;
 #endif
-    if (ready_.first == nullptr) ready_ = barrier_;
-    else if (barrier_.first != nullptr) {
-        ready_.last->next = barrier_.first;
-        ready_.last = barrier_.last;
-    }
-    barrier_ = Row();
+    make_ready(barrier_);
     arrived_ = 0;
     pauses_ = 0;
     stuck_since_ = 0;
@@ -132,7 +150,7 @@ UNSEEN void Block::give_up(Ended ended, uint32_t absent) {
     switch_fiber(*self, own_);
 }
 
-UNSEEN void sync_block() {
+UNSEEN void sync_block(Place) {
     Block& block = *current;
 #if HOST_TSAN
     void* word = &block.barrier_words_[block.generation_ % 2];
@@ -148,6 +166,35 @@ UNSEEN void sync_block() {
 #if HOST_TSAN
     __tsan_acquire(word);
 #endif
+}
+
+UNSEEN void sync_warp(Place) {
+    Block& block = *current;
+    Block::Warp& warp = block.warps_[here.thread / WARP];
+#if HOST_TSAN
+    void* word = &warp.words[warp.generation % 2];
+    __tsan_release(word);
+#endif
+    if (++warp.arrived == warp.left) {
+        block.open_warp(warp);
+    } else {
+        warp.waiting.push(block.running_);
+        block.leave();
+    }
+#if HOST_TSAN
+    __tsan_acquire(word);
+#endif
+}
+
+// A lane has what it had last: that of a thread that has ended is of no use.
+UNSEEN uint64_t from_lane(uint64_t value, uint32_t lane, Place place) {
+    std::vector<uint64_t>& lanes = current->lanes_;
+    const uint32_t first = here.thread / WARP * WARP, asked = first + lane % WARP;
+    lanes[here.thread] = value;
+    sync_warp(place);
+    const uint64_t got = asked < lanes.size() ? lanes[asked] : value;
+    sync_warp(place);
+    return got;
 }
 
 UNSEEN void pause() {
@@ -191,7 +238,7 @@ UNSEEN void Block::end_tsan() {
 #endif
 
 UNSEEN Outcome Block::run(const Kernel& kernel, const void* args, uint32_t index, uint32_t blocks, uint32_t threads,
-                          uint64_t patience_ns) {
+                          uint32_t shared, uint64_t patience_ns) {
     // Keeping more stacks than a block can use would keep them from others.
     if (fibers_ > threads) release();
     kernel_ = &kernel;
@@ -201,6 +248,10 @@ UNSEEN Outcome Block::run(const Kernel& kernel, const void* args, uint32_t index
     patience_ = patience_ns;
     stuck_since_ = 0;
     outcome_ = Outcome{Ended::WELL, index, 0};
+    warps_.assign((threads + WARP - 1) / WARP, Warp());
+    for (uint32_t thread = 0; thread < threads; ++thread) ++warps_[thread / WARP].left;
+    lanes_.resize(threads);
+    dynamic_.resize((shared + sizeof(Packet) - 1) / sizeof(Packet));
     if (OWN_STACKS) {
         grow(threads);
         if (fibers_ < threads) {
@@ -211,7 +262,7 @@ UNSEEN Outcome Block::run(const Kernel& kernel, const void* args, uint32_t index
 #if HOST_TSAN
     begin_tsan();
 #endif
-    here = Here{index, blocks, 0, threads};
+    here = Here{index, blocks, 0, threads, reinterpret_cast<char*>(dynamic_.data())};
     current = this;
     running_ = &own_;
     leave();
@@ -221,6 +272,8 @@ UNSEEN Outcome Block::run(const Kernel& kernel, const void* args, uint32_t index
     // The fibers of a block that was given up are idle too, whatever they waited for.
     while (Fiber* fiber = ready_.pop()) idle_.push(fiber);
     while (Fiber* fiber = barrier_.pop()) idle_.push(fiber);
+    for (Warp& warp : warps_)
+        while (Fiber* fiber = warp.waiting.pop()) idle_.push(fiber);
     return outcome_;
 }
 

@@ -13,27 +13,23 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "fiber.h"
 #include "kernel.h"
+#include "words.h"
 
 namespace host {
 
-// Where the running GPU thread is, in blocks and threads.
-struct Here {
-    uint32_t block, blocks, thread, threads;
-};
-extern __thread Here here;
-
-// What a kernel calls (dialect.h).
-void sync_block();
-void pause();
+// Lets other threads of the operating system run.
+void let_others_run();
 
 // How a block ended, the worst last.
 enum class Ended {
     WELL,
     MISSED,    // a barrier was passed without threads that had ended before
-    STUCK,     // given up: threads waited at a barrier for longer than they may, and the others paused
+    STUCK,     // given up: threads waited at a barrier for longer than they may while the others paused, or for threads
+               // that waited for them
     NO_STACKS, // given up: no memory for the stacks of its threads
 };
 
@@ -49,17 +45,24 @@ public:
     Block(const Block&) = delete;
     ~Block() { release(); }
 
-    // Runs block `index` of `blocks`, each of `threads` GPU threads. Where some of its threads wait at a barrier for
+    // Runs block `index` of `blocks`, each of `threads` GPU threads and `shared` bytes of dynamic shared memory. Where some of its threads wait at a barrier for
     // more than `patience_ns` while the others pause, it is given up; 0 is for ever. Never from within a kernel.
     Outcome run(const Kernel& kernel, const void* args, uint32_t index, uint32_t blocks, uint32_t threads,
-                uint64_t patience_ns);
+                uint32_t shared, uint64_t patience_ns);
 
     // Gives up the stacks that are kept for the next block.
     void release();
 
 private:
-    friend void sync_block();
+    friend void sync_block(Place);
+    friend void sync_warp(Place);
+    friend uint64_t from_lane(uint64_t, uint32_t, Place);
     friend void pause();
+
+    // What dynamic shared memory is made of.
+    struct alignas(16) Packet {
+        char bytes[16];
+    };
 
     // Fibers in a row, first in first out.
     struct Row {
@@ -69,8 +72,21 @@ private:
         Fiber* pop();
     };
 
+    // Threads of a warp that wait for its others.
+    struct Warp {
+        Row waiting;
+        uint32_t arrived = 0;
+        uint32_t left = 0; // threads that have not ended
+#if HOST_TSAN
+        uint32_t generation = 0;
+        uint64_t words[2] = {}; // as barrier_words_
+#endif
+    };
+
     static void entry();
     void live();
+    void make_ready(Row& row);
+    void open_warp(Warp& warp);
     void leave();
     void open_barrier();
     void give_up(Ended ended, uint32_t absent);
@@ -92,6 +108,9 @@ private:
     uint32_t arrived_ = 0; // how many these are
     Row idle_;      // run nothing
     uint32_t fibers_ = 0; // taken from the pool, wherever they are
+    std::vector<Warp> warps_;
+    std::vector<uint64_t> lanes_; // what each thread has for the others of its warp
+    std::vector<Packet> dynamic_; // the dynamic shared memory; aligned to 16 bytes
     Outcome outcome_;
 #if HOST_TSAN
     void begin_tsan();

@@ -22,31 +22,16 @@
 
 #include "block.h"
 #include "kernel.h"
+#include "rooms.h"
 
 namespace host {
-
-// What a device has. The figures that are not given are those of a card of compute capability 9.0.
-struct Model {
-    uint32_t multiprocessors = 4;
-    uint32_t threads_per_multiprocessor = 2048;
-    uint32_t blocks_per_multiprocessor = 32;
-    uint32_t shared_per_multiprocessor = 233472; // bytes
-    uint32_t shared_reserved_per_block = 1024;   // bytes
-    uint32_t threads_per_block = 1024;
-    uint32_t warp = 32; // threads are dealt out by warps
-    uint64_t barrier_patience_ns = 0; // Block::run
-
-    // How many blocks of so many threads and bytes of dynamic shared memory one multiprocessor has room for. Shared
-    // memory that a kernel declares is not known here and not counted.
-    uint32_t resident_blocks(uint32_t threads, uint32_t shared) const;
-};
 
 struct Launch {
     const Kernel* kernel;
     const void* args; // as aligned as the kernel asks; read until the launch ends
     uint32_t blocks;
     uint32_t threads; // of a block
-    uint32_t shared;  // bytes of dynamic shared memory of a block: they take room; the dialect has no word for them yet
+    uint32_t shared;  // bytes of dynamic shared memory of a block
 };
 
 class Device {
@@ -80,21 +65,14 @@ private:
         Outcome outcome{};
     };
 
-    struct Room {
-        uint32_t threads, blocks, shared;
-    };
-
     void deal();
-    bool take_room(const Launch& launch, uint32_t& multiprocessor);
     Runner* idle_runner(Grid& grid);
     void run_block(Runner& runner, Block& block, std::unique_lock<std::mutex>& lock);
     void serve(Runner& runner);
-    uint32_t room_threads(const Launch& launch) const;
-    uint32_t room_shared(const Launch& launch) const;
 
     const Model model_;
     std::mutex lock_; // of all below, and of the grids and runners
-    std::vector<Room> rooms_; // what is free, of each multiprocessor
+    Rooms rooms_;
     std::vector<Grid*> grids_; // with blocks that have not begun, the earliest first
     std::vector<Runner*> idle_; // threads of ours without a block; the one that ended last is the first to go on
 };

@@ -6,6 +6,9 @@
 // list that kernel.h searches by name. Where a thread is, it reads in thread-local words that block.cpp keeps; a block
 // never leaves the thread of the operating system that it began on, so SHARED memory is thread-local too.
 //
+// Where ANNULUS_STRICT is defined, the kernel becomes part of a module for a strict device (module/module.cpp), and
+// a thread's elements lie as they do on a card.
+//
 // The host has one scope: `system` and `device` are the same accesses here, and a scope too small goes unnoticed.
 // Compile with -ffp-contract=off. Objects that only define kernels must be linked whole, since nothing refers to them.
 #pragma once
@@ -13,15 +16,15 @@
 #include <cstring>
 #include <ctime>
 
-#include "block.h"
 #include "kernel.h"
+#include "words.h"
 
 #define DEVICE inline __attribute__((always_inline))
 #define SHARED static __thread
 #define KERNEL(name, Args)                                                                                             \
     void name(const Args& args);                                                                                       \
     static void name##_of_bytes(const void* args) { name(*static_cast<const Args*>(args)); }                           \
-    static const host::Registered name##_registered({#name, name##_of_bytes, sizeof(Args), alignof(Args)});            \
+    static const host::Registered name##_registered({#name, name##_of_bytes, sizeof(Args), alignof(Args), __FILE__});  \
     void name([[maybe_unused]] const Args& args)
 
 // A processor multiplies and adds in one step, eight floats at a time, if it is one of the last ten years; the compiler
@@ -45,11 +48,23 @@ DEVICE u32 block() { return host::here.block; }
 DEVICE u32 blocks() { return host::here.blocks; }
 DEVICE u32 thread() { return host::here.thread; }
 DEVICE u32 threads() { return host::here.threads; }
-DEVICE void sync_block() { host::sync_block(); }
+DEVICE char* dynamic_shared() { return host::here.dynamic; }
+DEVICE u32 warp() { return host::WARP; }
+DEVICE u32 lane() { return thread() % warp(); }
 DEVICE void pause() { host::pause(); }
 
-// A thread goes on until it waits, and only then the next one has its turn.
+// A word that all threads must come to says where it stands.
+#define PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+DEVICE void sync_block(PLACE) { host::sync_block({file, line}); }
+DEVICE void sync_warp(PLACE) { host::sync_warp({file, line}); }
+DEVICE u32 from_lane(u32 value, u32 lane, PLACE) { return (u32)host::from_lane(value, lane, {file, line}); }
+
+// In the fast mode a thread goes on until it waits, and only then the next one has its turn.
+#if defined(ANNULUS_STRICT)
+constexpr bool SIDE_BY_SIDE = false;
+#else
 constexpr bool SIDE_BY_SIDE = true;
+#endif
 // One function for each width, into which the loop is inlined; the compiler finds the vector instructions by itself.
 #if defined(__x86_64__)
 template <class Loop>
@@ -133,6 +148,17 @@ DEVICE u64 bits_of_double(double value) {
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
 }
+
+DEVICE float from_lane(float value, u32 lane, PLACE) {
+    return float_of_bits(from_lane(bits_of_float(value), lane, file, line));
+}
+DEVICE u64 lanes_where(bool holds, PLACE) {
+    u64 bits = 0;
+    for (u32 lane = 0; lane < warp() && thread() / warp() * warp() + lane < threads(); ++lane)
+        bits |= (u64)from_lane((u32)holds, lane, file, line) << lane;
+    return bits;
+}
+#undef PLACE
 
 DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float square_root(float value) { return __builtin_sqrtf(value); }

@@ -13,6 +13,7 @@ struct Kernel {
     void (*run)(const void* args); // what one GPU thread does
     size_t argument_bytes;
     size_t argument_alignment;
+    const char* file; // where it is, as its compiler was told
 };
 
 // One entry of the list, of static storage; never changed after it was added.

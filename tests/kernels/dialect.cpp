@@ -127,6 +127,52 @@ CASE(threads_of_a_block_wait_for_one_another) {
     EXPECT(run({"test_chain", &args, 1, 256, 0}).ended == host::Ended::WELL && words[0] == 1);
 }
 
+// Words of a warp and the launch's shared memory: each thread leaves its number there, and takes that of the lane behind
+// it, and of the warp's even lanes.
+struct Lanes {
+    u32* out; // three words a thread
+};
+
+KERNEL(test_lanes, Lanes) {
+    u32* const numbers = (u32*)dynamic_shared();
+    numbers[thread()] = thread();
+    const u64 even = lanes_where(lane() % 2 == 0);
+    const float behind = from_lane((float)thread(), lane() + 1);
+    sync_warp();
+    u32* const mine = args.out + 3 * (block() * threads() + thread());
+    mine[0] = numbers[thread() / warp() * warp()];
+    mine[1] = (u32)behind;
+    mine[2] = (u32)even;
+}
+
+CASE(lanes_of_a_warp_meet) {
+    for (u32 threads : {1u, 31u, 33u, 128u}) {
+        std::vector<u32> out(3 * 2 * threads);
+        const Lanes args{out.data()};
+        EXPECT(run({"test_lanes", &args, 2, threads, 4 * threads}).ended == host::Ended::WELL);
+        for (u32 i = 0; i < 2 * threads; ++i) {
+            const u32 own = i % threads, first = own / 32 * 32, lanes = threads - first < 32 ? threads - first : 32;
+            EXPECT(out[3 * i] == first);
+            if (own % 32 + 1 < lanes) EXPECT(out[3 * i + 1] == own + 1);
+            EXPECT(out[3 * i + 2] == (0x55555555u & (u32)((1ull << lanes) - 1)));
+        }
+    }
+}
+
+// Every other thread waits for its warp, and the rest for the block.
+KERNEL(test_apart, Leave) {
+    if (thread() % 2 == 0) sync_warp();
+    sync_block();
+    add_system(args.passed, 1);
+}
+
+CASE(threads_that_wait_for_one_another_are_given_up) {
+    u32 passed = 0;
+    const Leave args{&passed, 0};
+    const host::Outcome outcome = run({"test_apart", &args, 1, 64, 0});
+    EXPECT(outcome.ended == host::Ended::STUCK && outcome.absent == 32 && passed == 0);
+}
+
 struct Write {
     u32* to;
 };
