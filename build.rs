@@ -81,10 +81,15 @@ mod ptx {
 
 #[cfg(feature = "sim")]
 mod kernels {
+    use std::fmt::Write;
     use std::path::{Path, PathBuf};
 
     /// Where the sources are, below the crate's folder, with the endings of those that are compiled.
-    const SOURCES: [(&str, &str); 2] = [("kernels", "cu"), ("kernels/host", "cpp")];
+    const SOURCES: [(&str, &str); 3] = [("kernels", "cu"), ("kernels/host", "cpp"), ("kernels/host/strict", "cpp")];
+
+    /// Where that is which strict devices compile when they come to it, with its endings.
+    const EMBEDDED: [(&str, &[&str]); 3] =
+        [("kernels", &["h", "cu"]), ("kernels/host", &["h", "cpp"]), ("kernels/host/module", &["h", "cpp"])];
 
     /// The source that wants a flag of its own.
     const PRODUCT: &str = "product.cu";
@@ -104,11 +109,27 @@ mod kernels {
         if switch.as_deref() == Some("0") {
             return Err(format!("it was built with {SWITCH}=0"));
         }
+        embed()?;
         compile().map_err(|why| {
             let level = if switch.as_deref() == Some("1") { "error" } else { "warning" };
             println!("cargo::{level}=simulated devices cannot be built, since the C++ compiler failed: {why}");
             "the C++ compiler failed when it was built, or there was none; install one, or name it by CXX".into()
         })
+    }
+
+    /// Writes the list of all that strict devices compile, which `src/driver/host/strict/compile.rs` includes.
+    fn embed() -> Result<(), String> {
+        let root = std::env::current_dir().map_err(|error| error.to_string())?;
+        let mut list = String::from("[\n");
+        for (folder, endings) in EMBEDDED {
+            for path in endings.iter().map(|ending| files(folder, ending)).collect::<Result<Vec<_>, _>>()?.concat() {
+                // Writing to a string does not fail.
+                let _ = writeln!(list, "    ({path:?}, include_str!({:?})),", root.join(&path));
+            }
+        }
+        let out = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?;
+        std::fs::write(Path::new(&out).join("sources.rs"), list + "]\n")
+            .map_err(|error| format!("writing the list of sources: {error}"))
     }
 
     fn compile() -> Result<(), String> {
@@ -141,13 +162,16 @@ mod kernels {
     }
 
     fn sources() -> Result<Vec<PathBuf>, String> {
-        let mut sources = Vec::new();
-        for (folder, ending) in SOURCES {
-            let entries = Path::new(folder).read_dir().map_err(|error| format!("reading {folder}: {error}"))?;
-            let paths = entries.flatten().map(|entry| entry.path());
-            sources.extend(paths.filter(|path| path.extension().is_some_and(|own| own == ending)));
-        }
-        sources.sort();
-        Ok(sources)
+        let all = SOURCES.iter().map(|(folder, ending)| files(folder, ending)).collect::<Result<Vec<_>, _>>();
+        all.map(|folders| folders.concat())
+    }
+
+    /// The files in a folder whose names end so, in order.
+    fn files(folder: &str, ending: &str) -> Result<Vec<PathBuf>, String> {
+        let entries = Path::new(folder).read_dir().map_err(|error| format!("reading {folder}: {error}"))?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|own| own == ending)).collect();
+        files.sort();
+        Ok(files)
     }
 }

@@ -120,6 +120,8 @@ const UNSAFE: &[&str] = &[
     "src/driver/host/memory.rs",
     "src/driver/host/mod.rs",
     "src/driver/host/stream.rs",
+    "src/driver/host/strict/fault.rs",
+    "src/driver/host/strict/mod.rs",
     "src/driver/ipc.rs",
     "src/driver/kernel.rs",
     "src/driver/mark.rs",

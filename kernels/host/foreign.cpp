@@ -11,12 +11,13 @@ struct AnnulusKernel {
     const void* kernel; // null: there is none of that name
     size_t argument_bytes;
     size_t argument_alignment;
+    const char* file; // where it is, as its compiler was told
 };
 
 AnnulusKernel annulus_host_find(const char* name) {
     const host::Kernel* kernel = host::find(name);
-    if (kernel == nullptr) return {nullptr, 0, 0};
-    return {kernel, kernel->argument_bytes, kernel->argument_alignment};
+    if (kernel == nullptr) return {nullptr, 0, 0, nullptr};
+    return {kernel, kernel->argument_bytes, kernel->argument_alignment, kernel->file};
 }
 
 // What a device has (Model).

@@ -109,6 +109,11 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// What the device is.
     fn capabilities(&self) -> &Capabilities;
 
+    /// What has been noticed of kernels that is no failure by itself, since this was asked last.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     /// The number of the device of that identity on this platform; `None` where this process does not see it.
     fn peer(&self, identity: [u8; 16]) -> Option<usize>;
 

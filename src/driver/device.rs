@@ -33,7 +33,9 @@ impl Device {
     /// The simulated device of that number, which executes kernels on the CPU.
     ///
     /// There are as many as `ANNULUS_SIM_DEVICES` says, one if it is not set. They reach each other's memory, but for
-    /// the pairs that `ANNULUS_SIM_UNREACHABLE` names: `0-1,2-3`. Both variables are read once in a process.
+    /// the pairs that `ANNULUS_SIM_UNREACHABLE` names: `0-1,2-3`. `ANNULUS_SIM=strict` makes them strict
+    /// ([`strict`](super::strict)), with the seed that `ANNULUS_SIM_SEED` says, 0 if it is not set. All of these are read
+    /// once in a process.
     ///
     /// # Errors
     ///
@@ -49,6 +51,16 @@ impl Device {
             ))
         })?;
         Ok(Device { core: core.clone() })
+    }
+
+    /// The strict simulated device of that number and seed, which looks at everything that kernels do
+    /// ([`strict`](super::strict)). There are as many numbers as of other simulated devices.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::simulated`]; `Unsupported` in a build for ThreadSanitizer too.
+    pub fn simulated_strict(index: usize, seed: u64) -> Result<Device> {
+        Ok(Device { core: simulated_strict(index, seed)? })
     }
 
     /// How many simulated devices there are.
@@ -243,6 +255,26 @@ fn simulated() -> Result<&'static [Arc<Core>]> {
         Ok(backends.into_iter().map(|backend| Core::new(Box::new(backend))).collect())
     });
     cores.as_deref().map_err(Clone::clone)
+}
+
+/// The strict ones that have been opened, for ever.
+#[cfg(annulus_simulated)]
+fn simulated_strict(index: usize, seed: u64) -> Result<Arc<Core>> {
+    use std::collections::BTreeMap;
+    /// By number and seed.
+    static CORES: Mutex<BTreeMap<(usize, u64), Arc<Core>>> = Mutex::new(BTreeMap::new());
+    let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(core) = cores.get(&(index, seed)) {
+        return Ok(core.clone());
+    }
+    let core = Core::new(Box::new(super::host::strict_device(index, seed)?));
+    cores.insert((index, seed), core.clone());
+    Ok(core)
+}
+
+#[cfg(not(annulus_simulated))]
+fn simulated_strict(_: usize, _: u64) -> Result<Arc<Core>> {
+    simulated().map(|never| never[0].clone())
 }
 
 #[cfg(not(annulus_simulated))]

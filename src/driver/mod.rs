@@ -14,7 +14,8 @@
 //!
 //! The types here are written once, over one trait that knows ids, addresses and bytes (`backend`); every kind of
 //! device implements it. `cuda` (feature `cuda`) drives NVIDIA's, through the driver's own library, looked for
-//! when the program runs. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU.
+//! when the program runs. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU; a strict
+//! one looks at everything that they do, and executes users' kernels too ([`strict`]).
 //!
 //! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the
 //! same elements are in order, whatever their streams, as long as one of them writes. Launching a kernel is unsafe,
@@ -39,6 +40,7 @@ mod ipc;
 mod kernel;
 mod mark;
 mod stream;
+pub mod strict;
 mod words;
 
 pub use buffer::DeviceBuffer;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Kernels, executed: the Rust side of `kernels/host/foreign.cpp`.
+//! Kernels, executed: the Rust side of `kernels/host/foreign.cpp`, and launches of both kinds of processors.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::super::backend::{Failure, Grid};
 use super::refused;
+use super::strict::{self, Strict};
 
 /// What there is to know of a kernel before it is launched.
 #[repr(C)]
@@ -16,6 +17,7 @@ struct Found {
     kernel: *const c_void,
     argument_bytes: usize,
     argument_alignment: usize,
+    file: *const c_char,
 }
 
 /// What a processor has.
@@ -52,7 +54,7 @@ unsafe extern "C" {
 }
 
 /// The most alignment that a kernel's argument may ask for.
-const ALIGNMENT: usize = 16;
+pub(super) const ALIGNMENT: usize = 16;
 
 /// The kernel of that name: what it is known by, and the bytes of its argument.
 pub(super) fn find(name: &CStr) -> Option<(u64, usize)> {
@@ -62,30 +64,56 @@ pub(super) fn find(name: &CStr) -> Option<(u64, usize)> {
     fits.then_some((found.kernel as u64, found.argument_bytes))
 }
 
-/// What runs the kernels of one device, and has room for so many blocks. It lives for ever; copies are the same.
-#[derive(Clone, Copy)]
-pub(super) struct Processor(*mut c_void);
+/// The file of the kernel of that name, as its compiler was told.
+pub(super) fn file_of(name: &CStr) -> Option<String> {
+    // SAFETY: as above.
+    let file = unsafe { annulus_host_find(name.as_ptr()) }.file;
+    // SAFETY: a file that is not null is a string of the program's own.
+    (!file.is_null()).then(|| unsafe { CStr::from_ptr(file) }.to_string_lossy().into_owned())
+}
+
+/// What executes kernels as quickly as it can, and has room for so many blocks. It lives for ever.
+pub(super) struct Quick(*mut c_void);
 
 // SAFETY: any number of threads may run kernels on a device (device.h), and it is never destroyed.
-unsafe impl Send for Processor {}
+unsafe impl Send for Quick {}
 // SAFETY: as above.
-unsafe impl Sync for Processor {}
+unsafe impl Sync for Quick {}
 
-impl Processor {
+impl Quick {
     pub fn new() -> Self {
         // SAFETY: takes nothing.
-        Processor(unsafe { annulus_host_device() })
+        Quick(unsafe { annulus_host_device() })
     }
 
-    pub fn model(self) -> Model {
+    pub fn model(&self) -> Model {
         // SAFETY: the device lives.
         unsafe { annulus_host_model(self.0) }
     }
+}
+
+/// What runs the kernels of one device.
+pub(super) enum Processor {
+    Quick(Quick),
+    Strict(Strict),
+}
+
+impl Processor {
+    /// The kernel of that name: what it is known by, and the bytes of its argument.
+    pub fn find(&self, name: &CStr) -> Result<Option<(u64, usize)>, Failure> {
+        match self {
+            Processor::Quick(_) => Ok(find(name)),
+            Processor::Strict(_) => strict::find(name),
+        }
+    }
 
     /// How many blocks of this shape it has room for.
-    pub fn resident(self, threads: u32, shared: u32) -> u32 {
-        // SAFETY: the device lives.
-        unsafe { annulus_host_resident(self.0, threads, shared) }
+    pub fn resident(&self, threads: u32, shared: u32) -> u32 {
+        match self {
+            // SAFETY: the device lives.
+            Processor::Quick(Quick(device)) => unsafe { annulus_host_resident(*device, threads, shared) },
+            Processor::Strict(strict) => strict.resident(threads, shared),
+        }
     }
 }
 
@@ -113,16 +141,22 @@ impl Launch {
         Launch { kernel, grid, argument: argument.chunks(ALIGNMENT).map(chunk).collect() }
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end. `number` counts the launches of its stream.
     ///
     /// # Safety
-    /// The kernel is one that `find` found, the argument is one that it takes, and its memory is there until the end.
-    /// The processor has room for such blocks.
-    pub unsafe fn run(&self, processor: Processor) -> Result<(), Failure> {
+    /// The kernel is one that the processor found, the argument is one that it takes, and its memory is there until the
+    /// end. The processor has room for such blocks.
+    pub unsafe fn run(&self, processor: &Processor, number: u64) -> Result<(), Failure> {
+        let argument = self.argument.as_ptr().cast();
+        let device = match processor {
+            Processor::Quick(Quick(device)) => *device,
+            // SAFETY: as the caller promises.
+            Processor::Strict(strict) => return unsafe { strict.run(self.kernel, self.grid, argument, number) },
+        };
         let Grid { blocks, threads, shared } = self.grid;
-        let (kernel, argument) = (self.kernel as *const c_void, self.argument.as_ptr().cast());
+        let kernel = self.kernel as *const c_void;
         // SAFETY: the device lives; the rest is the caller's promise.
-        let outcome = unsafe { annulus_host_run(processor.0, kernel, argument, blocks, threads, shared) };
+        let outcome = unsafe { annulus_host_run(device, kernel, argument, blocks, threads, shared) };
         let Outcome { ended, block, absent } = outcome;
         let (errno, meaning) = match ended {
             0 => return Ok(()),

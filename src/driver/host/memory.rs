@@ -19,7 +19,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::rand::GetRandomFlags;
 
 use super::super::backend::{Address, Failure, Handle, MemoryKind};
-use super::{refused, system};
+use super::{refused, strict, system};
 
 /// How much one call to the kernel commits.
 const COMMIT_STEP: usize = 4 << 20;
@@ -46,6 +46,7 @@ impl Memory {
 
     fn insert(&self, mapping: Mapping) -> Address {
         let address = mapping.data.as_ptr().expose_provenance() as Address;
+        strict::add_memory(address, mapping.bytes);
         self.mappings().insert(address, mapping);
         address
     }
@@ -99,17 +100,30 @@ impl Mapping {
     /// Maps a file, or new anonymous memory.
     fn new(bytes: usize, file: Option<&OwnedFd>) -> Result<Mapping, Failure> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // Room for it, and for a page behind it that nobody may access: where memory ends, no other begins.
+        let room = bytes.saturating_add(rustix::param::page_size());
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that exists.
-        let mapped = unsafe {
-            match file {
-                Some(file) => rustix::mm::mmap(ptr::null_mut(), bytes, protection, MapFlags::SHARED, file, 0),
-                None => rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, protection, MapFlags::PRIVATE),
-            }
+        let reserved = unsafe {
+            rustix::mm::mmap_anonymous(
+                ptr::null_mut(),
+                room,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
         };
-        let data = NonNull::new(mapped.map_err(|errno| system("mmap", errno))?.cast::<u8>());
+        let data = NonNull::new(reserved.map_err(|errno| system("mmap", errno))?.cast::<u8>());
         let data = data.ok_or_else(|| refused("mmap", Errno::FAULT, "the address is zero"))?;
         // From here on it is unmapped by `drop`, whatever fails.
         let mapping = Mapping { data, bytes, exported: None };
+        // SAFETY: the range is a part of the mapping made above, which nobody else knows of.
+        let mapped = unsafe {
+            let (to, fixed) = (data.as_ptr().cast(), MapFlags::FIXED);
+            match file {
+                Some(file) => rustix::mm::mmap(to, bytes, protection, MapFlags::SHARED | fixed, file, 0),
+                None => rustix::mm::mmap_anonymous(to, bytes, protection, MapFlags::PRIVATE | fixed),
+            }
+        };
+        mapped.map_err(|errno| system("mmap", errno))?;
         // SAFETY: the range is the mapping made above; the advice leaves its bytes as they are.
         unsafe { rustix::mm::madvise(data.as_ptr().cast(), bytes, Advice::LinuxDontFork) }
             .map_err(|errno| system("madvise", errno))?;
@@ -119,9 +133,10 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        strict::remove_memory(self.data.as_ptr().expose_provenance() as Address);
         // It cannot be refused: the range is a mapping.
         // SAFETY: the mapping was made by `new`, and whoever frees it promised that nobody uses it any more.
-        let _ = unsafe { rustix::mm::munmap(self.data.as_ptr().cast(), self.bytes) };
+        let _ = unsafe { rustix::mm::munmap(self.data.as_ptr().cast(), self.bytes + rustix::param::page_size()) };
     }
 }
 

@@ -4,7 +4,8 @@
 //! A stream is a thread (`stream`), an event a place that threads wait for (`event`), a graph a list of operations.
 //! Device memory is the process's own memory, so every simulated device addresses everything; which devices reach each
 //! other is what they have been told (`settings`), and copies keep to it. Kernels run by `kernels/host` (`execution`),
-//! on a device that has room for so many blocks, like a card.
+//! on a device that has room for so many blocks, like a card; or, on a strict device, by `kernels/host/strict`, which
+//! looks at everything that they do (`strict`).
 #![allow(unsafe_code)]
 
 mod event;
@@ -12,18 +13,21 @@ mod execution;
 mod memory;
 mod settings;
 mod stream;
+mod strict;
 mod table;
 
 use std::ffi::{CString, c_void};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use rustix::io::Errno;
 
 use self::event::Event;
-use self::execution::Processor;
+use self::execution::{Processor, Quick};
 use self::memory::Memory;
 use self::settings::Settings;
 use self::stream::{Operation, Recorded, Stream};
+use self::strict::Strict;
 use self::table::Table;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 use super::backend::Whole;
@@ -31,7 +35,7 @@ use super::backend::{
     Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind, StreamId,
 };
 use super::capabilities::{Capabilities, Platform};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What all simulated devices of this process share.
 static STREAMS: LazyLock<Table<Stream>> = LazyLock::new(Table::default);
@@ -43,30 +47,44 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::default);
 pub(super) struct Simulated {
     capabilities: Capabilities,
     settings: Arc<Settings>,
-    processor: Processor,
+    processor: Arc<Processor>,
 }
 
-/// As many devices as the environment asks for. To be called once: their processors live for ever.
+/// As many devices as the environment asks for, and of the kind that it asks for. To be called once: their processors live
+/// for ever.
 pub(super) fn devices() -> Result<Vec<Simulated>> {
     let settings = Arc::new(Settings::from_environment()?);
-    let device = |index| {
-        let processor = Processor::new();
-        let model = processor.model();
-        let information = rustix::system::sysinfo();
-        let capabilities = Capabilities {
-            platform: Platform::Simulated,
-            index,
-            identity: (index as u128).to_le_bytes(),
-            name: "CPU".into(),
-            multiprocessors: model.multiprocessors,
-            warp: model.warp,
-            threads_per_block: model.threads_per_block,
-            shared_per_block: model.shared_per_block,
-            memory: (information.totalram as u64).saturating_mul(u64::from(information.mem_unit)),
-        };
-        Simulated { capabilities, settings: settings.clone(), processor }
-    };
-    Ok((0..settings.devices).map(device).collect())
+    if settings.strict.is_some() {
+        available()?;
+    }
+    Ok((0..settings.devices).map(|index| Simulated::new(index, settings.strict, &settings)).collect())
+}
+
+/// A strict device of that seed and number, or why there is none. Its processor lives for ever.
+pub(super) fn strict_device(index: usize, seed: u64) -> Result<Simulated> {
+    let settings = Arc::new(Settings::from_environment()?);
+    available()?;
+    if index >= settings.devices {
+        return Err(Error::invalid(format!(
+            "there is no simulated device {index}: there are {}, numbered from 0 on; set ANNULUS_SIM_DEVICES to have more",
+            settings.devices
+        )));
+    }
+    Ok(Simulated::new(index, Some(seed), &settings))
+}
+
+/// Whether there can be strict devices.
+fn available() -> Result<()> {
+    let sentence = |why| Error::unsupported(format!("this build of Annulus has no strict devices: {why}"));
+    strict::obstacle().map_or(Ok(()), |why| Err(sentence(why)))
+}
+
+/// Adds the kernels of a file to those of strict devices.
+pub(super) fn add_kernels(source: &Path) -> Result<()> {
+    available()?;
+    strict::add_kernels(source).map_err(|why| {
+        Error::invalid(format!("the kernels of {} cannot be added to strict devices: {why}", source.display()))
+    })
 }
 
 /// What was refused for a reason of the operating system's.
@@ -86,6 +104,25 @@ pub(super) fn argument_bytes(name: &str) -> Option<usize> {
 }
 
 impl Simulated {
+    fn new(index: usize, strict: Option<u64>, settings: &Arc<Settings>) -> Self {
+        let quick = Quick::new();
+        let model = quick.model();
+        let information = rustix::system::sysinfo();
+        let capabilities = Capabilities {
+            platform: Platform::Simulated,
+            index,
+            identity: (index as u128).to_le_bytes(),
+            name: strict.map_or("CPU".into(), |seed| format!("CPU, strict, seed {seed}")),
+            multiprocessors: model.multiprocessors,
+            warp: model.warp,
+            threads_per_block: model.threads_per_block,
+            shared_per_block: model.shared_per_block,
+            memory: (information.totalram as u64).saturating_mul(u64::from(information.mem_unit)),
+        };
+        let processor = strict.map_or(Processor::Quick(quick), |seed| Processor::Strict(Strict::new(seed)));
+        Simulated { capabilities, settings: settings.clone(), processor: Arc::new(processor) }
+    }
+
     fn enqueue(&self, call: &'static str, stream: StreamId, operation: Operation) -> Result<(), Failure> {
         STREAMS.get(call, stream.0)?.enqueue(operation);
         Ok(())
@@ -98,6 +135,13 @@ impl Simulated {
 unsafe impl Backend for Simulated {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn remark(&self) -> Option<String> {
+        match &*self.processor {
+            Processor::Quick(_) => None,
+            Processor::Strict(strict) => strict.take_unwritten(),
+        }
     }
 
     fn peer(&self, identity: [u8; 16]) -> Option<usize> {
@@ -141,7 +185,7 @@ unsafe impl Backend for Simulated {
     }
 
     fn create_stream(&self) -> Result<StreamId, Failure> {
-        let stream = Stream::start(self.processor).map_err(|error| Failure {
+        let stream = Stream::start(self.processor.clone()).map_err(|error| Failure {
             call: "starting a thread",
             code: error.raw_os_error().unwrap_or_default(),
             meaning: error.to_string(),
@@ -228,7 +272,9 @@ unsafe impl Backend for Simulated {
 
     fn function(&self, name: &str) -> Result<Option<Function>, Failure> {
         let Ok(name) = CString::new(name) else { return Ok(None) };
-        Ok(execution::find(&name)
+        Ok(self
+            .processor
+            .find(&name)?
             .map(|(kernel, argument_bytes)| Function { id: FunctionId(kernel), argument_bytes: Some(argument_bytes) }))
     }
 

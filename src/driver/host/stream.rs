@@ -53,10 +53,10 @@ struct Queue {
 
 impl Stream {
     /// A stream whose kernels run on `processor`.
-    pub fn start(processor: Processor) -> io::Result<Arc<Stream>> {
+    pub fn start(processor: Arc<Processor>) -> io::Result<Arc<Stream>> {
         let stream = Arc::new(Stream::default());
         let own = stream.clone();
-        std::thread::Builder::new().name("annulus-stream".into()).spawn(move || own.serve(processor))?;
+        std::thread::Builder::new().name("annulus-stream".into()).spawn(move || own.serve(&processor))?;
         Ok(stream)
     }
 
@@ -100,21 +100,22 @@ impl Stream {
     }
 
     /// What the stream's thread does.
-    fn serve(&self, processor: Processor) {
+    fn serve(&self, processor: &Processor) {
+        let mut launches = 0;
         loop {
             let queue = self.queue();
             let idle = |queue: &mut Queue| queue.operations.is_empty() && !queue.closed;
             let mut queue = self.work.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
             let Some(operation) = queue.operations.pop_front() else { return };
             drop(queue);
-            self.perform(&operation, processor);
+            self.perform(&operation, processor, &mut launches);
             drop(operation);
             self.queue().done += 1;
             self.progress.notify_all();
         }
     }
 
-    fn perform(&self, operation: &Operation, processor: Processor) {
+    fn perform(&self, operation: &Operation, processor: &Processor, launches: &mut u64) {
         match operation {
             Operation::Copy { to, from, bytes } => {
                 // SAFETY: By the promise of whoever enqueued it, both ranges are memory of that many bytes which this
@@ -125,8 +126,9 @@ impl Stream {
             // SAFETY: by the same promise, the function may be called with its data until this is done.
             Operation::Call { function, data } => unsafe { function(*data as *mut c_void) },
             Operation::Launch(launch) => {
+                *launches += 1;
                 // SAFETY: by the same promise, the argument is the kernel's and its memory is there.
-                if let Err(failure) = unsafe { launch.run(processor) } {
+                if let Err(failure) = unsafe { launch.run(processor, *launches) } {
                     self.queue().failure.get_or_insert(failure);
                 }
             }
@@ -136,7 +138,9 @@ impl Stream {
             }
             // What the other stream has failed with is that stream's to report.
             Operation::Wait(record) => drop(record.wait()),
-            Operation::Graph(graph) => graph.0.iter().for_each(|operation| self.perform(operation, processor)),
+            Operation::Graph(graph) => {
+                graph.0.iter().for_each(|operation| self.perform(operation, processor, launches));
+            }
         }
     }
 }
