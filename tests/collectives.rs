@@ -344,10 +344,11 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
         || case.memory == Memory::Allocated
         || elements == 0;
     let world = comm.world_size();
-    let is_read = !within_reach && can_read(comm);
+    let reads = can_read(comm);
+    let is_read = !within_reach && reads;
     comm.set_algorithm(case.algorithm).unwrap();
     let is_carried = is_small(case.what, comm.world_size(), case.count, size)
-        && (!is_read
+        && (!reads
             || contribution(case.what, comm.world_size(), case.count, size) <= worth(case.what, comm.world_size()));
     let all_private = comm.transport_kind() == "processes"
         && (case.memory == Memory::Plain || case.memory == Memory::Mixed && world == 1);

@@ -197,10 +197,11 @@ impl Stream {
         let done;
         let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(capture) = &mut state.capture {
-            operation(&*device.backend, id).map_err(failed)?;
+            // What fails may have been captured in part.
+            let operated = operation(&*device.backend, id);
             capture.usages.extend(usages);
             capture.kept.append(&mut kept);
-            return Ok(None);
+            return operated.map(|()| None).map_err(failed);
         }
         done = mark::done(&mut state.pending);
         let mark = Mark::new(device).map_err(failed)?;
@@ -211,20 +212,21 @@ impl Stream {
             // lives, and captures nothing while its lock is held.
             unsafe { device.backend.wait_event(id, earlier.event()) }.map_err(failed)?;
         }
-        operation(&*device.backend, id).map_err(failed)?;
+        // What fails may have been enqueued in part, so its memory is held until the stream has passed it all the same.
+        let operated = operation(&*device.backend, id);
         faults.iter().for_each(|faults| self.core.watched.add_all(&faults.all()));
         kept.extend(usages.iter().map(|usage| usage.allocation.clone() as Kept));
         // SAFETY: the event is the mark's, and the stream captures nothing.
         if let Err(failure) = unsafe { device.backend.record_event(mark.event(), id) } {
             // Nobody will know when the operation has been done: what it uses stays for ever.
             std::mem::forget(kept);
-            return Err(failed(failure));
+            return Err(failed(operated.err().unwrap_or(failure)));
         }
         notes.note(self.core.number, &self.core.watched, &mark);
         state.pending.push_back(Pending { mark: mark.clone(), _kept: kept });
         drop(state);
         drop(done);
-        Ok(Some(mark))
+        operated.map(|()| Some(mark)).map_err(failed)
     }
 
     /// Lets go of what has been done.
