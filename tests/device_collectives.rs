@@ -18,6 +18,8 @@ mod compiler;
 mod deaths;
 #[path = "device_collectives/failures.rs"]
 mod failures;
+#[path = "device_collectives/hosted.rs"]
+mod hosted;
 #[path = "device_collectives/life.rs"]
 mod life;
 #[path = "device_collectives/order.rs"]
@@ -31,7 +33,7 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, is_cuda, on_the_stand_in, open, upload, variables};
+use simulated::{absent, block, is_cuda, on_the_stand_in, upload, variables};
 use worlds::{everywhere, on, threads};
 
 #[test]

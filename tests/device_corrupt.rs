@@ -15,11 +15,12 @@ mod simulated;
 mod standin;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use annulus::driver::Device;
 use annulus::reference::check::compare;
 use annulus::reference::{self, inputs};
-use annulus::{Communicator, FoldOrder, ReduceOp, run};
+use annulus::{Communicator, DeviceCommunicator, Error, FoldOrder, ReduceOp, run};
 
 use simulated::absent;
 
@@ -28,6 +29,10 @@ const LENGTH: usize = 1000;
 const CALLS: [&str; 7] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter", "all_gather", "broadcast"];
 const FOLDS: [&str; 5] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter"];
 const MEMORIES: [&str; 2] = ["plain", "allocated"];
+
+/// Whether ranks' devices reach each other: as variables say.
+const REACH: [(&str, &[(&str, &str)]); 2] =
+    [("within reach", &[]), ("out of reach", &[("ANNULUS_SIM_DEVICES", "3"), ("ANNULUS_SIM_UNREACHABLE", "0-1,1-2")])];
 
 /// Each mistake, the calls in which it must be noticed, and in which memory.
 const MISTAKES: [(&str, &[&str], &[&str]); 6] = [
@@ -39,9 +44,13 @@ const MISTAKES: [(&str, &[&str], &[&str]); 6] = [
     ("place", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
 ];
 
+fn on(comm: &Communicator) -> annulus::Result<DeviceCommunicator> {
+    comm.on(&Device::simulated(comm.rank() % Device::simulated_count()?)?)
+}
+
 /// Those calls whose output differs from the reference's on this rank.
 fn wrong(comm: &Communicator) -> BTreeSet<String> {
-    let gpus = comm.on(&Device::simulated(0).unwrap()).unwrap();
+    let gpus = on(comm).unwrap();
     let stream = gpus.device().stream().unwrap();
     let (rank, op, mut wrong) = (comm.rank(), ReduceOp::Sum, BTreeSet::new());
     for (number, call) in CALLS.into_iter().enumerate() {
@@ -87,18 +96,76 @@ fn every_mistake_is_noticed_in_every_call_that_it_concerns() {
     if absent() {
         return;
     }
-    for (mistake, calls, memories) in MISTAKES {
-        let name = format!("every_mistake_is_noticed_in_every_call_that_it_concerns {mistake}");
+    for ((mistake, calls, memories), (reach, variables)) in
+        MISTAKES.iter().flat_map(|one| REACH.map(|reach| (*one, reach)))
+    {
+        // Where peers see no buffers, where those are does not matter.
+        let calls = if memories.len() == 1 && !variables.is_empty() { &[] } else { calls };
+        let name = format!("every_mistake_is_noticed_in_every_call_that_it_concerns {mistake} {reach}");
+        let variables: Vec<_> = variables.iter().copied().chain([("ANNULUS_CORRUPT", mistake)]).collect();
         let body = || {
             let all = run(RANKS, |comm| Ok(wrong(&comm))).unwrap();
             all.into_iter().flatten().collect::<BTreeSet<_>>().iter().for_each(|name| println!("wrong {name}"));
         };
         let pairs = calls.iter().flat_map(|call| memories.iter().map(move |memory| format!("{call}, {memory}")));
         let expected: BTreeSet<String> = pairs.collect();
-        for rank in ranks::start(&[0], 1, &name, &[("ANNULUS_CORRUPT", mistake)], body) {
-            assert!(rank.status.success(), "{mistake}: {}", rank.output);
+        for rank in ranks::start(&[0], 1, &name, &variables, body) {
+            assert!(rank.status.success(), "{mistake}, {reach}: {}", rank.output);
             let noticed: BTreeSet<String> = rank.said("wrong ").map(str::to_owned).collect();
-            assert_eq!(noticed, expected, "the mistake `{mistake}`");
+            assert_eq!(noticed, expected, "the mistake `{mistake}`, {reach}");
+        }
+    }
+}
+
+/// Devices that do not reach each other have nothing in common but memory of the host.
+#[test]
+fn memory_out_of_reach_is_refused() {
+    if absent() {
+        return;
+    }
+    let name = "memory_out_of_reach_is_refused";
+    let variables: Vec<_> = REACH[1].1.iter().copied().chain([("ANNULUS_CORRUPT", "unhosted")]).collect();
+    let refused = |comm: &Communicator| {
+        let why = on(comm).unwrap_err().to_string();
+        let parts = ["cannot address memory of", "out of reach", "its own error says why"];
+        assert!(parts.iter().any(|part| why.contains(part)), "{why}");
+    };
+    let of_threads = || {
+        run(RANKS, |comm| {
+            refused(&comm);
+            Ok(())
+        })
+        .unwrap();
+    };
+    let mut ended = ranks::start(&[0], 1, name, &variables, of_threads);
+    ended.extend(ranks::start(&[0, 1, 2], RANKS, name, &variables, || refused(&Communicator::from_env().unwrap())));
+    for rank in ended {
+        assert!(rank.status.success(), "{}", rank.output);
+    }
+}
+
+/// What one rank writes to another is lost: the test that each communicator begins with finds it.
+#[test]
+fn memory_in_which_nothing_arrives_is_found_at_the_beginning() {
+    if absent() {
+        return;
+    }
+    for (reach, variables) in REACH {
+        let name = format!("memory_in_which_nothing_arrives_is_found_at_the_beginning {reach}");
+        let variables: Vec<_> = variables.iter().copied().chain([("ANNULUS_CORRUPT", "lost")]).collect();
+        let body = || {
+            run(RANKS, |comm| {
+                comm.set_timeout(Duration::from_millis(500));
+                let error = on(&comm).unwrap_err();
+                // Rank 1 waits for rank 0 in vain, and the others then for it.
+                assert!(matches!(&error, Error::Timeout { missing, .. } if missing.len() == 1), "{error:?}");
+                assert!(error.to_string().contains("arrived within 500ms"), "{error}");
+                Ok(())
+            })
+            .unwrap();
+        };
+        for rank in ranks::start(&[0], 1, &name, &variables, body) {
+            assert!(rank.status.success(), "{reach}: {}", rank.output);
         }
     }
 }

@@ -43,6 +43,9 @@ pub(crate) enum MemoryKind {
     Mappable,
     /// Of the host, where the device addresses it directly.
     Pinned,
+    /// Of the host, where every device of the platform addresses it directly, and what may be exported: for devices
+    /// that do not reach each other. From [`Backend::import`] too.
+    Hosted,
     /// Another process's mappable memory. Comes from [`Backend::import`] alone.
     Imported,
 }
@@ -133,15 +136,16 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// that uses the memory is still to be done.
     unsafe fn free(&self, address: Address, kind: MemoryKind) -> Result<(), Failure>;
 
-    /// A name for the allocation, of kind `Mappable`, that holds this address, and where in it the address is.
+    /// A name for the allocation, of kind `Mappable` or `Hosted`, that holds this address, and where in it the address is.
     ///
     /// # Safety
     /// The memory was allocated on this device and has not been freed.
     unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure>;
 
-    /// Maps what another process exported, all of it: where it begins and how many bytes it has. Any bytes may be tried
-    /// as a handle; a process cannot import its own memory.
-    fn import(&self, handle: &Handle) -> Result<(Address, usize), Failure>;
+    /// Maps what another process exported, all of it: where it begins and how many bytes it has. It becomes memory of
+    /// that kind: `Imported`, or `Hosted` if it was. Any bytes may be tried as a handle; a process cannot import its own
+    /// memory.
+    fn import(&self, handle: &Handle, kind: MemoryKind) -> Result<(Address, usize), Failure>;
 
     /// What is known of the allocation that holds this address, which somebody else made on this platform.
     #[cfg(all(feature = "cuda", target_os = "linux"))]

@@ -65,6 +65,11 @@ impl<T: Element> DeviceBuffer<T> {
         self.allocation.kind == MemoryKind::Mappable
     }
 
+    /// Whether it is memory of the host: what [`Device::allocate_hosted`] makes.
+    pub(crate) fn is_hosted(&self) -> bool {
+        self.allocation.kind == MemoryKind::Hosted
+    }
+
     /// These elements of it; the same memory.
     ///
     /// # Errors

@@ -96,8 +96,8 @@ impl Stream {
         })
     }
 
-    /// Copies bytes between memory that this device addresses, its own or that of devices that it reaches. What uses
-    /// the memory, and how, is what `uses` says.
+    /// Copies bytes between memory that this device addresses, its own, that of devices that it reaches, or the host's.
+    /// What uses the memory, and how, is what `uses` says.
     ///
     /// # Errors
     ///
@@ -115,11 +115,12 @@ impl Stream {
             device.address(&usage.allocation)?;
         }
         let usages = uses.iter().map(|used| used.0.clone()).collect();
-        let own = |buffer: &DeviceBuffer<u8>| Arc::ptr_eq(&buffer.allocation.core, device);
+        let own = |buffer: &DeviceBuffer<u8>| buffer.is_hosted() || Arc::ptr_eq(&buffer.allocation.core, device);
         let place = |buffer: &DeviceBuffer<u8>| (buffer.device().capabilities().index, buffer.address());
         let bytes = from.len();
         self.enqueue("copying within a collective", usages, Vec::new(), |backend, stream| match own(from) && own(to) {
-            // SAFETY: both ranges are of this device and have that many bytes; the rest is the caller's promise.
+            // SAFETY: both ranges are of this device or the host and have that many bytes; the rest is the caller's
+            // promise.
             true => unsafe { backend.copy(to.address(), from.address(), bytes, stream) },
             // SAFETY: each range is of its device and has that many bytes, and this device reaches both; the rest is
             // the caller's promise.
@@ -202,7 +203,8 @@ impl Stream {
     }
 
     fn check_device(&self, allocation: &Allocation) -> Result<()> {
-        if std::ptr::eq(&*allocation.core, &*self.core.device) {
+        let is_seen = allocation.kind == MemoryKind::Hosted && allocation.core.same_platform(&self.core.device);
+        if is_seen || std::ptr::eq(&*allocation.core, &*self.core.device) {
             return Ok(());
         }
         Err(Error::invalid(format!(

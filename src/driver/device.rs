@@ -148,6 +148,17 @@ impl Device {
         DeviceBuffer::new(&self.core, elements, MemoryKind::Mappable)
     }
 
+    /// Zeroed memory of the host that kernels and copies of every device of the platform address, also of those that do
+    /// not reach this one, and other processes to which it is exported. Each is an allocation of its own. Drivers wait
+    /// for copies from the host to the host, so those are not to be enqueued.
+    ///
+    /// # Errors
+    ///
+    /// `System` where memory or file descriptors are exhausted, or no more may be pinned.
+    pub(crate) fn allocate_hosted<T: Element>(&self, elements: usize) -> Result<DeviceBuffer<T>> {
+        DeviceBuffer::new(&self.core, elements, MemoryKind::Hosted)
+    }
+
     /// Lets go of what streams that are gone have done.
     pub(crate) fn let_go(&self) {
         self.core.sweep();
@@ -341,7 +352,7 @@ impl Core {
             return Ok(());
         }
         match allocation.kind {
-            MemoryKind::Pinned if self.same_platform(&allocation.core) => Ok(()),
+            MemoryKind::Pinned | MemoryKind::Hosted if self.same_platform(&allocation.core) => Ok(()),
             MemoryKind::Local => Err(Error::invalid(format!(
                 "{self} cannot address a buffer that {} allocated for itself; allocate it with `allocate_mappable`",
                 allocation.core

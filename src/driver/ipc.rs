@@ -24,11 +24,13 @@ pub struct IpcHandle {
     offset: u64,
     elements: u64,
     data_type: u8,
+    /// Whether it is memory of the host.
+    hosted: bool,
 }
 
 impl IpcHandle {
     /// How many bytes [`IpcHandle::to_bytes`] returns.
-    pub const BYTES: usize = 64 + 8 + 8 + 1;
+    pub const BYTES: usize = 64 + 8 + 8 + 1 + 1;
 
     /// The name as bytes, to be sent.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -36,7 +38,7 @@ impl IpcHandle {
         bytes[..64].copy_from_slice(&self.handle);
         bytes[64..72].copy_from_slice(&self.offset.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.elements.to_le_bytes());
-        bytes[80] = self.data_type;
+        (bytes[80], bytes[81]) = (self.data_type, u8::from(self.hosted));
         bytes
     }
 
@@ -48,6 +50,7 @@ impl IpcHandle {
             offset: word(64),
             elements: word(72),
             data_type: bytes[80],
+            hosted: bytes[81] != 0,
         }
     }
 }
@@ -76,17 +79,17 @@ impl<T: Element> DeviceBuffer<T> {
     #[allow(unsafe_code)]
     pub fn export(&self) -> Result<IpcHandle> {
         let device = &self.allocation.core;
-        if !self.is_mappable() {
+        if !self.is_mappable() && !self.is_hosted() {
             return Err(Error::invalid(format!(
                 "{device} exports only buffers that `allocate_mappable` made; this one is of another kind of memory"
             )));
         }
-        // SAFETY: the memory is mappable, and lives as long as its allocation.
+        // SAFETY: the memory is mappable or hosted, and lives as long as its allocation.
         let (handle, before) = unsafe { device.backend.export(self.allocation.address) }.map_err(|failure| {
             device.failed("exporting a buffer", &failure, "see whether descriptors are exhausted (ulimit -n)")
         })?;
         let (offset, elements) = (before + self.bytes().start as u64, self.len() as u64);
-        Ok(IpcHandle { handle, offset, elements, data_type: T::DATA_TYPE as u8 })
+        Ok(IpcHandle { handle, offset, elements, data_type: T::DATA_TYPE as u8, hosted: self.is_hosted() })
     }
 }
 
@@ -108,7 +111,8 @@ impl Device {
                 T::DATA_TYPE
             )));
         }
-        let (address, bytes) = core.backend.import(&name.handle).map_err(|failure| {
+        let kind = if name.hosted { MemoryKind::Hosted } else { MemoryKind::Imported };
+        let (address, bytes) = core.backend.import(&name.handle, kind).map_err(|failure| {
             core.failed(
                 "importing a buffer",
                 &failure,
@@ -118,7 +122,6 @@ impl Device {
         })?;
         // From here on the mapping is given up by `drop`.
         let notes = notes_of(&name.handle);
-        let kind = MemoryKind::Imported;
         let allocation = Arc::new(Allocation { core: core.clone(), address, bytes, kind, notes, owner: None });
         let size = size_of::<T>() as u64;
         let end = name.elements.checked_mul(size).and_then(|length| length.checked_add(name.offset));

@@ -38,6 +38,8 @@ mod graph;
 mod host;
 mod ipc;
 mod kernel;
+#[cfg(any(annulus_simulated, all(feature = "cuda", target_os = "linux")))]
+mod mapping;
 mod mark;
 mod stream;
 pub mod strict;

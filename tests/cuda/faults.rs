@@ -168,17 +168,31 @@ fn the_error_of_each_call_names_it() {
 #[test]
 fn ranks_that_cannot_map_each_other_hear_of_it() {
     let Some(library) = standin::library() else { return };
-    for (function, own) in [("cuIpcOpenMemHandle_v2", "importing"), ("cuIpcGetMemHandle", "exporting")] {
+    // Devices that do not reach each other meet in memory that each process pins.
+    let functions = [
+        ("cuIpcOpenMemHandle_v2", "importing", ""),
+        ("cuIpcGetMemHandle", "exporting", ""),
+        ("cuMemHostRegister_v2", "allocating", "0-1"),
+    ];
+    for (function, own, pairs) in functions {
         let name = format!("faults::ranks_that_cannot_map_each_other_hear_of_it {function}");
         let planted = format!("{function}=801");
-        let variables = [("LD_LIBRARY_PATH", library.to_str().unwrap()), ("STANDIN_MEMORY", "2048")];
+        let variables = [
+            ("LD_LIBRARY_PATH", library.to_str().unwrap()),
+            ("STANDIN_MEMORY", "2048"),
+            ("STANDIN_DEVICES", "2"),
+            ("STANDIN_UNREACHABLE", pairs),
+        ];
         let ended = ranks::start(&[0, 1], 2, &name, &variables, || {
             if std::env::var("RANK").unwrap() == "1" {
                 // SAFETY: this process has no other thread that reads the environment yet.
                 unsafe { std::env::set_var("STANDIN_FAIL", &planted) };
             }
             let comm = Communicator::from_env().unwrap();
-            let why = comm.on(&Device::cuda(0).unwrap()).unwrap_err().to_string();
+            let why = comm
+                .on(&Device::cuda(if pairs.is_empty() { 0 } else { comm.rank() }).unwrap())
+                .unwrap_err()
+                .to_string();
             if comm.rank() == 1 {
                 assert!(why.contains(function) && why.contains(own) && why.contains("(801)"), "{why}");
             } else {

@@ -75,7 +75,7 @@ fn ways(paths: usize, number: u64) -> Vec<Way> {
 }
 
 /// Every collective, of every type and operation. Short of everything, ways of buffers take turns.
-fn everything(comm: &Communicator) {
+pub fn everything(comm: &Communicator) {
     let (gpus, stream) = on(comm);
     let rank = Rank { gpus: &gpus, stream: &stream };
     let mut number = comm.world_size() as u64;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use annulus::error::Cause;
-use annulus::{Communicator, Error, ReduceOp, Result, run};
+use annulus::{Communicator, Error, ReduceOp, Result};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{absent, block, everywhere, on, open, ranks, threads, upload, variables};
+use super::{absent, block, everywhere, on, ranks, threads, upload};
 
 fn invalid(result: Result<()>) -> String {
     match result {
@@ -200,32 +200,4 @@ fn what_one_rank_sees_wrong_is_refused_and_uses_no_call() {
         gpus.broadcast_in_place(&buffer, 0, &stream).unwrap();
         stream.synchronize().unwrap();
     });
-}
-
-#[test]
-fn devices_out_of_reach_are_refused_on_all_ranks() {
-    if absent() {
-        return;
-    }
-    let variables = variables(&[("ANNULUS_SIM_DEVICES", "3"), ("ANNULUS_SIM_UNREACHABLE", "0-2")]);
-    let refused = |comm: &Communicator| {
-        let refused = comm.on(&open(comm.rank()).unwrap()).unwrap_err();
-        let named = if comm.rank() == 1 { "rank 0 could not" } else { "cannot address memory of device" };
-        assert!(matches!(&refused, Error::Unsupported(why) if why.contains(named)), "{refused}");
-        // The host's communicator works, and so do devices that reach each other.
-        comm.on(&open(comm.rank() % 2).unwrap()).unwrap();
-    };
-    let threads = || {
-        run(3, |comm| {
-            refused(&comm);
-            Ok(())
-        })
-        .unwrap();
-    };
-    let name = "failures::devices_out_of_reach_are_refused_on_all_ranks";
-    let of_threads = ranks::start(&[0], 1, name, &variables, threads);
-    let of_processes = ranks::start(&[0, 1, 2], 3, name, &variables, || refused(&Communicator::from_env().unwrap()));
-    for rank in of_threads.into_iter().chain(of_processes) {
-        assert!(rank.status.success(), "{}", rank.output);
-    }
 }

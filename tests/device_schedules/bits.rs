@@ -110,16 +110,23 @@ fn ranks_on_several_devices_get_the_bits_of_the_reference() {
     if absent() {
         return;
     }
-    for (devices, n) in [("4", 4), ("3", 5)] {
-        let name = format!("bits::ranks_on_several_devices_get_the_bits_of_the_reference {devices}");
-        let body = || {
+    // The last ones through memory of the host.
+    for (devices, n, pairs) in [("4", 4, ""), ("3", 5, ""), ("2", 2, "0-1"), ("3", 4, "0-2")] {
+        let name = format!("bits::ranks_on_several_devices_get_the_bits_of_the_reference {devices}{pairs}");
+        let variables = [("ANNULUS_SIM_DEVICES", devices), ("ANNULUS_SIM_UNREACHABLE", pairs)];
+        let of_threads = || {
             run(n, |comm| {
                 everything(&comm);
                 Ok(())
             })
             .unwrap();
         };
-        for rank in ranks::start(&[0], 1, &name, &[("ANNULUS_SIM_DEVICES", devices)], body) {
+        let mut ended = ranks::start(&[0], 1, &name, &variables, of_threads);
+        if !pairs.is_empty() {
+            let all: Vec<usize> = (0..n).collect();
+            ended.extend(ranks::start(&all, n, &name, &variables, || everything(&Communicator::from_env().unwrap())));
+        }
+        for rank in ended {
             assert!(rank.status.success(), "{}", rank.output);
         }
     }

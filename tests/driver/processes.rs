@@ -57,6 +57,30 @@ fn memory_of_another_process_is_the_same_memory() {
 }
 
 #[test]
+fn memory_of_a_device_out_of_reach_is_not_mapped() {
+    // What a driver says depends on it; the stand-in maps everything.
+    if absent() || is_cuda() {
+        return;
+    }
+    let name = "processes::memory_of_a_device_out_of_reach_is_not_mapped";
+    let variables = [("ANNULUS_SIM_DEVICES", "2"), ("ANNULUS_SIM_UNREACHABLE", "0-1")];
+    let ended = ranks::start(&[0, 1], 2, name, &variables, || {
+        let comm = Communicator::from_env().unwrap();
+        let own = open(comm.rank()).unwrap().allocate_mappable::<u8>(10).unwrap();
+        let name = pass(&comm, (comm.rank() == 0).then(|| own.export().unwrap()), 0);
+        if comm.rank() == 1 {
+            let refused = own.device().import::<u8>(&name).unwrap_err().to_string();
+            assert!(refused.contains("it is of device 0, which is out of reach"), "{refused}");
+            open(0).unwrap().import::<u8>(&name).unwrap();
+        }
+        comm.barrier().unwrap();
+    });
+    for rank in ended {
+        assert!(rank.status.success(), "{}", rank.output);
+    }
+}
+
+#[test]
 fn names_that_name_nothing_are_refused() {
     if absent() {
         return;

@@ -46,6 +46,7 @@ enum : Result {
     ILLEGAL_ADDRESS = 700,
     LAUNCH_OUT_OF_RESOURCES = 701,
     PEER_ACCESS_ALREADY_ENABLED = 704,
+    ALREADY_REGISTERED = 712,
     LAUNCH_FAILED = 719,
     COOPERATIVE_LAUNCH_TOO_LARGE = 720,
     NOT_SUPPORTED = 801,
@@ -130,7 +131,7 @@ struct GraphExec {
     std::mutex one_at_a_time;
 };
 
-enum class Kind { DEVICE, POOL, PINNED, IMPORTED };
+enum class Kind { DEVICE, POOL, PINNED, REGISTERED, IMPORTED };
 
 struct Allocation {
     Allocation(Kind what, size_t size, Context* of) : kind(what), bytes(size), context(of) {}
@@ -141,6 +142,11 @@ struct Allocation {
     unsigned opened = 0; // IMPORTED: how often
     std::string handle;  // IMPORTED: what it was opened with
 };
+
+// What every device addresses.
+inline bool is_of_host(const Allocation& allocation) {
+    return allocation.kind == Kind::PINNED || allocation.kind == Kind::REGISTERED;
+}
 
 // A device's primary context.
 struct Context {

@@ -29,7 +29,7 @@ static bool known(Address first, size_t bytes) {
 
 void release_memory(std::map<Address, Allocation>::iterator found) {
     Allocation& allocation = found->second;
-    munmap(reinterpret_cast<void*>(found->first), allocation.bytes);
+    if (allocation.kind != Kind::REGISTERED) munmap(reinterpret_cast<void*>(found->first), allocation.bytes);
     if (allocation.fd >= 0) close(allocation.fd);
     if (allocation.kind == Kind::DEVICE || allocation.kind == Kind::POOL) allocation.context->used -= allocation.bytes;
     state().memory.erase(found);
@@ -136,12 +136,29 @@ DRIVER cuMemFreeHost(void* address) {
     return free_now(context, reinterpret_cast<Address>(address), {Kind::PINNED}, lock);
 }
 
+// Memory that somebody else has mapped, and unmaps when it is registered no more.
+DRIVER cuMemHostRegister_v2(void* address, size_t bytes, unsigned flags) {
+    ENTER_CONTEXT;
+    const auto begin = reinterpret_cast<Address>(address);
+    if (address == nullptr || bytes == 0 || flags > 3) return INVALID_VALUE;
+    if (const Result refused = refuse_in_capture(); refused != SUCCESS) return refused;
+    for (const auto& [base, allocation] : state().memory)
+        if (base < begin + bytes && begin < base + allocation.bytes) return ALREADY_REGISTERED;
+    state().memory.emplace(begin, Allocation(Kind::REGISTERED, bytes, &context));
+    return SUCCESS;
+}
+
+DRIVER cuMemHostUnregister(void* address) {
+    ENTER_CONTEXT;
+    return free_now(context, reinterpret_cast<Address>(address), {Kind::REGISTERED}, lock);
+}
+
 // Pinned memory has one address everywhere.
 DRIVER cuMemHostGetDevicePointer_v2(Address* to, void* address, unsigned flags) {
     ENTER_CONTEXT;
     const auto found = find_memory(reinterpret_cast<Address>(address), 1);
     if (to == nullptr || flags != 0 || found == state().memory.end()) return INVALID_VALUE;
-    if (found->second.kind != Kind::PINNED) return INVALID_VALUE;
+    if (found->second.kind != Kind::PINNED && found->second.kind != Kind::REGISTERED) return INVALID_VALUE;
     *to = reinterpret_cast<Address>(address);
     return SUCCESS;
 }
@@ -162,7 +179,7 @@ DRIVER cuPointerGetAttribute(void* value, int which, Address address) {
     if (value == nullptr || found == state().memory.end()) return INVALID_VALUE;
     const Allocation& allocation = found->second;
     switch (which) {
-        case 2: *static_cast<unsigned*>(value) = allocation.kind == Kind::PINNED ? 1 : 2; return SUCCESS;
+        case 2: *static_cast<unsigned*>(value) = is_of_host(allocation) ? 1 : 2; return SUCCESS;
         case 9: *static_cast<int*>(value) = allocation.context->device; return SUCCESS;
         case 10: *static_cast<bool*>(value) = allocation.kind == Kind::DEVICE; return SUCCESS;
         default: return NOT_SUPPORTED;
@@ -212,7 +229,7 @@ DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* handle
 }
 
 // Between any memory, the host's among it. Of the host's that is not pinned, what is to be read is read at once, and the
-// call returns when what is to be written has been.
+// call returns when what is to be written has been; from the host to the host, when all has been done.
 DRIVER cuMemcpyAsync(Address to, Address from, size_t bytes, void* handle) {
     ENTER_CONTEXT;
     const auto stream = find_stream(context, handle);
@@ -231,7 +248,11 @@ DRIVER cuMemcpyAsync(Address to, Address from, size_t bytes, void* handle) {
         (void)read;
     };
     const Result result = enqueue(stream, copy);
-    if (result == SUCCESS && stream->capture == nullptr && !known(to, bytes))
+    const auto of_host = [](Address address) {
+        const auto found = find_memory(address, 1);
+        return found == state().memory.end() || is_of_host(found->second);
+    };
+    if (result == SUCCESS && stream->capture == nullptr && (!known(to, bytes) || (of_host(to) && of_host(from))))
         wait_for(*stream, stream->submitted, lock);
     return result;
 }

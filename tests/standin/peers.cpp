@@ -34,7 +34,7 @@ bool may_address(const Context& context, const void* argument, size_t bytes) {
         const auto found = find_memory(word, 1);
         if (found == state().memory.end() || found->second.context == &context) continue;
         const Allocation& allocation = found->second;
-        if (allocation.kind == Kind::PINNED) continue;
+        if (is_of_host(allocation)) continue;
         // Memory of a pool is the device's own, whatever was enabled.
         if (allocation.kind == Kind::POOL || context.peers.count(allocation.context) == 0) return false;
     }

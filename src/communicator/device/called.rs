@@ -34,7 +34,12 @@ impl Members {
     pub fn called(&self, rank: usize) -> Option<Called> {
         let first = offset_of!(Pad, called);
         let words = self.arenas[rank].part(first..first + size_of::<Called>()).ok()?;
-        let called: Called = bytemuck::pod_read_unaligned(&self.stream.read(&words).ok()?);
+        let stream = match words.is_hosted() || words.device() == self.device {
+            true => self.stream.clone(),
+            // Of a thread with another device.
+            false => words.device().stream().ok()?,
+        };
+        let called: Called = bytemuck::pod_read_unaligned(&stream.read(&words).ok()?);
         (hash(called.word) == called.hash).then_some(called)
     }
 }

@@ -10,6 +10,7 @@ use super::super::loaded::Loaded;
 use super::DeviceCommunicator;
 use super::call::{Call, Carried};
 use super::launch::Launch;
+use super::programs::Shared;
 use crate::driver::{self, DeviceBuffer, Stream, Use};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Fold, FoldPartials, Kernel, MARKS, Mark, SOURCES, Shape};
@@ -50,7 +51,7 @@ pub(super) struct Walk<'a> {
     pub loaded: &'a Loaded,
     pub inputs: &'a [DeviceBuffer<u8>],
     pub outputs: &'a [DeviceBuffer<u8>],
-    pub memory: &'a [DeviceBuffer<u8>],
+    pub memory: &'a Shared,
 }
 
 /// Flags that the next launch raises, and then awaits.
@@ -182,8 +183,13 @@ impl Walk<'_> {
         if from.is_empty() {
             return Ok(());
         }
+        if let Some(hop) = self.memory.hop.as_ref().filter(|_| from.is_hosted() && to.is_hosted()) {
+            let hop = hop.part(..from.len())?;
+            self.copy_at_once(from, &hop)?;
+            return self.copy_at_once(&hop, to);
+        }
         let uses = self.uses([from, to]);
-        // SAFETY: Both are named. Nobody writes the source or touches the destination meanwhile, and they do not
+        // SAFETY: Both are named. The hop is touched by this rank's calls alone, one after the other. Nobody writes the source or touches the destination meanwhile, and they do not
         // overlap: for built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their
         // `Verified`; the flags that the proof relies on are those of `meet`.
         unsafe { self.stream.copy_using(from, to, &uses) }
@@ -244,13 +250,14 @@ impl Walk<'_> {
         let loaded = self.loaded;
         let turn = |index: u32, bytes: usize| ((index as usize + segment) % loaded.resources.depth) * bytes;
         let first = place.offset + place.stride * segment;
+        let shared = &*self.memory.all;
         let (buffers, begin, size) = match place.buffer {
             Buffer::Input => (self.inputs, 0, loaded.element),
             Buffer::Output => (self.outputs, 0, loaded.element),
-            Buffer::Scratch => (self.memory, 0, loaded.element),
-            Buffer::Slot(index) => (self.memory, loaded.slots_at + turn(index, loaded.slot_bytes), loaded.element),
+            Buffer::Scratch => (shared, 0, loaded.element),
+            Buffer::Slot(index) => (shared, loaded.slots_at + turn(index, loaded.slot_bytes), loaded.element),
             Buffer::Partial(index) => {
-                (self.memory, loaded.partials_at + turn(index, loaded.partial_bytes), loaded.accumulator)
+                (shared, loaded.partials_at + turn(index, loaded.partial_bytes), loaded.accumulator)
             }
         };
         let begin = begin + first * size;

@@ -3,6 +3,8 @@
 //! an argument that is wrong, as the variable `ANNULUS_CORRUPT` says. `tests/device_corrupt.rs` sees that each is
 //! noticed in every result that it concerns.
 
+use crate::driver::{Device, DeviceBuffer};
+use crate::error::Result;
 use crate::kernel::{Collective, Place};
 
 /// Whether this mistake is to be made.
@@ -26,6 +28,19 @@ pub(super) fn corrupted(arguments: Collective) -> Collective {
         }
         () => arguments,
     }
+}
+
+/// Whether ranks meet in memory of the host, or where some of them cannot come.
+pub(super) fn hosted(hosted: bool) -> bool {
+    hosted && !is_planted("unhosted")
+}
+
+/// The arenas as rank 0 sees them, or not: what it writes to rank 1 does not arrive.
+pub(super) fn lost(mut arenas: Vec<DeviceBuffer<u8>>, rank: usize, device: &Device) -> Result<Vec<DeviceBuffer<u8>>> {
+    if rank == 0 && arenas.len() > 1 && is_planted("lost") {
+        arenas[1] = device.allocate_mappable(arenas[1].len())?;
+    }
+    Ok(arenas)
 }
 
 /// Where rank 0 sees ranks' registered memory, with ranks 1 and 2 in each other's place.

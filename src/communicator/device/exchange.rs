@@ -50,7 +50,7 @@ pub(super) fn agree<T>(comm: &Communicator, what: &str, own: Result<T>) -> Resul
     }
 }
 
-/// Every rank's buffer as this rank's device addresses it, by rank. Collective; `own` is mappable.
+/// Every rank's buffer as this rank's device addresses it, by rank. Collective; `own` is mappable, or the host's.
 pub(super) fn exchange(comm: &Communicator, device: &Device, own: &DeviceBuffer<u8>) -> Result<Vec<DeviceBuffer<u8>>> {
     let what = "mapping device memory of other ranks";
     let is_one_process = comm.transport_kind() == "threads";
@@ -79,7 +79,9 @@ pub(super) fn exchange(comm: &Communicator, device: &Device, own: &DeviceBuffer<
         let number = u64::from_le_bytes(std::array::from_fn(|byte| name[byte]));
         let theirs =
             Offer::take(number).ok_or_else(|| Error::system(what, format!("rank {rank} has taken it back")))?;
-        device.enable_peer(&theirs.device())?;
+        if !theirs.is_hosted() {
+            device.enable_peer(&theirs.device())?;
+        }
         Ok(theirs)
     };
     agree(comm, what, names.iter().enumerate().map(map).collect())

@@ -100,6 +100,17 @@ fn late(members: &Members, report: &Report, call: u64) -> Error {
     Error::Timeout { missing, context: context.into() }
 }
 
+/// The failure of the calls by which ranks have tested what they share, in its own words.
+pub(super) fn of_self_test(members: &Members, failure: Error) -> Error {
+    let Error::Timeout { missing, .. } = failure else { return failure };
+    let (patience, them) = (Duration::from_nanos(members.patience()), name(&missing));
+    let context = format!(
+        "testing device memory: nothing of {them} arrived within {patience:?}; see what keeps it, and whether the \
+         machine's peer-to-peer access works"
+    );
+    Error::Timeout { missing, context: context.into() }
+}
+
 /// What each rank calls, in words, as far as it is known.
 fn called(members: &Members, report: &Report) -> Vec<Option<String>> {
     let mut calls: Vec<Option<String>> = vec![None; members.world];

@@ -12,8 +12,9 @@ use super::super::Communicator;
 use super::super::failure::Reporter;
 use super::exchange::{agree, exchange};
 use super::history::{History, JOURNAL};
+use super::programs::Schedules;
 use super::regions::REGIONS;
-use super::schedule::Schedules;
+use super::room::Agreed;
 use super::watchdog::Watchdog;
 use super::{DeviceCommunicator, fault};
 use crate::driver::{self, Device, DeviceBuffer, FaultWords, Stream, Words};
@@ -24,9 +25,6 @@ use crate::transport::Transport;
 
 /// Bytes that one launch moves at the most. Each rank has three times as much for what peers do not see.
 const STAGED: usize = 16 << 20;
-
-/// Threads of a block of a collective.
-const THREADS: u32 = 256;
 
 /// Calls by which the ranks test what they have agreed on, before there are others.
 pub(super) const SELF_TESTS: u32 = 2;
@@ -40,6 +38,8 @@ pub(super) struct Members {
     pub layout: Arena,
     /// Blocks of a launch, at the most; the same on all ranks.
     pub room: u32,
+    /// Whether ranks meet in memory of the host, since some devices do not reach each other; the same on all ranks.
+    pub hosted: bool,
     /// By rank. Streams of calls never write to them: a fault is explained by what is read from them.
     pub arenas: Vec<DeviceBuffer<u8>>,
     /// By rank: where a rank packs what a launch is to read, `layout.half` bytes. Region 1.
@@ -71,15 +71,25 @@ impl Members {
         self.patience.store(nanoseconds, Ordering::Relaxed);
     }
 
+    /// Memory of this rank that peers see.
+    pub fn allocate_shared(&self, bytes: usize) -> Result<DeviceBuffer<u8>> {
+        allocate_shared(&self.device, self.hosted, bytes)
+    }
+
     /// The failure of this communicator, if there was one.
     pub fn failure(&self, faults: &FaultWords) -> Result<()> {
         self.reporter.failure().or_else(|| faults.first()).map_or(Ok(()), Err)
     }
 }
 
+fn allocate_shared(device: &Device, hosted: bool, bytes: usize) -> Result<DeviceBuffer<u8>> {
+    if hosted { device.allocate_hosted(bytes) } else { device.allocate_mappable(bytes) }
+}
+
 impl Communicator {
     /// A communicator of the same ranks on device memory: this rank's is of `device`. Collective; this communicator
-    /// stays as it is. Ranks may have devices of their own or share them.
+    /// stays as it is. Ranks may have devices of their own or share them. Where two of the devices do not reach each
+    /// other, all calls go through pinned memory of the host, which takes longer and has the same bits.
     ///
     /// ```no_run
     /// use annulus::driver::Device;
@@ -99,9 +109,8 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// On all ranks: `Unsupported` for more than 16 ranks, for devices of different kinds or out of each other's reach,
-    /// and where more ranks share a device than it has room for; `System` where memory is exhausted; and the failures
-    /// of every collective.
+    /// On all ranks: `Unsupported` for more than 16 ranks, for devices of different kinds, and where more ranks share a
+    /// device than it has room for; `System` where memory is exhausted; and the failures of every collective.
     pub fn on(&self, device: &Device) -> Result<DeviceCommunicator> {
         let world = self.world_size();
         if world > RANKS {
@@ -111,24 +120,30 @@ impl Communicator {
         }
         let control = self.duplicate()?;
         let kernels = agree(&control, "loading kernels", kernels(device))?;
-        let room = agree_on_room(&control, device, &kernels)?;
+        let Agreed { room, hosted } = Agreed::new(&control, device, &kernels)?;
+        #[cfg(annulus_corrupt)]
+        let hosted = super::corrupt::hosted(hosted);
         let layout = Arena::new(world, DeviceCommunicator::LOW_LATENCY, STAGED);
         let parts = || {
-            let arena = device.allocate_mappable::<u8>(layout.bytes as usize)?;
+            let arena = allocate_shared(device, hosted, layout.bytes as usize)?;
             let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);
-            let pack = device.allocate_mappable::<u8>(layout.half as usize)?;
+            let pack = allocate_shared(device, hosted, layout.half as usize)?;
             let journal = device.words(JOURNAL)?;
             Ok((arena, pack, state, table, device.words(1)?, journal, device.stream()?))
         };
         let (arena, pack, state, table, abort, journal, stream) =
             agree(&control, "allocating what calls on devices need", parts())?;
+        let arenas = exchange(&control, device, &arena)?;
+        #[cfg(annulus_corrupt)]
+        let arenas = super::corrupt::lost(arenas, self.rank(), device)?;
         let members = Members {
             rank: self.rank(),
             world,
             device: device.clone(),
             layout,
             room,
-            arenas: exchange(&control, device, &arena)?,
+            hosted,
+            arenas,
             packs: exchange(&control, device, &pack)?,
             state,
             table,
@@ -150,7 +165,7 @@ impl Communicator {
             Ok((faults, explaining, watchdog))
         };
         let (faults, explaining, watchdog) = agree(&control, "preparing calls on devices", start())?;
-        let (history, schedules) = (History::new(journal), Schedules::new(&control, device)?);
+        let (history, schedules) = (History::new(journal), Schedules::new(&control, &members)?);
         let made = DeviceCommunicator {
             members,
             faults,
@@ -163,7 +178,8 @@ impl Communicator {
             watchdog,
         };
         let tested = made.test_self();
-        agree(&made.control, "testing whether ranks' devices see each other's writes", tested)?;
+        agree(&made.control, "testing whether ranks' devices see each other's writes", tested)
+            .map_err(|error| fault::of_self_test(&made.members, error))?;
         made.history.clear();
         Ok(made)
     }
@@ -220,69 +236,4 @@ fn kernels(device: &Device) -> Result<HashMap<Kernel, driver::Kernel>> {
     let typed = of_type.into_iter().chain([Kernel::Fold, Kernel::FoldPartials]).flat_map(|of| DataType::ALL.map(of));
     let all = typed.chain([Kernel::Barrier, Kernel::AllGather, Kernel::Broadcast, Kernel::Flags]);
     all.map(|kernel| Ok((kernel, device.kernel(&kernel.to_string())?))).collect()
-}
-
-/// How many blocks each rank's launches have at the most, so that those of all ranks are resident together.
-fn agree_on_room(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel, driver::Kernel>) -> Result<u32> {
-    const WORDS: usize = 5;
-    let resident = kernels.values().map(|kernel| kernel.resident_blocks(THREADS, 0)).min_by_key(|room| match room {
-        Ok(room) => *room,
-        Err(_) => 0,
-    });
-    let resident = agree(comm, "asking for the room of kernels", resident.unwrap_or(Ok(0)))?;
-    let has = device.capabilities();
-    let mut all = vec![0_u64; WORDS * comm.world_size()];
-    let [high, low] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| has.identity[at + byte])));
-    comm.all_gather(&[has.platform as u64, high, low, has.index as u64, u64::from(resident)], &mut all)?;
-    let (said, _) = all.as_chunks::<WORDS>();
-    if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
-        return Err(Error::unsupported(format!(
-            "ranks 0 and {rank} have devices of different kinds; collectives need devices of one kind"
-        )));
-    }
-    let identity = |own: &[u64; WORDS]| std::array::from_fn(|byte| own[1 + byte / 8].to_le_bytes()[byte % 8]);
-    let reach = |(rank, own): (usize, &[u64; WORDS])| match device.reaches_identity(identity(own))? {
-        true => Ok(()),
-        false => Err(Error::unsupported(format!(
-            "{device}, of rank {}, cannot address memory of device {}, of rank {rank}; give ranks devices that reach \
-             each other",
-            comm.rank(),
-            own[3]
-        ))),
-    };
-    agree(comm, "reaching other ranks' devices", said.iter().enumerate().try_for_each(reach))?;
-    let mut least = u32::MAX;
-    for (rank, own @ [_, _, _, index, resident]) in said.iter().enumerate() {
-        // Processes may see the same device under different numbers.
-        let ranks = said.iter().filter(|other| identity(other) == identity(own)).count();
-        least = least.min(room(rank, *index, *resident as u32, ranks)?);
-    }
-    Ok(least)
-}
-
-/// A rank's share of a device that has room for so many blocks, among the ranks that share it.
-fn room(rank: usize, index: u64, resident: u32, ranks: usize) -> Result<u32> {
-    match resident / ranks as u32 {
-        0 => Err(Error::unsupported(format!(
-            "{ranks} ranks, rank {rank} among them, share device {index}, which has room for {resident} blocks of \
-             {THREADS} threads at once; each rank needs one, so put at most {resident} ranks on it"
-        ))),
-        share => Ok(share),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_is_shared_by_as_many_ranks_as_it_has_room_for() {
-        assert_eq!(room(0, 0, 32, 1), Ok(32));
-        assert_eq!(room(0, 0, 32, 5), Ok(6));
-        assert_eq!(room(0, 0, 4, 4), Ok(1));
-        let refused = room(7, 3, 4, 8).unwrap_err().to_string();
-        for part in ["8 ranks", "rank 7", "device 3", "room for 4 blocks", "at most 4 ranks"] {
-            assert!(refused.contains(part), "{refused}");
-        }
-    }
 }

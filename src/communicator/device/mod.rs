@@ -3,7 +3,8 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `join` | `on`: what ranks agree on, and whether their devices reach each other |
+//! | `join` | `on`: what ranks share, and what each has |
+//! | `room` | what ranks agree on before: whether their devices reach each other, and how much room there is |
 //! | `exchange` | how ranks come by each other's device memory |
 //! | `regions` | memory that peers see: where it is, and by which number |
 //! | `close` | the orderly end of a communicator, and of a buffer's registration |
@@ -12,6 +13,7 @@
 //! | `call` | one call, cut into launches |
 //! | `launch` | one launch: its arguments, and what it uses |
 //! | `schedule` | calls that go by a schedule: which program runs, where its memory is |
+//! | `programs` | programs that are kept, and the memory that they share |
 //! | `copies` | the copy-engine path: a program's steps, enqueued |
 //! | `own` | schedules of one's own |
 //! | `called` | what a rank calls: what is compared, and said in words |
@@ -42,7 +44,9 @@ mod join;
 mod launch;
 mod own;
 mod plan;
+mod programs;
 mod regions;
+mod room;
 mod schedule;
 mod watchdog;
 
@@ -55,7 +59,8 @@ use self::call::Algorithm;
 use self::history::History;
 use self::join::{Explaining, Members};
 pub use self::plan::DeviceExplanation;
-use self::schedule::{Path, Schedules};
+use self::programs::Schedules;
+use self::schedule::Path;
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
 use crate::driver::{Device, FaultWords, WeakStream};
@@ -75,7 +80,8 @@ use crate::schedule::Collective;
 ///
 /// Memory of [`allocate`](Self::allocate), and what was [registered](Self::register), is used where it lies. Any other
 /// buffer is copied through memory of the communicator's own, within the kernel. Results are the same to the bit, and
-/// they are those of a [`Communicator`], whatever the memory, the length and the devices.
+/// they are those of a [`Communicator`], whatever the memory, the length and the devices. Where two of the ranks' devices
+/// do not reach each other, memory of the communicator's own is the host's, and every buffer is copied through it.
 ///
 /// # End
 ///

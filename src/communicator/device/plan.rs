@@ -170,6 +170,9 @@ impl DeviceCommunicator {
             Kernel::Ring(_) => (true, "what is sent goes through slots of the next rank, wherever buffers are"),
             Kernel::ReduceScatter(_) if plan.is_cut => (true, "parts are packed where peers see them"),
             Kernel::OneShot(_) if in_place => (true, "staged: in place, peers would read what is overwritten"),
+            _ if self.members.hosted => {
+                (true, "staged through memory of the host: some ranks' devices do not reach each other")
+            }
             _ if allocated => (false, "zero-copy: peers see the buffers where they lie"),
             _ => {
                 (true, "staged: the kernel copies plain buffers; DeviceCommunicator::allocate or register avoids that")

@@ -35,8 +35,9 @@ impl DeviceCommunicator {
     }
 
     /// Lets peers see a buffer of this rank's device, so that calls on it, or on parts of it, copy nothing but what
-    /// they must. Collective, on the host; each rank passes a buffer of its own, of any length. It is kept as long as
-    /// the communicator, or until all [deregister](Self::deregister) it.
+    /// they must; where devices do not reach each other, it is staged all the same. Collective, on the host; each rank
+    /// passes a buffer of its own, of any length. It is kept as long as the communicator, or until all
+    /// [deregister](Self::deregister) it.
     ///
     /// # Errors
     ///
@@ -60,7 +61,12 @@ impl DeviceCommunicator {
             }
         };
         agree(&self.control, "registering device memory", check())?;
-        let region = exchange(&self.control, &members.device, &buffer.as_bytes())?;
+        let own = buffer.as_bytes();
+        // Where devices do not reach each other, peers see nothing: it is only remembered.
+        let region = match members.hosted {
+            true => vec![own; members.world],
+            false => exchange(&self.control, &members.device, &own)?,
+        };
         let added = members.add_region(region);
         agree(&self.control, "registering device memory", added)
     }
@@ -104,7 +110,8 @@ impl Members {
     /// Where peers find these bytes of this rank's memory.
     pub fn place_of(&self, address: u64, bytes: usize) -> Place {
         let regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = regions.iter().enumerate().find_map(|(number, buffers)| {
+        let seen = if self.hosted { 2 } else { regions.len() };
+        let found = regions.iter().take(seen).enumerate().find_map(|(number, buffers)| {
             let own = buffers.get(self.rank)?;
             let offset = address.checked_sub(own.address())?;
             let fits = offset + bytes as u64 <= own.len() as u64 && bytes > 0;

@@ -6,37 +6,23 @@
 //! registered together. Whether they are there, each rank sees of its own buffers and says in its descriptor, so that
 //! ranks that differ in it learn of it when they enter. Where they are not, a built-in schedule has a form that passes
 //! everything through shared memory, and another's program gets copies of inputs and outputs there.
-//!
-//! The shared memory is one for all programs, though each has a layout of its own: the entry is a barrier, behind which
-//! nothing of an earlier call is still going on.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use super::super::Communicator;
 use super::super::descriptor::{Descriptor, hash};
 use super::super::loaded::{Loaded, Target};
 use super::DeviceCommunicator;
 use super::call::{Algorithm, Call, Carried};
 use super::called;
-use super::copies::{self, Walk};
-use super::exchange::{agree, exchange};
+use super::copies::Walk;
 use super::history::Enqueued;
 use super::join::Members;
 use super::launch::Launch;
-use crate::driver::{Device, DeviceBuffer, Stream};
+use crate::driver::{DeviceBuffer, Stream};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Place};
 use crate::schedule::select::{self, Request};
 use crate::schedule::{Access, Entry, Layout, NAMES, Verified};
-
-/// Bytes of shared memory that schedules have on each rank at first. Built-in ones make their segments as long as it
-/// allows: each segment costs a few launches a step, and is what one rank moves while another moves the one before.
-const SHARED: usize = 8 << 20;
-
-/// Programs that are kept before all are dropped.
-const KEPT: usize = 512;
 
 /// What begins the names of schedules, where a kernel may have the same name.
 const PREFIX: &str = "schedule:";
@@ -77,31 +63,6 @@ pub(super) fn said(last: u64) -> String {
     }
 }
 
-/// Programs of this rank, and their shared memory.
-pub(super) struct Schedules {
-    /// By rank; all of one length.
-    memory: RefCell<Vec<DeviceBuffer<u8>>>,
-    loaded: RefCell<HashMap<(Descriptor, Access), Arc<Loaded>>>,
-}
-
-impl Schedules {
-    /// Collective, on the host.
-    pub fn new(control: &Communicator, device: &Device) -> Result<Self> {
-        Ok(Schedules { memory: RefCell::new(share(control, device, SHARED)?), loaded: RefCell::default() })
-    }
-
-    /// The shared memory, by rank.
-    pub fn into_memory(self) -> Vec<DeviceBuffer<u8>> {
-        self.memory.into_inner()
-    }
-}
-
-/// So many bytes of each rank, by rank, where all see them. Collective, on the host.
-fn share(control: &Communicator, device: &Device, bytes: usize) -> Result<Vec<DeviceBuffer<u8>>> {
-    let own = agree(control, "allocating memory for schedules", device.allocate_mappable(bytes))?;
-    exchange(control, device, &own)
-}
-
 /// Where a rank finds the inputs and outputs that a program names.
 enum Buffers {
     /// It names this rank's alone.
@@ -120,31 +81,6 @@ struct Prepared<'a> {
 }
 
 impl DeviceCommunicator {
-    /// How much memory schedules share on each rank, in bytes; 8 MiB at first. Built-in schedules make their segments
-    /// as long as it allows. One's own must fit: what it declares, and with peers' buffers that they do not see, the
-    /// longest input and output. Collective, on the host, and alike on all ranks.
-    ///
-    /// # Errors
-    ///
-    /// On all ranks: `System` where a rank's memory is exhausted; and the failures of every collective.
-    pub fn set_schedule_memory(&self, bytes: usize) -> Result<()> {
-        self.members.failure(&self.faults)?;
-        let mut all = vec![0_u64; self.world_size()];
-        self.control.all_gather(&[bytes as u64], &mut all)?;
-        let differs = all.iter().position(|other| *other != all[0]);
-        if let Some(rank) = differs {
-            return Err(Error::invalid(format!(
-                "set_schedule_memory: rank 0 asks for {} bytes and rank {rank} for {}; ask for the same on all ranks",
-                all[0], all[rank]
-            )));
-        }
-        let memory = share(&self.control, self.device(), bytes)?;
-        // What is enqueued or captured holds the memory that it uses.
-        *self.schedules.memory.borrow_mut() = memory;
-        self.schedules.loaded.borrow_mut().clear();
-        Ok(())
-    }
-
     /// Enqueues a call by the built-in schedule of that number. Of a broadcast, what the root gives is where the others
     /// get it: a root that gives something else copies it there first.
     pub(super) fn enqueue_by_schedule(&self, call: &Call, number: u32, stream: &Stream) -> Result<()> {
@@ -160,7 +96,7 @@ impl DeviceCommunicator {
         let places = if count == 0 { None } else { self.places(&from, &to, in_place) };
         let access = if places.is_some() { Access::Direct } else { Access::Staged };
         let loaded = self.load((descriptor, access), || {
-            let shared = self.schedules.memory.borrow()[self.rank()].len();
+            let shared = self.schedules.bytes();
             let (element, op) = (descriptor.data_type.size(), descriptor.op);
             let schedule = select::choose(&Request {
                 collective,
@@ -201,7 +137,7 @@ impl DeviceCommunicator {
         }
         let layout = verified.layout();
         let loaded = self.load((call.descriptor, verified.access()), || {
-            let shared = self.schedules.memory.borrow()[self.rank()].len();
+            let shared = self.schedules.bytes();
             let parts = (verified.access(), Entry::Barrier);
             let (program, target) = (verified.program(self.rank()).clone(), self.target(&call.descriptor, layout));
             Loaded::new(verified.name(), parts, verified.resources(), program, &target, shared)
@@ -220,7 +156,7 @@ impl DeviceCommunicator {
                 let from = loaded.region.next_multiple_of(LINE);
                 let (to, more) =
                     if layout.is_in_place() { (from, input.max(output)) } else { (from + input, input + output) };
-                let (needed, shared) = (from + more, self.schedules.memory.borrow()[self.rank()].len());
+                let (needed, shared) = (from + more, self.schedules.bytes());
                 if needed > shared {
                     return Err(Error::invalid(format!(
                         "the schedule {} needs {needed} bytes of shared memory a rank with copies of inputs and \
@@ -233,21 +169,6 @@ impl DeviceCommunicator {
             }
         };
         self.enqueue_prepared(call, &Prepared { loaded, layout, buffers }, stream)
-    }
-
-    /// The program of such a call, from those that are kept or made.
-    fn load(&self, kind: (Descriptor, Access), make: impl FnOnce() -> Result<Loaded>) -> Result<Arc<Loaded>> {
-        if let Some(loaded) = self.schedules.loaded.borrow().get(&kind) {
-            return Ok(loaded.clone());
-        }
-        let loaded = Arc::new(make()?);
-        copies::check(&loaded, self.world_size())?;
-        let mut kept = self.schedules.loaded.borrow_mut();
-        if kept.len() >= KEPT {
-            kept.clear();
-        }
-        kept.insert(kind, loaded.clone());
-        Ok(loaded)
     }
 
     fn target<'a>(&self, descriptor: &Descriptor, layout: &'a Layout) -> Target<'a> {
@@ -271,8 +192,9 @@ impl DeviceCommunicator {
     /// Enqueues a call whose program and memory are known: the entry and the steps.
     fn enqueue_prepared(&self, call: &Call, prepared: &Prepared<'_>, stream: &Stream) -> Result<()> {
         let Prepared { loaded, buffers, .. } = prepared;
-        let memory = self.schedules.memory.borrow();
-        let (inputs, outputs) = (self.all(call, prepared, true, &memory)?, self.all(call, prepared, false, &memory)?);
+        let memory = self.schedules.memory();
+        let all = |inputs| self.all(call, prepared, inputs, &memory.all);
+        let (inputs, outputs) = (all(true)?, all(false)?);
         let words = called::words(&call.descriptor, how(buffers));
         let carried = Carried { descriptor: &call.descriptor, hash: hash(words), words };
         let first = self.history.next();

@@ -220,6 +220,8 @@ functions! {
     fn cuMemFreeAsync(address: CUdeviceptr, stream: CUstream);
     fn cuMemHostAlloc(memory: *mut *mut c_void, bytes: usize, flags: c_uint);
     fn cuMemFreeHost(memory: *mut c_void);
+    fn cuMemHostRegister_v2(memory: *mut c_void, bytes: usize, flags: c_uint);
+    fn cuMemHostUnregister(memory: *mut c_void);
     fn cuMemHostGetDevicePointer_v2(address: *mut CUdeviceptr, memory: *mut c_void, flags: c_uint);
     fn cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, address: CUdeviceptr);
     fn cuPointerGetAttribute(value: *mut c_void, attribute: CUpointer_attribute, address: CUdeviceptr);

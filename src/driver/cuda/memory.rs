@@ -13,8 +13,9 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use super::super::backend::{Address, Failure, MemoryKind, StreamId};
+use super::super::backend::{Address, Failure, Handle, MemoryKind, StreamId};
 use super::context::{Context, Entered};
+use super::hosted::Hosted;
 use super::library::Fault;
 use super::pinned::Pinned;
 use super::stream;
@@ -25,6 +26,7 @@ pub(super) struct Memory {
     /// What memory is zeroed on. Never captures.
     stream: StreamId,
     pinned: Pinned,
+    hosted: Hosted,
     retired: Mutex<Retired>,
     /// Held, shared, while something is enqueued; alone, while retired memory is given back.
     running: RwLock<()>,
@@ -34,6 +36,7 @@ pub(super) struct Memory {
 struct Retired {
     allocations: Vec<Address>,
     imports: Vec<Address>,
+    hosted: Vec<Address>,
     /// Streams without a handle, which may still have something to do.
     streams: Vec<StreamId>,
     in_use: HashSet<StreamId>,
@@ -47,7 +50,8 @@ impl Memory {
         let has_pool = context.ordinal.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
         let stream = stream::create(&driver)?;
         let (retired, running) = (Mutex::default(), RwLock::default());
-        let memory = Memory { has_pool, stream, pinned: Pinned::default(), retired, running };
+        let (pinned, hosted) = Default::default();
+        let memory = Memory { has_pool, stream, pinned, hosted, retired, running };
         // The first slab is pinned while nothing runs.
         memory.pinned.free(memory.pinned.allocate(&driver, 1)?);
         Ok(memory)
@@ -63,6 +67,9 @@ impl Memory {
             return self.pinned.allocate(driver, bytes);
         }
         self.give_back_if_idle(driver);
+        if kind == MemoryKind::Hosted {
+            return self.hosted.allocate(driver, bytes);
+        }
         let allocated = self.allocate_of_device(driver, bytes, kind);
         let address = allocated.or_else(|fault| match self.give_back(driver) {
             true => self.allocate_of_device(driver, bytes, kind),
@@ -80,6 +87,16 @@ impl Memory {
             return Err(fault.into());
         }
         Ok(address)
+    }
+
+    /// Memory of the host that another process has exported.
+    pub fn import_hosted(&self, driver: &Entered, handle: &Handle) -> Result<(Address, usize), Failure> {
+        self.hosted.import(driver, handle)
+    }
+
+    /// The name of what begins at this address, if that is memory of the host.
+    pub fn export_hosted(&self, address: Address) -> Option<Handle> {
+        self.hosted.export(address)
     }
 
     fn allocate_of_device(&self, driver: &Entered, bytes: usize, kind: MemoryKind) -> Result<Address, Fault> {
@@ -106,6 +123,7 @@ impl Memory {
             // SAFETY: the caller's promise; the stream is of this context.
             MemoryKind::Local if self.has_pool => unsafe { driver.cuMemFreeAsync(address, raw(self.stream)) }?,
             MemoryKind::Imported => self.retired().imports.push(address),
+            MemoryKind::Hosted => self.retired().hosted.push(address),
             MemoryKind::Local | MemoryKind::Mappable => self.retired().allocations.push(address),
         }
         self.give_back_if_idle(driver);
@@ -144,7 +162,7 @@ impl Memory {
     pub fn give_back_if_idle(&self, driver: &Entered) {
         let Ok(alone) = self.running.try_write() else { return };
         let mut retired = self.retired();
-        let Retired { allocations, imports, streams, in_use, .. } = &mut *retired;
+        let Retired { allocations, imports, hosted, streams, in_use, .. } = &mut *retired;
         // SAFETY: the streams are of this context, live, and capture nothing: captures begin and end under `running`.
         let is_idle = |stream: &StreamId| unsafe { driver.cuStreamQuery(raw(*stream)) }.is_ok();
         // A stream that is gone and done is destroyed, whatever others do.
@@ -156,9 +174,10 @@ impl Memory {
             }
             !idle
         });
-        let nothing = allocations.is_empty() && imports.is_empty();
+        let nothing = allocations.is_empty() && imports.is_empty() && hosted.is_empty();
         if !nothing && streams.is_empty() && in_use.iter().all(is_idle) {
             release(driver, std::mem::take(allocations), std::mem::take(imports));
+            hosted.drain(..).for_each(|address| self.hosted.release(driver, address));
         }
         drop(retired);
         drop(alone);

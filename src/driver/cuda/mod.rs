@@ -6,7 +6,7 @@
 //! | `library` `management` | the driver's functions, and those of the management library, found at run time |
 //! | `context` | devices, and their primary contexts |
 //! | `code` `ptx` | the kernels' code: embedded, loaded, launched; how many blocks are resident |
-//! | `memory` `pinned` | memory of the device and of the host, and when it may be given back |
+//! | `memory` `pinned` `hosted` | memory of the device and of the host, and when it may be given back |
 //! | `ipc` `peers` | memory of other processes and of other devices |
 //! | `stream` `graph` | streams, events, fills; captures |
 //! | `borrowed` | a user's own streams and memory |
@@ -18,6 +18,7 @@ mod borrowed;
 mod code;
 mod context;
 mod graph;
+mod hosted;
 mod ipc;
 mod library;
 mod management;
@@ -170,12 +171,19 @@ unsafe impl Backend for Cuda {
     }
 
     unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure> {
+        if let Some(handle) = self.memory.export_hosted(address) {
+            return Ok((handle, 0));
+        }
         // SAFETY: the caller's promise.
         unsafe { ipc::export(&self.context.enter()?, address) }
     }
 
-    fn import(&self, handle: &Handle) -> Result<(Address, usize), Failure> {
-        ipc::import(&self.context.enter()?, handle)
+    fn import(&self, handle: &Handle, kind: MemoryKind) -> Result<(Address, usize), Failure> {
+        let driver = self.context.enter()?;
+        match kind {
+            MemoryKind::Hosted => self.memory.import_hosted(&driver, handle),
+            _ => ipc::import(&driver, handle),
+        }
     }
 
     fn inspect(&self, address: Address) -> Result<Whole, Failure> {

@@ -22,6 +22,9 @@ const SMALL: usize = SLAB / 16;
 /// The shortest block, and the alignment of all.
 const LEAST: usize = 256;
 
+/// For all contexts, and mapped into their devices.
+pub(super) const PORTABLE_AND_MAPPED: u32 = 3;
+
 #[derive(Default)]
 pub(super) struct Pinned(Mutex<Blocks>);
 
@@ -71,13 +74,17 @@ impl Pinned {
 
 /// Memory of the host that is pinned for good, aligned to pages.
 fn pin(driver: &Entered, bytes: usize) -> Result<Address, Failure> {
-    const PORTABLE_AND_MAPPED: u32 = 3;
-    let (mut memory, mut address) = (ptr::null_mut::<c_void>(), 0);
-    // SAFETY: the pointers are to variables of ours, and the memory is what was just pinned.
-    unsafe {
-        driver.cuMemHostAlloc(&mut memory, bytes, PORTABLE_AND_MAPPED)?;
-        driver.cuMemHostGetDevicePointer_v2(&mut address, memory, 0)?;
-    }
+    let mut memory = ptr::null_mut::<c_void>();
+    // SAFETY: the pointer is to a variable of ours.
+    unsafe { driver.cuMemHostAlloc(&mut memory, bytes, PORTABLE_AND_MAPPED) }?;
+    address_of(driver, memory)
+}
+
+/// Where devices address pinned memory, which is where the host does.
+pub(super) fn address_of(driver: &Entered, memory: *mut c_void) -> Result<Address, Failure> {
+    let mut address = 0;
+    // SAFETY: the pointer is to a variable of ours; the driver says of any memory whether it is pinned.
+    unsafe { driver.cuMemHostGetDevicePointer_v2(&mut address, memory, 0) }?;
     if address != memory.expose_provenance() as Address {
         return Err(refused(
             "cuMemHostGetDevicePointer",

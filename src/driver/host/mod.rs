@@ -35,6 +35,7 @@ use super::backend::{
     Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind, StreamId,
 };
 use super::capabilities::{Capabilities, Platform};
+use super::mapping::refused;
 use crate::error::{Error, Result};
 
 /// What all simulated devices of this process share.
@@ -85,16 +86,6 @@ pub(super) fn add_kernels(source: &Path) -> Result<()> {
     strict::add_kernels(source).map_err(|why| {
         Error::invalid(format!("the kernels of {} cannot be added to strict devices: {why}", source.display()))
     })
-}
-
-/// What was refused for a reason of the operating system's.
-fn system(call: &'static str, errno: Errno) -> Failure {
-    Failure { call, code: errno.raw_os_error(), meaning: errno.to_string() }
-}
-
-/// What was refused for a reason of the simulation's own.
-fn refused(call: &'static str, errno: Errno, meaning: impl Into<String>) -> Failure {
-    Failure { call, code: errno.raw_os_error(), meaning: meaning.into() }
 }
 
 /// Bytes of the argument of the kernel of that name.
@@ -164,7 +155,7 @@ unsafe impl Backend for Simulated {
     }
 
     fn allocate(&self, bytes: usize, kind: MemoryKind) -> Result<Address, Failure> {
-        MEMORY.allocate(bytes, kind, self.capabilities.memory)
+        MEMORY.allocate(bytes, kind, &self.capabilities)
     }
 
     unsafe fn free(&self, address: Address, _: MemoryKind) -> Result<(), Failure> {
@@ -175,8 +166,8 @@ unsafe impl Backend for Simulated {
         Ok((MEMORY.export(address)?, 0))
     }
 
-    fn import(&self, handle: &Handle) -> Result<(Address, usize), Failure> {
-        MEMORY.import(handle)
+    fn import(&self, handle: &Handle, _: MemoryKind) -> Result<(Address, usize), Failure> {
+        MEMORY.import(handle, |device| self.reaches(device))
     }
 
     #[cfg(all(feature = "cuda", target_os = "linux"))]

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What ranks agree on before they share anything: that their devices are of one kind, how much room launches have, and
+//! whether the devices reach each other.
+//!
+//! Where two do not, everything that ranks share is memory of the host, on all ranks: what kernels do stays as it is,
+//! and so does each call's choice of kernel.
+
+use std::collections::HashMap;
+
+use super::super::Communicator;
+use super::exchange::agree;
+use crate::driver::{self, Device};
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+
+/// Threads of a block of a collective.
+const THREADS: u32 = 256;
+
+/// What all ranks have found alike.
+pub(super) struct Agreed {
+    /// How many blocks each rank's launches have at the most, so that those of all ranks are resident together.
+    pub room: u32,
+    /// Whether some rank's device cannot address another's memory.
+    pub hosted: bool,
+}
+
+impl Agreed {
+    /// Collective.
+    pub fn new(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel, driver::Kernel>) -> Result<Agreed> {
+        const WORDS: usize = 5;
+        let resident =
+            kernels.values().map(|kernel| kernel.resident_blocks(THREADS, 0)).min_by_key(|room| match room {
+                Ok(room) => *room,
+                Err(_) => 0,
+            });
+        let resident = agree(comm, "asking for the room of kernels", resident.unwrap_or(Ok(0)))?;
+        let has = device.capabilities();
+        let mut all = vec![0_u64; WORDS * comm.world_size()];
+        let [high, low] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| has.identity[at + byte])));
+        comm.all_gather(&[has.platform as u64, high, low, has.index as u64, u64::from(resident)], &mut all)?;
+        let (said, _) = all.as_chunks::<WORDS>();
+        if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
+            return Err(Error::unsupported(format!(
+                "ranks 0 and {rank} have devices of different kinds; collectives need devices of one kind"
+            )));
+        }
+        let identity = |own: &[u64; WORDS]| std::array::from_fn(|byte| own[1 + byte / 8].to_le_bytes()[byte % 8]);
+        let reaches = said.iter().map(|own| device.reaches_identity(identity(own))).collect::<Result<Vec<bool>>>();
+        let reaches = agree(comm, "reaching other ranks' devices", reaches)?;
+        let mut confined = vec![0_u8; comm.world_size()];
+        comm.all_gather(&[u8::from(reaches.contains(&false))], &mut confined)?;
+        let mut least = u32::MAX;
+        for (rank, own @ [_, _, _, index, resident]) in said.iter().enumerate() {
+            // Processes may see the same device under different numbers.
+            let ranks = said.iter().filter(|other| identity(other) == identity(own)).count();
+            least = least.min(room(rank, *index, *resident as u32, ranks)?);
+        }
+        Ok(Agreed { room: least, hosted: confined.contains(&1) })
+    }
+}
+
+/// A rank's share of a device that has room for so many blocks, among the ranks that share it.
+fn room(rank: usize, index: u64, resident: u32, ranks: usize) -> Result<u32> {
+    match resident / ranks as u32 {
+        0 => Err(Error::unsupported(format!(
+            "{ranks} ranks, rank {rank} among them, share device {index}, which has room for {resident} blocks of \
+             {THREADS} threads at once; each rank needs one, so put at most {resident} ranks on it"
+        ))),
+        share => Ok(share),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_shared_by_as_many_ranks_as_it_has_room_for() {
+        assert_eq!(room(0, 0, 32, 1), Ok(32));
+        assert_eq!(room(0, 0, 32, 5), Ok(6));
+        assert_eq!(room(0, 0, 4, 4), Ok(1));
+        let refused = room(7, 3, 4, 8).unwrap_err().to_string();
+        for part in ["8 ranks", "rank 7", "device 3", "room for 4 blocks", "at most 4 ranks"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
+}
