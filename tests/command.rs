@@ -217,6 +217,20 @@ fn collectives_are_measured_on_simulated_devices_and_say_so() {
             assert!(lines.iter().all(|line| line["device"] == "simulated" && line["caveat"] == SAID), "{lines:?}");
         }
     }
+    // Schedules, by their names.
+    for (collective, name, more) in [
+        ("all_reduce", "schedule:ring", ""),
+        ("all_reduce", "schedule:direct", "--memory allocated"),
+        ("broadcast", "schedule:tree", "--processes --ranks 3"),
+        ("barrier", "schedule:dissemination", ""),
+    ] {
+        let arguments =
+            format!("{collective} --device sim --algorithm {name} --end 512 --factor 8 --iterations 2 {more}");
+        let lines = measurements(&arguments);
+        let ran = name.strip_prefix("schedule:").unwrap();
+        let is_it = |line: &Value| line["algorithm"] == ran && line["path"] == "schedule" && line["asked"] == name;
+        assert!(!lines.is_empty() && lines.iter().all(is_it), "{lines:?}");
+    }
     let plot = directory("simulated").join("plot.svg");
     let algorithms = "low_latency,one_shot,two_shot,ring,auto";
     let arguments = format!("all_reduce --device sim --algorithm {algorithms} --end 64 --iterations 2 --in-place");
@@ -227,8 +241,9 @@ fn collectives_are_measured_on_simulated_devices_and_say_so() {
     assert!(texts(&plot)[0].contains(SAID), "{:?}", texts(&plot));
     for (arguments, named) in [
         ("gather --device sim", "devices have no gather"),
-        ("all_reduce --device sim --algorithm staged", "auto, low_latency, one_shot, two_shot, ring"),
-        ("broadcast --device sim --algorithm ring", "there is auto alone"),
+        ("all_reduce --device sim --algorithm staged", "auto, low_latency, one_shot, two_shot, ring, schedule:"),
+        ("broadcast --device sim --algorithm ring", "there is auto, schedule:one_shot"),
+        ("reduce_scatter --device sim --algorithm schedule:tree", "no algorithm schedule:tree for reduce_scatter"),
         ("all_reduce --device gpu", "cpu, sim"),
     ] {
         let Ended { status, stderr, .. } = annulus(&format!("bench {arguments}"));
@@ -343,6 +358,31 @@ fn a_schedule_is_drawn_and_proved() {
     let text = succeeds("schedule all_reduce --algorithm ring --ranks 4 --length 10 --staged");
     assert!(text.contains("staged: ranks share"), "{text}");
     succeeds("schedule barrier --algorithm barrier --ranks 3");
+}
+
+#[cfg(all(feature = "sim", target_os = "linux"))]
+#[test]
+fn what_devices_would_run_is_explained() {
+    if annulus::driver::Device::simulated(0).is_err() {
+        return; // built without a C++ compiler
+    }
+    let explain = |arguments: &str| succeeds(&format!("schedule {arguments} --explain --device sim"));
+    let text = explain("all_reduce --ranks 3 --length 100000");
+    assert!(text.contains("two_shot (kernel two_shot_f32)") && text.contains("zero-copy"), "{text}");
+    let text = explain("all_reduce --ranks 3 --length 100000 --staged --algorithm schedule:ring");
+    assert!(text.contains("ring (schedule): it was asked for by name; this rank reads"), "{text}");
+    assert!(text.contains("launches") && text.contains("copies on this rank; staged through"), "{text}");
+    assert!(text.ends_with("shapes are those of simulated devices, which execute kernels on the CPU\n"), "{text}");
+    for (arguments, named) in [
+        ("gather --ranks 2 --explain --device sim", "no gather on devices"),
+        ("all_reduce --ranks 17 --explain --device sim", "among 16 at the most"),
+        ("all_reduce --ranks 2 --explain --device sim --algorithm bruck", "schedule:bruck"),
+        ("all_reduce --ranks 2 --explain --algorithm ring", "--device sim"),
+        ("all_reduce --ranks 2 --algorithm ring --device sim", "--explain"),
+    ] {
+        let Ended { status, stderr, .. } = annulus(&format!("schedule {arguments}"));
+        assert!(status == Some(2) && stderr.contains(named), "{stderr}");
+    }
 }
 
 #[test]

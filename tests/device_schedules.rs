@@ -13,6 +13,8 @@ mod butterfly;
 #[path = "simulated/calls.rs"]
 mod calls;
 mod compiler;
+#[path = "device_schedules/explained.rs"]
+mod explained;
 #[path = "device_schedules/failures.rs"]
 mod failures;
 #[path = "device_schedules/own.rs"]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What is wrong with a sweep, before any rank begins with it.
 
+use std::borrow::Borrow;
+
 use super::on_device::absent;
 use super::{Modes, Sweep};
 use crate::communicator::DeviceCommunicator;
@@ -53,12 +55,21 @@ impl Sweep {
                 "the algorithm low_latency takes at most {most} bytes, and the end is {end} bytes: end earlier"
             )));
         }
+        let layout = Layout::uniform(ranks, self.count(end, ranks));
+        let carried = layout.input_len(collective, 0) * self.data_type.size();
+        let limit = select::carried(collective, ranks, DeviceCommunicator::SCHEDULE_MEMORY / 2);
+        if self.algorithm.as_deref() == Some("schedule:one_shot") && carried > limit {
+            return Err(Error::invalid(format!(
+                "the algorithm schedule:one_shot carries at most {limit} bytes a rank, and at the end, {end} bytes, there \
+                 are {carried}: end earlier"
+            )));
+        }
         self.check_memory(ranks)
     }
 
-    fn check_algorithm(&self, names: &[&str]) -> Result<()> {
+    fn check_algorithm(&self, names: &[impl Borrow<str>]) -> Result<()> {
         let collective = self.collective;
-        if let Some(name) = self.algorithm.as_deref().filter(|name| !names.contains(name)) {
+        if let Some(name) = self.algorithm.as_deref().filter(|name| !names.iter().any(|own| own.borrow() == *name)) {
             let those = if names.is_empty() { "auto alone".into() } else { format!("auto, {}", names.join(", ")) };
             return Err(Error::invalid(format!("there is no algorithm {name} for {collective}; there is {those}")));
         }
@@ -144,9 +155,11 @@ mod tests {
     #[test]
     fn what_devices_do_not_have_is_a_sentence() {
         type Change = fn(&mut Sweep);
-        let wrong: [(Change, &str); 4] = [
+        let wrong: [(Change, &str); 6] = [
             (|sweep| sweep.collective = Collective::Gather, "devices have no gather; they have all_reduce"),
-            (|sweep| sweep.algorithm = Some("direct".into()), "auto, low_latency, one_shot, two_shot, ring"),
+            (|sweep| sweep.algorithm = Some("direct".into()), "two_shot, ring, schedule:one_shot, schedule:direct"),
+            (|sweep| sweep.algorithm = Some("schedule:bruck".into()), "no algorithm schedule:bruck for all_reduce"),
+            (|sweep| sweep.algorithm = Some("schedule:one_shot".into()), "at most 4194304 bytes a rank"),
             (|sweep| sweep.algorithm = Some("low_latency".into()), "at most 4096 bytes"),
             (|sweep| sweep.factor = 0, "factor of 0"),
         ];

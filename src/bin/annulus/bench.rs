@@ -48,8 +48,8 @@ pub struct Args {
     /// sum, prod, min, max or avg; of integers also band, bor or bxor
     #[arg(long, default_value = "sum", value_parser = op)]
     op: ReduceOp,
-    /// auto, or a name that `annulus schedule` knows; on devices all_reduce has low_latency, one_shot, two_shot and ring;
-    /// several are measured in turn
+    /// auto, or a name that `annulus schedule` knows; on devices such a name behind `schedule:`, and all_reduce also has the
+    /// kernels low_latency, one_shot, two_shot and ring; several are measured in turn
     #[arg(long, value_name = "NAME,..", default_value = "auto", value_delimiter = ',')]
     algorithm: Vec<String>,
     /// The first size
@@ -108,7 +108,7 @@ const MEASURED: [&str; 15] = [
 
 /// On which memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum On {
+pub enum On {
     Cpu,
     Simulated,
 }
@@ -301,7 +301,8 @@ fn collective(name: &str) -> Result<Collective, String> {
     one_of(name, Collective::ALL.map(|collective| (collective.name(), collective)))
 }
 
-fn on(name: &str) -> Result<On, String> {
+/// What goes by that name.
+pub fn on(name: &str) -> Result<On, String> {
     one_of(name, [("cpu", On::Cpu), ("sim", On::Simulated)])
 }
 

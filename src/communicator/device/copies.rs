@@ -1,47 +1,21 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The copy-engine path: walks a program and enqueues its steps, which the device then does without the host.
+//! The copy-engine path: enqueues a program's operations (`operations`), which the device then does without the host.
 //!
-//! A copy is one of the driver's for each destination, a fold one launch, and signals and waits that follow one another
-//! are one launch of one warp. All are on one stream, one after the other. Behind a wait that has failed the driver's
-//! copies and the folds are still done: a failed call writes where it would have written, and says so.
+//! A copy is one of the driver's for each destination, a fold one launch. All are on one stream, one after the other.
+//! Behind a wait that has failed the driver's copies and the folds are still done: a failed call writes where it would
+//! have written, and says so.
 #![allow(unsafe_code)]
 
 use super::super::loaded::Loaded;
 use super::DeviceCommunicator;
 use super::call::{Call, Carried};
 use super::launch::Launch;
+use super::operations::{Flags, Operation, operations};
 use super::programs::Shared;
 use crate::driver::{self, DeviceBuffer, Stream, Use};
-use crate::error::{Error, Result};
-use crate::kernel::{self, Fold, FoldPartials, Kernel, MARKS, Mark, SOURCES, Shape};
-use crate::schedule::{Buffer, Place, Step};
-
-/// Whether kernels take all steps of a program: what they can name, and values of flags that lie within the call.
-pub(super) fn check(loaded: &Loaded, world: usize) -> Result<()> {
-    let refused = |why: String| Err(Error::invalid(format!("the schedule {} on devices: {why}", loaded.name)));
-    let within = |value: i64, stride: i64, last: usize| {
-        let ends = [Some(value), stride.checked_mul(last as i64).and_then(|more| more.checked_add(value))];
-        ends.iter().all(|end| end.is_some_and(|end| end <= 0 || end as u64 <= loaded.resources.advance))
-    };
-    let each = |step: &Step, last: usize| match step {
-        Step::Fold { from, to, .. } if from.len().max(to.len()) > SOURCES => {
-            refused(format!("it folds {} places to {}; kernels take {SOURCES} of each", from.len(), to.len()))
-        }
-        Step::Signal { value, stride, to, .. }
-            if !within(*value, *stride, last) || to.iter().any(|to| *to >= world) =>
-        {
-            refused("it raises a flag beyond its declared advance, or for a rank that there is not".into())
-        }
-        Step::Wait { value, stride, .. } if !within(*value, *stride, last) => {
-            refused("it awaits a flag beyond its declared advance".into())
-        }
-        _ => Ok(()),
-    };
-    loaded.steps.iter().try_for_each(|step| match step {
-        Step::Repeat { segments, body } => body.iter().try_for_each(|step| each(step, segments.saturating_sub(1))),
-        step => each(step, 0),
-    })
-}
+use crate::error::Result;
+use crate::kernel::{self, Fold, FoldPartials, Kernel, MARKS, Mark, Shape};
+use crate::schedule::{Buffer, Place};
 
 /// One call on its way to a stream. Inputs, outputs and shared memory are by rank.
 pub(super) struct Walk<'a> {
@@ -54,85 +28,27 @@ pub(super) struct Walk<'a> {
     pub memory: &'a Shared,
 }
 
-/// Flags that the next launch raises, and then awaits.
-struct Flags {
-    /// What the call's kernels are told.
-    told: kernel::Collective,
-    raised: Vec<Mark>,
-    awaited: Vec<Mark>,
-}
-
 impl Walk<'_> {
     /// Enqueues all steps, a copy at the end if there is to be one, and the launch that ends the call.
     pub fn go(&self, carried: &Carried<'_>, copy: Option<[&DeviceBuffer<u8>; 2]>) -> Result<()> {
         let history = &self.gpus.history;
         let launch = Launch::new(Kernel::Flags, carried, &self.call.from, &self.call.to);
         let told = self.gpus.arguments(&launch, 0);
-        let mut flags = Flags { told, raised: Vec::new(), awaited: Vec::new() };
-        for step in &self.loaded.steps {
-            match step {
-                Step::Repeat { segments, body } => (0..*segments)
-                    .try_for_each(|segment| body.iter().try_for_each(|step| self.step(step, segment, &mut flags)))?,
-                step => self.step(step, 0, &mut flags)?,
+        let mut rest = operations(self.loaded, |operation| match operation {
+            Operation::Flags(flags) => self.launch_flags(told, flags, false),
+            Operation::Copy { from, to, segment, len } => {
+                let from = self.at(from, segment, len)?;
+                to.iter().try_for_each(|to| self.copy_at_once(&from, &self.at(to, segment, len)?))
             }
-        }
+            Operation::Fold { from, to, segment, len } => self.fold(from, to, segment, len),
+        })?;
         if let Some([from, to]) = copy {
-            self.meet(&mut flags)?;
+            if !rest.is_empty() {
+                self.launch_flags(told, &std::mem::take(&mut rest), false)?;
+            }
             self.copy_at_once(from, to)?;
         }
-        flags.told.number = history.count();
-        self.launch_flags(&flags, true)
-    }
-
-    fn step(&self, step: &Step, segment: usize, flags: &mut Flags) -> Result<()> {
-        match step {
-            Step::Copy { from, to, len } => {
-                self.meet(flags)?;
-                let from = self.at(from, segment, *len)?;
-                to.iter().try_for_each(|to| self.copy_at_once(&from, &self.at(to, segment, *len)?))
-            }
-            Step::Fold { from, to, len } => {
-                self.meet(flags)?;
-                self.fold(from, to, segment, *len)
-            }
-            Step::Signal { flag, to, value, stride } => {
-                let before_end = self.before_end(*value, *stride, segment);
-                to.iter().try_for_each(|to| self.raise(flags, Mark { rank: *to as u32, flag: *flag, before_end }))
-            }
-            Step::Wait { rank, flag, value, stride } => {
-                let before_end = self.before_end(*value, *stride, segment);
-                // At the call's begin nothing is awaited.
-                if before_end == self.loaded.resources.advance {
-                    return Ok(());
-                }
-                if flags.raised.len() + flags.awaited.len() == MARKS {
-                    self.meet(flags)?;
-                }
-                flags.awaited.push(Mark { rank: *rank as u32, flag: *flag, before_end });
-                Ok(())
-            }
-            // Refused when the program was loaded.
-            Step::Repeat { .. } => Ok(()),
-        }
-    }
-
-    /// How much a flag's value lacks to that at the end of the call.
-    fn before_end(&self, value: i64, stride: i64, segment: usize) -> u64 {
-        let value = value.saturating_add(stride.saturating_mul(segment as i64)).max(0);
-        self.loaded.resources.advance.saturating_sub(value as u64)
-    }
-
-    fn raise(&self, flags: &mut Flags, mark: Mark) -> Result<()> {
-        // Raises come first in a launch.
-        if !flags.awaited.is_empty() || flags.raised.len() == MARKS {
-            self.meet(flags)?;
-        }
-        // Threads raise flags in no order: of one flag, the last value alone.
-        match flags.raised.iter_mut().find(|other| (other.rank, other.flag) == (mark.rank, mark.flag)) {
-            Some(other) => other.before_end = mark.before_end,
-            None => flags.raised.push(mark),
-        }
-        Ok(())
+        self.launch_flags(kernel::Collective { number: history.count(), ..told }, &rest, true)
     }
 
     /// What every operation of the call uses: so whatever uses the call's buffers later, on any stream, comes after the
@@ -142,24 +58,12 @@ impl Walk<'_> {
         own.into_iter().chain(shared.into_iter().map(Use::shares)).collect()
     }
 
-    /// Raises what is to be raised, and waits for what is awaited.
-    fn meet(&self, flags: &mut Flags) -> Result<()> {
-        if flags.raised.is_empty() && flags.awaited.is_empty() {
-            return Ok(());
-        }
-        self.launch_flags(flags, false)?;
-        flags.raised.clear();
-        flags.awaited.clear();
-        Ok(())
-    }
-
-    fn launch_flags(&self, flags: &Flags, closes: bool) -> Result<()> {
+    fn launch_flags(&self, call: kernel::Collective, flags: &Flags, closes: bool) -> Result<()> {
         let members = &self.gpus.members;
         let mut marks = [Mark { rank: 0, flag: 0, before_end: 0 }; MARKS];
         marks.iter_mut().zip(flags.raised.iter().chain(&flags.awaited)).for_each(|(mark, own)| *mark = *own);
         let (raised, awaited) = (flags.raised.len() as u32, flags.awaited.len() as u32);
-        let arguments =
-            kernel::Flags { call: flags.told, raised, awaited, closes: u32::from(closes), unused: 0, marks };
+        let arguments = kernel::Flags { call, raised, awaited, closes: u32::from(closes), unused: 0, marks };
         let mut uses = self.uses(&members.arenas);
         uses.push(Use::shares(&members.table));
         uses.extend([&members.abort, self.gpus.faults.words(), self.gpus.history.journal()].map(Use::words));
@@ -189,15 +93,16 @@ impl Walk<'_> {
             return self.copy_at_once(&hop, to);
         }
         let uses = self.uses([from, to]);
-        // SAFETY: Both are named. The hop is touched by this rank's calls alone, one after the other. Nobody writes the source or touches the destination meanwhile, and they do not
-        // overlap: for built-ins that is proved by the tests' sweep of `verify`, for users' schedules by their
-        // `Verified`; the flags that the proof relies on are those of `meet`.
+        // SAFETY: Both are named. The hop is touched by this rank's calls alone, one after the other. Of other memory,
+        // nobody writes the source or touches the destination meanwhile, and they do not overlap: for built-ins that is
+        // proved by the tests' sweep of `verify`, for users' schedules by their `Verified`; the flags that the proof
+        // relies on are those of `launch_flags`.
         unsafe { self.stream.copy_using(from, to, &uses) }
     }
 
     fn fold(&self, from: &[Place], to: &[Place], segment: usize, len: usize) -> Result<()> {
         let (loaded, members) = (self.loaded, &self.gpus.members);
-        let Some(op) = loaded.op.filter(|_| len > 0) else { return Ok(()) };
+        let Some(op) = loaded.op else { return Ok(()) };
         let find = |places: &[Place]| -> Result<Vec<DeviceBuffer<u8>>> {
             places.iter().map(|place| self.at(place, segment, len)).collect()
         };

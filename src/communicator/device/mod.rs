@@ -14,8 +14,9 @@
 //! | `launch` | one launch: its arguments, and what it uses |
 //! | `schedule` | calls that go by a schedule: which program runs, where its memory is |
 //! | `programs` | programs that are kept, and the memory that they share |
-//! | `copies` | the copy-engine path: a program's steps, enqueued |
+//! | `operations` `copies` | the copy-engine path: what a stream does for a program; that, enqueued |
 //! | `own` | schedules of one's own |
+//! | `explain` | what a call would run, and why |
 //! | `called` | what a rank calls: what is compared, and said in words |
 //! | `history` | what is known of calls that have been done |
 //! | `fault` | a kernel's report, in words |
@@ -38,10 +39,12 @@ mod copies;
 #[cfg(annulus_corrupt)]
 mod corrupt;
 mod exchange;
+mod explain;
 mod fault;
 mod history;
 mod join;
 mod launch;
+mod operations;
 mod own;
 mod plan;
 mod programs;
@@ -56,16 +59,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::call::Algorithm;
+pub use self::explain::DeviceExplanation;
 use self::history::History;
 use self::join::{Explaining, Members};
-pub use self::plan::DeviceExplanation;
 use self::programs::Schedules;
-use self::schedule::Path;
+use self::schedule::{PREFIX, Path};
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
 use crate::driver::{Device, FaultWords, WeakStream};
 use crate::error::Result;
-use crate::schedule::Collective;
+use crate::schedule::{Collective, names};
 
 /// One rank's membership in a group of ranks that make collective calls on device memory. Made by
 /// [`Communicator::on`].
@@ -125,12 +128,17 @@ impl DeviceCommunicator {
     /// Bytes of the longest message of the algorithm `low_latency`.
     pub const LOW_LATENCY: usize = 4 << 10;
 
-    /// The names of the algorithms of a collective, for [`set_algorithm`](Self::set_algorithm).
-    pub fn algorithms(collective: Collective) -> Vec<&'static str> {
-        match collective {
-            Collective::AllReduce => Algorithm::ALL.map(Algorithm::name).to_vec(),
-            _ => Vec::new(),
-        }
+    /// Bytes of memory that schedules share on each rank at first; see [`set_schedule_memory`](Self::set_schedule_memory).
+    /// Built-in ones make their segments as long as it allows: each segment costs a few launches a step, and is what one
+    /// rank moves while another moves the one before.
+    pub const SCHEDULE_MEMORY: usize = 8 << 20;
+
+    /// The names of the algorithms of a collective, for [`set_algorithm`](Self::set_algorithm): kernels, and schedules.
+    pub fn algorithms(collective: Collective) -> Vec<String> {
+        let kernels = if collective == Collective::AllReduce { &Algorithm::ALL[..] } else { &[] };
+        let schedules = if Self::COLLECTIVES.contains(&collective) { names(collective) } else { Vec::new() };
+        let kernels = kernels.iter().map(|kernel| kernel.name().to_owned());
+        kernels.chain(schedules.iter().map(|name| format!("{PREFIX}{name}"))).collect()
     }
 
     /// This rank, from 0.

@@ -2,15 +2,11 @@
 //! How a call would be done: by which kernel, in which shape, in how many launches, and why. All of it follows from the
 //! call and from what `on` agreed.
 
-use std::fmt;
-
-use super::super::explain::Question;
 use super::DeviceCommunicator;
 use super::call::{Algorithm, pieces};
-use super::schedule::Path;
 use crate::element::DataType;
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Shape};
+use crate::kernel::Kernel;
 use crate::schedule::Collective;
 
 /// Up to how many bytes each rank reads all of a message: beyond, that each folds a part for all takes less time,
@@ -28,45 +24,16 @@ pub(super) struct Plan {
     pub is_cut: bool,
     pub launches: usize,
     /// Bytes of the longest launch.
-    longest: usize,
+    pub longest: usize,
     /// Among how many ranks the bytes of a launch are shared out; 1 where each works through all of them.
     shared: usize,
-    reason: String,
+    pub reason: String,
 }
 
 impl Plan {
     /// Bytes that each rank works through in a launch of so many.
     pub fn work_of(&self, bytes: usize) -> usize {
         bytes.div_ceil(self.shared)
-    }
-}
-
-/// How a call on devices would be done: [`DeviceCommunicator::explain`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceExplanation {
-    /// The algorithm, by the name by which [`last_call`](DeviceCommunicator::last_call) has it.
-    pub algorithm: &'static str,
-    /// The kernel.
-    pub kernel: Kernel,
-    /// The shape of the longest launch, the same on all ranks.
-    pub shape: Shape,
-    /// How many launches there are.
-    pub launches: usize,
-    /// Whether this rank's data passes through memory of the communicator's own.
-    pub staged: bool,
-    /// Why this kernel, and so many launches.
-    pub reason: String,
-    /// Why it is staged or not.
-    pub path: &'static str,
-}
-
-impl fmt::Display for DeviceExplanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DeviceExplanation { algorithm, kernel, shape, launches, reason, path, .. } = self;
-        let (blocks, threads) = (shape.blocks, shape.threads);
-        let times = if *launches == 1 { "1 launch".to_owned() } else { format!("{launches} launches") };
-        writeln!(f, "{algorithm} (kernel {kernel}): {reason}")?;
-        write!(f, "{times} of up to {blocks} blocks of {threads} threads on each rank; {path}")
     }
 }
 
@@ -145,41 +112,5 @@ impl DeviceCommunicator {
             }
             None => (Algorithm::TwoShot, "each rank folds a part for all, so that links carry the least".into()),
         })
-    }
-
-    /// How a call would be done: by which kernel, in which shape, in how many launches, staged or not, and why. Of the
-    /// question, `allocated` says whether this rank's buffers are of [`allocate`](Self::allocate) or
-    /// [registered](Self::register). Local.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidArgument` if the algorithm that was set cannot do it, or the operation does not apply to the type;
-    /// `Unsupported` of collectives that devices do not have, and where a schedule was set.
-    pub fn explain(&self, question: &Question) -> Result<DeviceExplanation> {
-        let Question { collective, data_type, op, count, in_place, allocated } = *question;
-        op.map_or(Ok(()), |op| op.check(data_type))?;
-        if let Some(Path::Schedule(_)) = self.path.get() {
-            return Err(Error::unsupported(
-                "a schedule was asked for by name, and it is kernels that are explained; `annulus schedule` draws it",
-            ));
-        }
-        let plan = self.plan(collective, data_type, count)?;
-        let (staged, path) = match plan.kernel {
-            Kernel::Barrier => (false, "nothing is moved"),
-            Kernel::LowLatency(_) => (true, "what is sent goes as packets with flags in them, wherever buffers are"),
-            Kernel::Ring(_) => (true, "what is sent goes through slots of the next rank, wherever buffers are"),
-            Kernel::ReduceScatter(_) if plan.is_cut => (true, "parts are packed where peers see them"),
-            Kernel::OneShot(_) if in_place => (true, "staged: in place, peers would read what is overwritten"),
-            _ if self.members.hosted => {
-                (true, "staged through memory of the host: some ranks' devices do not reach each other")
-            }
-            _ if allocated => (false, "zero-copy: peers see the buffers where they lie"),
-            _ => {
-                (true, "staged: the kernel copies plain buffers; DeviceCommunicator::allocate or register avoids that")
-            }
-        };
-        let Plan { algorithm, kernel, launches, .. } = plan;
-        let shape = Shape::of(kernel, plan.work_of(plan.longest) as u64, self.members.room);
-        Ok(DeviceExplanation { algorithm, kernel, shape, launches, staged, reason: plan.reason, path })
     }
 }

@@ -10,18 +10,15 @@ use std::sync::Arc;
 
 use super::super::Communicator;
 use super::super::descriptor::Descriptor;
-use super::super::loaded::Loaded;
+use super::super::loaded::{Loaded, Target};
 use super::DeviceCommunicator;
-use super::copies;
 use super::exchange::{agree, exchange};
 use super::join::Members;
+use super::operations;
 use crate::driver::DeviceBuffer;
 use crate::error::{Error, Result};
-use crate::schedule::Access;
-
-/// Bytes of shared memory that schedules have on each rank at first. Built-in ones make their segments as long as it
-/// allows: each segment costs a few launches a step, and is what one rank moves while another moves the one before.
-const SHARED: usize = 8 << 20;
+use crate::schedule::select::{self, Request};
+use crate::schedule::{Access, Collective, Entry, Layout};
 
 /// Programs that are kept before all are dropped.
 const KEPT: usize = 512;
@@ -44,7 +41,8 @@ pub(super) struct Schedules {
 impl Schedules {
     /// Collective, on the host.
     pub fn new(control: &Communicator, members: &Members) -> Result<Self> {
-        Ok(Schedules { memory: RefCell::new(Shared::new(control, members, SHARED)?), loaded: RefCell::default() })
+        let memory = Shared::new(control, members, DeviceCommunicator::SCHEDULE_MEMORY)?;
+        Ok(Schedules { memory: RefCell::new(memory), loaded: RefCell::default() })
     }
 
     /// The shared memory.
@@ -76,8 +74,8 @@ impl Shared {
 }
 
 impl DeviceCommunicator {
-    /// How much memory schedules share on each rank, in bytes; 8 MiB at first. Built-in schedules make their segments
-    /// as long as it allows. One's own must fit: what it declares, and with peers' buffers that they do not see, the
+    /// How much memory schedules share on each rank, in bytes; [`SCHEDULE_MEMORY`](Self::SCHEDULE_MEMORY) at first. One's
+    /// own must fit: what it declares, and with peers' buffers that they do not see, the
     /// longest input and output. Collective, on the host, and alike on all ranks.
     ///
     /// # Errors
@@ -111,12 +109,53 @@ impl DeviceCommunicator {
             return Ok(loaded.clone());
         }
         let loaded = Arc::new(make()?);
-        copies::check(&loaded, self.world_size())?;
+        operations::check(&loaded, self.world_size())?;
         let mut kept = self.schedules.loaded.borrow_mut();
         if kept.len() >= KEPT {
             kept.clear();
         }
         kept.insert(kind, loaded.clone());
         Ok(loaded)
+    }
+
+    /// How ranks take part in a call by a built-in schedule. A broadcast is in place.
+    pub(super) fn layout(&self, descriptor: &Descriptor) -> Layout {
+        let in_place = descriptor.in_place || descriptor.collective == Collective::Broadcast;
+        Layout::uniform(self.world_size(), descriptor.count).with_root(descriptor.root).in_place(in_place)
+    }
+
+    /// The program of a call by a built-in schedule, with or without buffers that peers see.
+    pub(super) fn load_built_in(
+        &self,
+        descriptor: &Descriptor,
+        layout: &Layout,
+        access: Access,
+    ) -> Result<Arc<Loaded>> {
+        let Descriptor { collective, op, algorithm, .. } = *descriptor;
+        self.load((*descriptor, access), || {
+            let shared = self.schedules.bytes();
+            let element = descriptor.data_type.size();
+            let schedule = select::choose(&Request {
+                collective,
+                layout,
+                element,
+                accumulator: op.map_or(element, |op| descriptor.data_type.accumulator(op).size()),
+                access,
+                always: 0,
+                inline: shared / 2,
+                region: shared,
+                algorithm,
+            })?;
+            let program = schedule.program(self.rank(), layout);
+            // The entry has been passed when it begins, also of one that could carry it.
+            let parts = (schedule.access(), Entry::Barrier);
+            let (resources, target) = (schedule.resources(layout), self.target(descriptor, layout));
+            Loaded::new(schedule.name(), parts, resources, program, &target, shared)
+        })
+    }
+
+    pub(super) fn target<'a>(&self, descriptor: &Descriptor, layout: &'a Layout) -> Target<'a> {
+        let Descriptor { collective, data_type, op, .. } = *descriptor;
+        Target { rank: self.rank(), collective, layout, data_type, op, operator: None }
     }
 }

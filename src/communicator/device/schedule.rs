@@ -10,7 +10,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::super::descriptor::{Descriptor, hash};
-use super::super::loaded::{Loaded, Target};
+use super::super::loaded::Loaded;
 use super::DeviceCommunicator;
 use super::call::{Algorithm, Call, Carried};
 use super::called;
@@ -21,11 +21,10 @@ use super::launch::Launch;
 use crate::driver::{DeviceBuffer, Stream};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Place};
-use crate::schedule::select::{self, Request};
-use crate::schedule::{Access, Entry, Layout, NAMES, Verified};
+use crate::schedule::{Access, Collective, Entry, Layout, NAMES, Verified};
 
 /// What begins the names of schedules, where a kernel may have the same name.
-const PREFIX: &str = "schedule:";
+pub(super) const PREFIX: &str = "schedule:";
 
 /// In the last word of a call: that it goes by a schedule, and that peers' buffers are used where they lie.
 const SCHEDULED: u64 = 1 << 63;
@@ -84,44 +83,23 @@ impl DeviceCommunicator {
     /// Enqueues a call by the built-in schedule of that number. Of a broadcast, what the root gives is where the others
     /// get it: a root that gives something else copies it there first.
     pub(super) fn enqueue_by_schedule(&self, call: &Call, number: u32, stream: &Stream) -> Result<()> {
-        use crate::schedule::Collective::Broadcast;
-        let (Descriptor { collective, count, root, in_place, .. }, world) = (call.descriptor, self.world_size());
-        let in_place = in_place || collective == Broadcast;
-        let layout = Layout::uniform(world, count).with_root(root).in_place(in_place);
         let descriptor = Descriptor { algorithm: number, ..call.descriptor };
+        let layout = self.layout(&descriptor);
+        let is_broadcast = descriptor.collective == Collective::Broadcast;
         let (mut from, to) = (call.from.clone(), call.to.clone());
-        if collective == Broadcast {
+        if is_broadcast {
             from = to.clone();
         }
-        let places = if count == 0 { None } else { self.places(&from, &to, in_place) };
+        let places = if descriptor.count == 0 { None } else { self.places(&from, &to, layout.is_in_place()) };
         let access = if places.is_some() { Access::Direct } else { Access::Staged };
-        let loaded = self.load((descriptor, access), || {
-            let shared = self.schedules.bytes();
-            let (element, op) = (descriptor.data_type.size(), descriptor.op);
-            let schedule = select::choose(&Request {
-                collective,
-                layout: &layout,
-                element,
-                accumulator: op.map_or(element, |op| descriptor.data_type.accumulator(op).size()),
-                access,
-                always: 0,
-                inline: shared / 2,
-                region: shared,
-                algorithm: number,
-            })?;
-            let program = schedule.program(self.rank(), &layout);
-            // The entry has been passed when it begins, also of one that could carry it.
-            let parts = (schedule.access(), Entry::Barrier);
-            let (resources, target) = (schedule.resources(&layout), self.target(&descriptor, &layout));
-            Loaded::new(schedule.name(), parts, resources, program, &target, shared)
-        })?;
+        let loaded = self.load_built_in(&descriptor, &layout, access)?;
         let buffers = match (loaded.access, places) {
             (Access::Staged, _) | (_, None) => Buffers::Own,
             (_, Some((from, to))) => Buffers::Within { from, to },
         };
         let prepared = Prepared { loaded, layout: &layout, buffers };
         let whole = Call { descriptor, from, to };
-        if collective == Broadcast && call.from.address() != whole.to.address() {
+        if is_broadcast && call.from.address() != whole.to.address() {
             stream.copy(&call.from, &whole.to)?;
         }
         self.enqueue_prepared(&whole, &prepared, stream)
@@ -169,11 +147,6 @@ impl DeviceCommunicator {
             }
         };
         self.enqueue_prepared(call, &Prepared { loaded, layout, buffers }, stream)
-    }
-
-    fn target<'a>(&self, descriptor: &Descriptor, layout: &'a Layout) -> Target<'a> {
-        let Descriptor { collective, data_type, op, .. } = *descriptor;
-        Target { rank: self.rank(), collective, layout, data_type, op, operator: None }
     }
 
     /// Where peers find this rank's buffers, if they see both; of a call in place, the larger one.

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What a call on devices would run, and why, without making it.
+
+use std::fmt;
+
+use super::super::descriptor::Descriptor;
+use super::super::explain::Question;
+use super::DeviceCommunicator;
+use super::operations::{Operation, operations};
+use super::plan::Plan;
+use super::schedule::Path;
+use crate::error::Result;
+use crate::kernel::{Kernel, Shape};
+use crate::schedule::cost::Moved;
+use crate::schedule::{Access, Buffer, Collective, Place};
+
+/// How a call on devices would be done: [`DeviceCommunicator::explain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceExplanation {
+    /// The algorithm, by the name by which [`last_call`](DeviceCommunicator::last_call) has it.
+    pub algorithm: String,
+    /// The kernel; `None` of a schedule, which is done by several.
+    pub kernel: Option<Kernel>,
+    /// The shape of the longest launch; of a kernel, the same on all ranks.
+    pub shape: Shape,
+    /// How many launches there are: of a schedule, its entry, its folds, and those that signal and wait.
+    pub launches: usize,
+    /// How many copies of the driver.
+    pub copies: usize,
+    /// Whether this rank's data passes through memory of the communicator's own.
+    pub staged: bool,
+    /// Why this kernel, and so many launches; of a schedule, what this rank moves.
+    pub reason: String,
+    /// Why it is staged or not.
+    pub path: &'static str,
+}
+
+impl fmt::Display for DeviceExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DeviceExplanation { algorithm, kernel, shape, launches, copies, reason, path, .. } = self;
+        let (blocks, threads) = (shape.blocks, shape.threads);
+        let count = |number: usize, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
+        let launches = count(*launches, "launch", "launches");
+        match kernel {
+            Some(kernel) => {
+                writeln!(f, "{algorithm} (kernel {kernel}): {reason}")?;
+                write!(f, "{launches} of up to {blocks} blocks of {threads} threads on each rank; {path}")
+            }
+            None => {
+                let copies = count(*copies, "copy", "copies");
+                writeln!(f, "{algorithm} (schedule): {reason}")?;
+                write!(f, "{launches} of up to {blocks} blocks of {threads} threads and {copies} on this rank; {path}")
+            }
+        }
+    }
+}
+
+/// Where buffers of ranks whose devices do not reach each other go.
+const HOSTED: &str = "staged through memory of the host: some ranks' devices do not reach each other";
+
+impl DeviceCommunicator {
+    /// How a call would be done: by which kernel or schedule, in which shape, in how many launches, staged or not, and
+    /// why. Of the question, `allocated` says whether this rank's buffers are of [`allocate`](Self::allocate) or
+    /// [registered](Self::register). Of a broadcast, rank 0 is the root. Local.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the algorithm that was set cannot do it, or the operation does not apply to the type;
+    /// `Unsupported` of collectives that devices do not have.
+    pub fn explain(&self, question: &Question) -> Result<DeviceExplanation> {
+        let Question { collective, data_type, op, count, in_place, allocated } = *question;
+        op.map_or(Ok(()), |op| op.check(data_type))?;
+        let plan = self.plan(collective, data_type, count)?;
+        if let Some(Path::Schedule(number)) = self.path.get() {
+            return self.explain_schedule(question, number);
+        }
+        let (staged, path) = match plan.kernel {
+            Kernel::Barrier => (false, "nothing is moved"),
+            Kernel::LowLatency(_) => (true, "what is sent goes as packets with flags in them, wherever buffers are"),
+            Kernel::Ring(_) => (true, "what is sent goes through slots of the next rank, wherever buffers are"),
+            Kernel::ReduceScatter(_) if plan.is_cut => (true, "parts are packed where peers see them"),
+            Kernel::OneShot(_) if in_place => (true, "staged: in place, peers would read what is overwritten"),
+            _ if self.members.hosted => (true, HOSTED),
+            _ if allocated => (false, "zero-copy: peers see the buffers where they lie"),
+            _ => {
+                (true, "staged: the kernel copies plain buffers; DeviceCommunicator::allocate or register avoids that")
+            }
+        };
+        let Plan { algorithm, kernel, launches, .. } = plan;
+        let shape = Shape::of(kernel, plan.work_of(plan.longest) as u64, self.members.room);
+        let (algorithm, kernel, reason) = (algorithm.to_owned(), Some(kernel), plan.reason);
+        Ok(DeviceExplanation { algorithm, kernel, shape, launches, copies: 0, staged, reason, path })
+    }
+
+    fn explain_schedule(&self, question: &Question, number: u32) -> Result<DeviceExplanation> {
+        let Question { collective, data_type, op, count, in_place, allocated } = *question;
+        let members = &self.members;
+        let descriptor = Descriptor {
+            collective,
+            data_type,
+            op,
+            operator: None,
+            count,
+            root: 0,
+            in_place,
+            algorithm: number,
+            program: 0,
+            is_varying: false,
+        };
+        let layout = self.layout(&descriptor);
+        let access = if allocated && !members.hosted && count > 0 { Access::Direct } else { Access::Staged };
+        let loaded = self.load_built_in(&descriptor, &layout, access)?;
+        let mut explained = DeviceExplanation {
+            algorithm: loaded.name.clone(),
+            kernel: None,
+            shape: Shape::of(Kernel::Flags, 0, members.room),
+            // The entry, and the launch that ends the call.
+            launches: 2,
+            copies: 0,
+            staged: loaded.access == Access::Staged && collective != Collective::Barrier,
+            reason: format!("it was asked for by name; this rank {}", Moved::of(members.rank, &loaded.steps)),
+            path: match loaded.access {
+                _ if collective == Collective::Barrier => "nothing is moved",
+                Access::Staged if members.hosted => HOSTED,
+                Access::Staged if allocated => "staged: it is so made, wherever buffers are",
+                Access::Staged => {
+                    "staged through shared memory; DeviceCommunicator::allocate or register on all ranks may avoid that"
+                }
+                _ => "zero-copy: peers see the buffers where they lie, at the same place on all ranks",
+            },
+        };
+        let is_shared = |place: &Place| !matches!(place.buffer, Buffer::Input | Buffer::Output);
+        operations(&loaded, |operation| {
+            match operation {
+                Operation::Flags(_) => explained.launches += 1,
+                Operation::Fold { len, .. } => {
+                    explained.launches += 1;
+                    let fold = Kernel::Fold(loaded.data_type);
+                    let shape = Shape::of(fold, (len * loaded.element) as u64, members.room);
+                    if shape.blocks >= explained.shape.blocks {
+                        explained.shape = shape;
+                    }
+                }
+                Operation::Copy { from, to, .. } => {
+                    let hops = |to| if members.hosted && is_shared(from) && is_shared(to) { 2 } else { 1 };
+                    explained.copies += to.iter().map(hops).sum::<usize>();
+                }
+            }
+            Ok(())
+        })?;
+        Ok(explained)
+    }
+}
