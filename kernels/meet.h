@@ -71,8 +71,8 @@ DEVICE u32 await(const Collective& args, const Turn& turn, u32 phase, u32 rank, 
         }
         pause();
     }
-    if (deadline != 0) add_system(&pad_of(args, args.rank)->awaited[rank], ~0u);
     if (ended != REACHED) fail(args, turn, ended, phase, rank);
+    else if (deadline != 0) add_system(&pad_of(args, args.rank)->awaited[rank], ~0u);
     return ended;
 }
 

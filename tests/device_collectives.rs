@@ -20,6 +20,8 @@ mod deaths;
 mod failures;
 #[path = "device_collectives/hosted.rs"]
 mod hosted;
+#[path = "device_collectives/leaving.rs"]
+mod leaving;
 #[path = "device_collectives/life.rs"]
 mod life;
 #[path = "device_collectives/order.rs"]

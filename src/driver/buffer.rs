@@ -70,6 +70,12 @@ impl<T: Element> DeviceBuffer<T> {
         self.allocation.kind == MemoryKind::Hosted
     }
 
+    /// Whether nobody else holds the memory: no other buffer, no enqueued operation that a stream has not let go of,
+    /// and no graph.
+    pub(crate) fn is_held_alone(&self) -> bool {
+        Arc::strong_count(&self.allocation) == 1
+    }
+
     /// These elements of it; the same memory.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ fn ranks_out_of_reach_get_the_bits_of_the_reference() {
         return;
     }
     // The stand-in takes its time.
-    for world in WORLDS.into_iter().take(if is_cuda() && !ranks::full() { 2 } else { 4 }) {
+    for world in WORLDS.into_iter().take(if is_cuda() && !ranks::full() { 1 } else { 4 }) {
         everywhere(world, "hosted::ranks_out_of_reach_get_the_bits_of_the_reference", bits::everything);
     }
 }

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use annulus::driver::Stream;
-use annulus::schedule::{Access, Collective, Layout, Program, Resources, Schedule, verify};
+use annulus::schedule::{Access, Buffer, Collective, Layout, Place, Program, Resources, Schedule, verify};
 use annulus::{Communicator, DeviceCommunicator, Error, ReduceOp};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{absent, everywhere, on, ranks, threads, upload};
+use super::{absent, block, everywhere, on, ranks, threads, upload};
 
 #[test]
 fn a_rank_that_never_comes_is_named_at_the_deadline() {
@@ -68,6 +68,79 @@ impl Schedule for BackAndForth {
         program.repeat(TURNS, body);
         program
     }
+}
+
+/// A broadcast from rank to rank, before which rank 0 has much to do.
+struct Slow;
+
+impl Schedule for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn collective(&self) -> Collective {
+        Collective::Broadcast
+    }
+
+    fn access(&self) -> Access {
+        Access::Staged
+    }
+
+    fn resources(&self, layout: &Layout) -> Resources {
+        Resources { scratch: layout.largest(), flags: 1, advance: 1, ..Resources::default() }
+    }
+
+    fn program(&self, rank: usize, layout: &Layout) -> Program {
+        let (len, mut program) = (layout.largest(), Program::new());
+        let scratch = |rank| Place::new(rank, Buffer::Scratch, 0);
+        if rank == 0 {
+            let mut body = Program::new();
+            body.copy(Place::new(0, Buffer::Input, 0), [scratch(0)], len);
+            program.repeat(8000, body);
+        } else {
+            program.wait(rank - 1, 0, 1, 0);
+            program.copy(scratch(rank - 1), [scratch(rank)], len);
+        }
+        program.signal(0, (rank + 1..layout.world()).take(1), 1, 0);
+        program.copy(scratch(rank), [Place::new(rank, Buffer::Output, 0)], len);
+        program
+    }
+}
+
+/// Rank 2 waits for rank 1, which waits for rank 0.
+#[test]
+fn the_rank_that_keeps_the_others_waiting_is_named() {
+    if absent() {
+        return;
+    }
+    everywhere(3, "failures::the_rank_that_keeps_the_others_waiting_is_named", |comm| {
+        const LENGTH: usize = 1 << 20;
+        let verified = verify(&Slow, &Layout::uniform(3, LENGTH)).unwrap();
+        let given = if comm.rank() == 0 { LENGTH } else { 0 };
+        // On a busy machine a rank may not even enter in time: then again.
+        for _ in 0..20 {
+            let (gpus, stream) = on(&comm);
+            let [send, recv] = [given, LENGTH].map(|length| gpus.device().allocate::<u8>(length).unwrap());
+            // Rank 1 would wait for long.
+            gpus.set_timeout(Duration::from_millis(if comm.rank() == 2 { 50 } else { 60_000 }));
+            let open = block(&stream);
+            gpus.execute(&verified, &send, &recv, None, &stream).unwrap();
+            comm.barrier().unwrap();
+            drop(open);
+            let ended = stream.synchronize();
+            comm.barrier().unwrap();
+            let error = gpus.barrier(&stream).unwrap_err();
+            if error.to_string().contains("did not enter") {
+                continue;
+            }
+            // Rank 0 itself waits for nobody, and hears of it at its next call.
+            assert_eq!(ended.is_ok(), comm.rank() == 0, "{ended:?}");
+            assert!(matches!(&error, Error::Timeout { missing, .. } if missing == &[0]), "{error:?}");
+            assert!(error.to_string().contains("rank 0 kept others waiting and did not go on within 50ms"), "{error}");
+            return;
+        }
+        panic!("ranks never entered in time");
+    });
 }
 
 /// Both ranks are in step; what they make next is a call that takes a while.

@@ -6,10 +6,12 @@
 
 use std::mem::offset_of;
 
+use bytemuck::AnyBitPattern;
+
 use super::super::descriptor::{Descriptor, hash};
 use super::join::Members;
 use super::schedule;
-use crate::kernel::{Called, Pad, WORDS};
+use crate::kernel::{Called, Pad, RANKS, WORDS};
 use crate::transport::page::DESCRIPTOR;
 
 /// The words of a call: those of the host's descriptor that calls on devices use, and how it is done: 0, or 1 and the
@@ -32,15 +34,24 @@ pub(super) fn sentence(words: &[u64; WORDS]) -> String {
 impl Members {
     /// The call that a rank is in, or that has failed on it; `None` where it has made none, or is just about to say.
     pub fn called(&self, rank: usize) -> Option<Called> {
-        let first = offset_of!(Pad, called);
-        let words = self.arenas[rank].part(first..first + size_of::<Called>()).ok()?;
+        let called: Called = self.pad(rank, offset_of!(Pad, called))?;
+        (hash(called.word) == called.hash).then_some(called)
+    }
+
+    /// How many threads of a rank's kernels wait for each rank, and have for a while, or did when their call failed.
+    pub fn awaited(&self, rank: usize) -> [u32; RANKS] {
+        self.pad(rank, offset_of!(Pad, awaited)).unwrap_or_default()
+    }
+
+    /// What is in a rank's pad from that byte on.
+    fn pad<T: AnyBitPattern>(&self, rank: usize, first: usize) -> Option<T> {
+        let words = self.arenas[rank].part(first..first + size_of::<T>()).ok()?;
         let stream = match words.is_hosted() || words.device() == self.device {
             true => self.stream.clone(),
             // Of a thread with another device.
             false => words.device().stream().ok()?,
         };
-        let called: Called = bytemuck::pod_read_unaligned(&stream.read(&words).ok()?);
-        (hash(called.word) == called.hash).then_some(called)
+        Some(bytemuck::pod_read_unaligned(&stream.read(&words).ok()?))
     }
 }
 

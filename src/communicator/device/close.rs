@@ -7,9 +7,10 @@
 
 use std::sync::PoisonError;
 
-use super::DeviceCommunicator;
 use super::exchange::agree;
-use crate::driver::{DeviceBuffer, Stream};
+use super::join::Members;
+use super::{DeviceCommunicator, locked};
+use crate::driver::{DeviceBuffer, Stream, WeakStream};
 use crate::element::Element;
 use crate::error::{Error, Result};
 
@@ -23,21 +24,18 @@ impl DeviceCommunicator {
     /// On all ranks the first failure of a call, or of a rank that did not come to close; the communicator has ended
     /// then too, as if it had been dropped.
     pub fn close(self) -> Result<()> {
-        agree(&self.control, "finishing calls before closing", self.drain())?;
-        let DeviceCommunicator { members, faults, explaining, history, schedules, streams, control, watchdog, .. } =
-            self;
-        drop(watchdog);
+        agree(&self.control(), "finishing calls before closing", self.drain())?;
+        let DeviceCommunicator { members, faults, explaining, history, schedules, control, watchdog, .. } = self;
+        watchdog.stop();
         drop((explaining, faults, history));
         let regions = std::mem::take(&mut *members.regions.lock().unwrap_or_else(PoisonError::into_inner));
         let schedules = schedules.into_memory();
         let shared = regions.iter().chain([&schedules]);
         let own: Vec<DeviceBuffer<u8>> = shared.filter_map(|buffers| buffers.get(members.rank)).cloned().collect();
-        let device = members.device.clone();
+        members.let_go();
         drop((regions, schedules, members));
-        let_go(&streams.into_inner());
-        device.let_go();
         // An owner frees its memory when nobody else maps it.
-        control.barrier()?;
+        locked(&control).barrier()?;
         drop(own);
         Ok(())
     }
@@ -55,7 +53,7 @@ impl DeviceCommunicator {
     /// registered together with the others'; and the failures of every collective.
     pub fn deregister<T: Element>(&self, buffer: &DeviceBuffer<T>) -> Result<()> {
         const WHAT: &str = "deregistering device memory";
-        let (members, control) = (&self.members, &self.control);
+        let (members, control) = (&self.members, &*self.control());
         let found = members.failure(&self.faults).and_then(|()| {
             members.region_of(buffer.address(), buffer.as_bytes().len()).ok_or_else(|| {
                 Error::invalid(format!(
@@ -75,8 +73,7 @@ impl DeviceCommunicator {
         }
         agree(control, WHAT, self.drain())?;
         let gone = members.remove_region(region);
-        let_go(&self.streams.borrow());
-        members.device.let_go();
+        members.let_go();
         agree(control, WHAT, gone)
     }
 
@@ -91,7 +88,7 @@ impl DeviceCommunicator {
     /// Notes that a call is put on a stream.
     pub(super) fn remember(&self, stream: &Stream) {
         stream.watch(&self.faults);
-        let mut streams = self.streams.borrow_mut();
+        let mut streams = self.members.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if !streams.iter().any(|known| known.is(stream)) {
             streams.retain(|known| known.upgrade().is_some());
             streams.push(stream.downgrade());
@@ -99,6 +96,21 @@ impl DeviceCommunicator {
     }
 }
 
-fn let_go(streams: &[crate::driver::WeakStream]) {
-    streams.iter().filter_map(|stream| stream.upgrade()).for_each(|stream| stream.let_go());
+impl Members {
+    /// Has streams let go of what has been done.
+    pub fn let_go(&self) {
+        let known = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams: Vec<Stream> = known.iter().filter_map(WeakStream::upgrade).collect();
+        drop(known);
+        streams.iter().for_each(Stream::let_go);
+        // Here a stream may be dropped for good.
+        drop(streams);
+        self.device.let_go();
+    }
+
+    /// Whether all of this rank's calls have been done, and no graph has one.
+    pub fn is_idle(&self) -> bool {
+        self.let_go();
+        self.state.is_held_alone()
+    }
 }

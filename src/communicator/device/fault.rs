@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A kernel's report, in words: which call failed, and which ranks are to blame.
 //!
-//! The report says how the kernel ended and the number of the call. What ranks called is in their pads, where it stays
-//! once the call has failed (`called`). Whoever comes first, all ranks return one failure.
+//! The report says how the kernel ended and the number of the call. What ranks called, and for whom they wait, is in
+//! their pads, where it stays once the call has failed (`called`). So at a deadline the rank is named that waits for
+//! nobody, and not one that waits itself. Whoever comes first, all ranks return one failure.
 
-use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use super::super::descriptor::{list, mismatch_of};
 use super::called::sentence;
 use super::join::{Members, SELF_TESTS};
 use crate::driver::Words;
-use crate::error::{Cause, Error};
-use crate::kernel::{Called, Pad, RANKS, Report};
+use crate::error::Error;
+use crate::kernel::{RANKS, Report};
 
 const ABORTED: u32 = 1;
 const LATE: u32 = 2;
@@ -87,8 +87,13 @@ fn settled(words: &Words) -> Report {
 }
 
 fn late(members: &Members, report: &Report, call: u64) -> Error {
-    let missing = ranks(report.missing);
+    let waited_for = report.missing;
+    let waits = |rank| if rank == members.rank { waited_for } else { bits(members.awaited(rank)) };
+    let at_fault = at_fault(waited_for, waits);
+    let missing = ranks(at_fault);
     let what = match report.phase {
+        // It is not this rank alone that waits.
+        _ if at_fault & !waited_for != 0 => "kept others waiting and did not go on",
         FINISHING => "entered and did not finish",
         RECEIVING.. => "entered and sent nothing",
         _ => "did not enter",
@@ -98,6 +103,21 @@ fn late(members: &Members, report: &Report, call: u64) -> Error {
     let them = if missing.len() == 1 { "it" } else { "them" };
     let context = format!("call {call}{own}: {} {what} within {patience:?}; see what keeps {them}", name(&missing));
     Error::Timeout { missing, context: context.into() }
+}
+
+/// The ranks at fault, where `missing` are waited for in vain and each rank waits for those of `waits`: from rank to
+/// rank, those that wait for nobody. Where all wait, those that are missing.
+fn at_fault(missing: u32, waits: impl Fn(usize) -> u32) -> u32 {
+    let (mut at_fault, mut seen, mut ahead) = (0, 0, missing);
+    while ahead != 0 {
+        let rank = ahead.trailing_zeros() as usize;
+        seen |= 1 << rank;
+        // It always waits for itself, and that is no wait.
+        let next = waits(rank) & !(1 << rank);
+        at_fault |= if next == 0 { 1 << rank } else { 0 };
+        ahead = (ahead | next) & !seen;
+    }
+    if at_fault == 0 { missing } else { at_fault }
 }
 
 /// The failure of the calls by which ranks have tested what they share, in its own words.
@@ -129,53 +149,9 @@ fn called_in(members: &Members, report: &Report, rank: usize) -> Option<String> 
     (called.calls == u64::from(report.calls)).then(|| sentence(&called.word))
 }
 
-/// Which dead ranks a rank's kernels wait for.
-#[derive(Default)]
-pub(super) struct Deaths {
-    /// Those that were awaited when it was looked last.
-    awaited: Vec<usize>,
-}
-
-impl Deaths {
-    /// Reports a rank whose process has died, where a call of this rank waits for it.
-    ///
-    /// What the rank had done is there when its death is seen, and a kernel that waits for that goes on. So a wait that
-    /// was there at this look and at the last one is in vain.
-    pub fn look(&mut self, members: &Members) {
-        // A thread that is gone may have left calls on its stream.
-        if members.transport.kind() != "processes" {
-            return;
-        }
-        let ranks = (0..members.world).filter(|rank| *rank != members.rank);
-        let dead: Vec<usize> = ranks.filter(|rank| members.transport.gone(*rank) == Some(Cause::Died)).collect();
-        if dead.is_empty() {
-            return;
-        }
-        let counts = awaited(members);
-        let awaited: Vec<usize> = dead.into_iter().filter(|rank| counts[*rank] != 0).collect();
-        let before = std::mem::replace(&mut self.awaited, awaited);
-        if let Some(rank) = self.awaited.iter().copied().find(|rank| before.contains(rank)) {
-            members.reporter.report(lost(members, rank));
-        }
-    }
-}
-
-/// How many threads of this rank's kernels wait for each rank, and have for a while.
-fn awaited(members: &Members) -> [u32; RANKS] {
-    let first = offset_of!(Pad, awaited);
-    let bytes = members.arenas[members.rank]
-        .part(first..first + size_of::<[u32; RANKS]>())
-        .and_then(|words| members.stream.read(&words));
-    bytes.map_or([0; RANKS], |bytes| bytemuck::pod_read_unaligned(&bytes))
-}
-
-fn lost(members: &Members, rank: usize) -> Error {
-    let own = members.called(members.rank).unwrap_or_default();
-    let call = (own.calls as u32).wrapping_sub(SELF_TESTS);
-    let has_come = members.called(rank).is_some_and(|Called { calls, .. }| calls == own.calls);
-    let what = if has_come { "go on in" } else { "enter" };
-    let context = format!("rank {} waited for it to {what} call {call}, {}", members.rank, sentence(&own.word));
-    Error::RankLost { rank, cause: Cause::Died, context: context.into() }
+/// Those that are waited for, as bits.
+fn bits(threads: [u32; RANKS]) -> u32 {
+    (0..RANKS).fold(0, |bits, rank| bits | u32::from(threads[rank] != 0) << rank)
 }
 
 /// The ranks whose bits are set.
@@ -185,4 +161,23 @@ fn ranks(bits: u32) -> Vec<usize> {
 
 fn name(ranks: &[usize]) -> String {
     format!("{} {}", if ranks.len() == 1 { "rank" } else { "ranks" }, list(ranks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_others_is_not_at_fault() {
+        let chain = |rank: usize| [0b0010, 0b0100, 0b1000, 0][rank];
+        assert_eq!(at_fault(0b0010, chain), 0b1000, "1 waits for 2, which waits for 3, which waits for nobody");
+        assert_eq!(at_fault(0b1000, chain), 0b1000);
+        let forked = |rank: usize| [0b0110, 0b1000, 0, 0][rank];
+        assert_eq!(at_fault(0b0110, forked), 0b1100);
+        let ring = |rank: usize| [0b0010, 0b0100, 0b0001][rank];
+        assert_eq!(at_fault(0b0010, ring), 0b0010, "all wait: nobody knows better");
+        // A rank that has two that keep it waiting, one of which waits for it.
+        let both = |rank: usize| [0b0110, 0b0001, 0][rank];
+        assert_eq!(at_fault(0b0110, both), 0b0100);
+    }
 }

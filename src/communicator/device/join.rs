@@ -16,8 +16,8 @@ use super::programs::Schedules;
 use super::regions::REGIONS;
 use super::room::Agreed;
 use super::watchdog::Watchdog;
-use super::{DeviceCommunicator, fault};
-use crate::driver::{self, Device, DeviceBuffer, FaultWords, Stream, Words};
+use super::{DeviceCommunicator, fault, locked};
+use crate::driver::{self, Device, DeviceBuffer, FaultWords, Stream, WeakStream, Words};
 use crate::element::DataType;
 use crate::error::{Error, Result};
 use crate::kernel::{Arena, Kernel, RANKS, STATE_BYTES};
@@ -55,6 +55,8 @@ pub(super) struct Members {
     pub stream: Stream,
     pub reporter: Arc<Reporter>,
     pub transport: Arc<dyn Transport>,
+    /// Those that calls were enqueued on.
+    pub streams: Mutex<Vec<WeakStream>>,
     patience: AtomicU64,
 }
 
@@ -153,6 +155,7 @@ impl Communicator {
             stream,
             reporter: control.reporter.clone(),
             transport: control.transport().clone(),
+            streams: Mutex::default(),
             patience: AtomicU64::default(),
         };
         members.set_patience(self.timeout.get());
@@ -161,11 +164,13 @@ impl Communicator {
             members.add_region(members.arenas.clone())?;
             members.add_region(members.packs.clone())?;
             let (faults, explaining) = fault_words(&members)?;
-            let watchdog = Watchdog::start(members.clone(), faults.clone())?;
-            Ok((faults, explaining, watchdog))
+            Ok((faults, explaining))
         };
-        let (faults, explaining, watchdog) = agree(&control, "preparing calls on devices", start())?;
+        let (faults, explaining) = agree(&control, "preparing calls on devices", start())?;
         let (history, schedules) = (History::new(journal), Schedules::new(&control, &members)?);
+        let control = Arc::new(Mutex::new(control));
+        let watchdog = Watchdog::start(members.clone(), faults.clone(), control.clone());
+        let watchdog = agree(&locked(&control), "preparing calls on devices", watchdog)?;
         let made = DeviceCommunicator {
             members,
             faults,
@@ -173,12 +178,11 @@ impl Communicator {
             path: Cell::default(),
             history,
             schedules,
-            streams: Default::default(),
-            control,
             watchdog,
+            control,
         };
         let tested = made.test_self();
-        agree(&made.control, "testing whether ranks' devices see each other's writes", tested)
+        agree(&made.control(), "testing whether ranks' devices see each other's writes", tested)
             .map_err(|error| fault::of_self_test(&made.members, error))?;
         made.history.clear();
         Ok(made)

@@ -19,7 +19,8 @@
 //! | `explain` | what a call would run, and why |
 //! | `called` | what a rank calls: what is compared, and said in words |
 //! | `history` | what is known of calls that have been done |
-//! | `fault` | a kernel's report, in words |
+//! | `fault` | a kernel's report, in words: which rank is at fault |
+//! | `gone` | ranks that have died or left, and are missed |
 //! | `watchdog` | who looks after calls that nobody waits for |
 //! | `corrupt` | the negative control: mistakes that tests must notice |
 //!
@@ -41,6 +42,7 @@ mod corrupt;
 mod exchange;
 mod explain;
 mod fault;
+mod gone;
 mod history;
 mod join;
 mod launch;
@@ -53,9 +55,9 @@ mod room;
 mod schedule;
 mod watchdog;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::call::Algorithm;
@@ -66,7 +68,7 @@ use self::programs::Schedules;
 use self::schedule::{PREFIX, Path};
 use self::watchdog::Watchdog;
 use super::{AbortHandle, Communicator};
-use crate::driver::{Device, FaultWords, WeakStream};
+use crate::driver::{Device, FaultWords};
 use crate::error::Result;
 use crate::schedule::{Collective, names};
 
@@ -90,7 +92,8 @@ use crate::schedule::{Collective, names};
 ///
 /// [`close`](Self::close) ends it in order: nothing that peers allocated stays mapped. A communicator that is dropped
 /// leaves without waiting; what its calls and peers still use stays until they are done. A failure of such a call is
-/// returned as ever, but says less.
+/// returned as ever, but says less. Once they are done, and graphs of them dropped, a rank that waits for another call of
+/// this one fails at once, with [`RankLost`](crate::Error::RankLost).
 ///
 /// # Failure
 ///
@@ -107,12 +110,15 @@ pub struct DeviceCommunicator {
     path: Cell<Option<Path>>,
     history: History,
     schedules: Schedules,
-    /// Those that calls were enqueued on.
-    streams: RefCell<Vec<WeakStream>>,
-    /// The same ranks on the host: for what is agreed on, and the way of failures.
-    control: Communicator,
-    /// Ends with the communicator.
+    /// Ends when the calls have been done.
     watchdog: Watchdog,
+    /// The same ranks on the host: for what is agreed on, and the way of failures. This rank leaves with it. The watchdog
+    /// holds it too, and locks it never.
+    control: Arc<Mutex<Communicator>>,
+}
+
+fn locked(control: &Mutex<Communicator>) -> MutexGuard<'_, Communicator> {
+    control.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl DeviceCommunicator {
@@ -185,13 +191,17 @@ impl DeviceCommunicator {
 
     /// A handle that ends all calls of this communicator, from any thread.
     pub fn abort_handle(&self) -> AbortHandle {
-        self.control.abort_handle()
+        self.control().abort_handle()
     }
 
     /// Ends all calls of this communicator, on all ranks: those that run, and every later one, fail with
     /// [`Aborted`](crate::Error::Aborted) and this reason.
     pub fn abort(&self, reason: &str) {
-        self.control.abort(reason);
+        self.control().abort(reason);
+    }
+
+    fn control(&self) -> MutexGuard<'_, Communicator> {
+        locked(&self.control)
     }
 }
 

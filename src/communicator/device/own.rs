@@ -32,7 +32,7 @@ impl DeviceCommunicator {
         op: Option<ReduceOp>,
         stream: &Stream,
     ) -> Result<()> {
-        self.control.check_verified(verified, op, false)?;
+        self.control().check_verified(verified, op, false)?;
         let (input, output) = self.lengths(verified);
         if (send.len(), recv.len()) != (input, output) {
             return Err(Error::invalid(format!(
@@ -59,7 +59,7 @@ impl DeviceCommunicator {
         op: Option<ReduceOp>,
         stream: &Stream,
     ) -> Result<()> {
-        self.control.check_verified(verified, op, true)?;
+        self.control().check_verified(verified, op, true)?;
         let (input, output) = self.lengths(verified);
         if buffer.len() != input.max(output) {
             return Err(Error::invalid(format!(

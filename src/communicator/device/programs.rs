@@ -84,7 +84,7 @@ impl DeviceCommunicator {
     pub fn set_schedule_memory(&self, bytes: usize) -> Result<()> {
         self.members.failure(&self.faults)?;
         let mut all = vec![0_u64; self.world_size()];
-        self.control.all_gather(&[bytes as u64], &mut all)?;
+        self.control().all_gather(&[bytes as u64], &mut all)?;
         let differs = all.iter().position(|other| *other != all[0]);
         if let Some(rank) = differs {
             return Err(Error::invalid(format!(
@@ -92,7 +92,7 @@ impl DeviceCommunicator {
                 all[0], all[rank]
             )));
         }
-        let memory = Shared::new(&self.control, &self.members, bytes)?;
+        let memory = Shared::new(&self.control(), &self.members, bytes)?;
         // What is enqueued or captured holds the memory that it uses.
         *self.schedules.memory.borrow_mut() = memory;
         self.schedules.loaded.borrow_mut().clear();

@@ -29,7 +29,7 @@ impl DeviceCommunicator {
     /// and the failures of every collective.
     pub fn allocate<T: Element>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         let allocated = self.members.device.allocate_mappable::<T>(len);
-        let buffer = agree(&self.control, "allocating memory that peers see", allocated)?;
+        let buffer = agree(&self.control(), "allocating memory that peers see", allocated)?;
         self.register(&buffer)?;
         Ok(buffer)
     }
@@ -60,15 +60,15 @@ impl DeviceCommunicator {
                 false => Err(Error::invalid(format!("{} buffers have been registered, and no more can be", known - 2))),
             }
         };
-        agree(&self.control, "registering device memory", check())?;
+        agree(&self.control(), "registering device memory", check())?;
         let own = buffer.as_bytes();
         // Where devices do not reach each other, peers see nothing: it is only remembered.
         let region = match members.hosted {
             true => vec![own; members.world],
-            false => exchange(&self.control, &members.device, &own)?,
+            false => exchange(&self.control(), &members.device, &own)?,
         };
         let added = members.add_region(region);
-        agree(&self.control, "registering device memory", added)
+        agree(&self.control(), "registering device memory", added)
     }
 }
 

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Who looks after calls that nobody waits for: a thread that carries failures from the host to the device and back.
 //!
-//! It looks for ranks that have died, too. A failure on the host, which may be another rank's, becomes this rank's
-//! abort word, so that kernels that run end. A failure of a kernel is put into words, which tells the other ranks,
-//! though nobody has synchronised yet.
+//! It looks for ranks that are gone, too. A failure on the host, which may be another rank's, becomes this rank's abort
+//! word, so that kernels that run end. A failure of a kernel is put into words, which tells the other ranks, though
+//! nobody has synchronised yet.
+//!
+//! A communicator may be dropped while its calls are on streams, or in graphs that can still be launched. The thread then
+//! goes on, and holds the host's communicator, by which others see whether a rank is there, until nothing uses the
+//! rank's state any more: each launch does, until it has been done, and each graph. So a rank that has left makes no
+//! call, and whoever waits for one knows at once (`gone`).
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::fault;
+use super::super::{Communicator, failure};
+use super::gone::Gone;
 use super::join::Members;
 use crate::driver::FaultWords;
 use crate::error::{Error, Result};
@@ -19,27 +25,33 @@ use crate::error::{Error, Result};
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// In how many of these looks it asks the operating system for deaths once.
-const DEATHS: u64 = 10;
+/// In how many of these looks it asks for ranks that are gone once.
+const GONE: u64 = 10;
 
-/// The thread; it ends when this is dropped.
+/// The thread.
 pub(super) struct Watchdog {
-    /// Nothing is sent: the thread ends when it is gone.
+    members: Arc<Members>,
+    /// What is sent ends the thread; when this is gone, it ends once this rank's calls have been done.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watchdog {
-    pub fn start(members: Arc<Members>, faults: FaultWords) -> Result<Watchdog> {
+    pub fn start(members: Arc<Members>, faults: FaultWords, control: Arc<Mutex<Communicator>>) -> Result<Watchdog> {
         let (stop, stopped) = channel::<()>();
+        let watched = members.clone();
         let watch = move || {
-            let mut deaths = fault::Deaths::default();
+            let (members, _control) = (watched, control);
+            let mut gone = Gone::default();
             for turn in 0_u64.. {
-                if stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
-                    return;
+                match stopped.recv_timeout(PERIOD) {
+                    Ok(()) => return,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) if members.is_idle() => return,
+                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PERIOD),
                 }
-                if turn % DEATHS == 0 {
-                    deaths.look(&members);
+                if turn % GONE == 0 {
+                    gone.look(&members);
                 }
                 if members.failure(&faults).is_err() {
                     // Relaxed: the word is all there is to it.
@@ -51,16 +63,37 @@ impl Watchdog {
             .name("annulus-watchdog".into())
             .spawn(watch)
             .map_err(|error| Error::system("starting the thread that watches over device calls", error))?;
-        Ok(Watchdog { stop: Some(stop), thread: Some(thread) })
+        Ok(Watchdog { members, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Watchdog {
+    /// Ends it now: all ranks' calls have been done.
+    pub fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // Where it has ended, there is nothing to be told.
+            let _ = stop.send(());
+        }
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, there would be nothing left to do.
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // It does not panic; if it did, there would be nothing left to do.
-            let _ = thread.join();
+        if !self.members.is_idle() {
+            if std::thread::panicking() {
+                self.members.reporter.report(failure::panicked(self.members.rank));
+            }
+            return;
         }
+        self.join();
     }
 }
