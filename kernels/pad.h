@@ -27,7 +27,7 @@
 // `called` stays what it was when a call has failed. Hosts read it to say in words which calls differ: all ranks that
 // come to that call fail in it, since each finds a rank that makes another call than its own; so what each says then is
 // there for good, whatever is enqueued behind. `awaited` says whether a rank that has died is missed, and, from rank to
-// rank, who is waited for and waits for nobody: that one is at fault at a deadline. So it stays, too, where a wait failed.
+// rank, who is waited for and waits for nobody: that one is at fault at a deadline. It stays, too, where a wait failed.
 //
 // Counts of calls. A block counts the calls it took part in (`turn`): the epoch of all of its words. All blocks of a
 // call are those of all ranks, so `turn` is the same on all ranks for one block, though grids change from call to call.

@@ -29,6 +29,8 @@ mod order;
 mod ranks;
 #[path = "device_collectives/records.rs"]
 mod records;
+#[path = "simulated/replays.rs"]
+mod replays;
 mod simulated;
 #[path = "standin/mod.rs"]
 mod standin;

@@ -17,11 +17,13 @@ mod compiler;
 mod explained;
 #[path = "device_schedules/failures.rs"]
 mod failures;
+#[path = "device_schedules/order.rs"]
+mod order;
 #[path = "device_schedules/own.rs"]
 mod own;
 mod programs;
 mod ranks;
-#[path = "device_schedules/replays.rs"]
+#[path = "simulated/replays.rs"]
 mod replays;
 mod simulated;
 #[path = "standin/mod.rs"]

@@ -575,8 +575,14 @@ fn arguments_are_laid_out_alike() {
     let cpp = std::str::from_utf8(&text[..end]).unwrap();
     let mut rust = String::new();
     macro_rules! fields {
-        ($($struct:ident { $($field:ident)* })*) => {$(
+        ($($struct:ident $(begins with $part:ident: $first:ident { $($inner:ident)* })? { $($field:ident)* })*) => {$(
             rust += &format!("{} - 0 {}\n", stringify!($struct), size_of::<$struct>());
+            // The members of the part are the C++ side's own.
+            $($({
+                let zero: $first = bytemuck::Zeroable::zeroed();
+                let (offset, size) = (std::mem::offset_of!($struct, $part.$inner), size_of_val(&zero.$inner));
+                rust += &format!("{} {} {offset} {size}\n", stringify!($struct), stringify!($inner));
+            })*)?
             $({
                 let zero: $struct = bytemuck::Zeroable::zeroed();
                 let (offset, size) = (std::mem::offset_of!($struct, $field), size_of_val(&zero.$field));
@@ -586,8 +592,8 @@ fn arguments_are_laid_out_alike() {
     }
     fields! {
         Fold { from to elements factor sources destinations operation ranks }
-        FoldPartials {
-            from to elements factor sources destinations operation ranks partial_from partial_to
+        FoldPartials begins with fold: Fold { from to elements factor sources destinations operation ranks } {
+            partial_from partial_to
         }
         Convert { from to overflow elements factor unused }
         Collective {

@@ -60,8 +60,8 @@ impl Sweep {
         let limit = select::carried(collective, ranks, DeviceCommunicator::SCHEDULE_MEMORY / 2);
         if self.algorithm.as_deref() == Some("schedule:one_shot") && carried > limit {
             return Err(Error::invalid(format!(
-                "the algorithm schedule:one_shot carries at most {limit} bytes a rank, and at the end, {end} bytes, there \
-                 are {carried}: end earlier"
+                "the algorithm schedule:one_shot carries at most {limit} bytes a rank, and at the end, {end} bytes, \
+                 there are {carried}: end earlier"
             )));
         }
         self.check_memory(ranks)

@@ -136,15 +136,16 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// that uses the memory is still to be done.
     unsafe fn free(&self, address: Address, kind: MemoryKind) -> Result<(), Failure>;
 
-    /// A name for the allocation, of kind `Mappable` or `Hosted`, that holds this address, and where in it the address is.
+    /// A name for the allocation, of kind `Mappable` or `Hosted`, that holds this address, and where in it the address
+    /// is.
     ///
     /// # Safety
     /// The memory was allocated on this device and has not been freed.
     unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure>;
 
     /// Maps what another process exported, all of it: where it begins and how many bytes it has. It becomes memory of
-    /// that kind: `Imported`, or `Hosted` if it was. Any bytes may be tried as a handle; a process cannot import its own
-    /// memory.
+    /// that kind: `Imported`, or `Hosted` if it was. Any bytes may be tried as a handle; a process cannot import its
+    /// own memory.
     fn import(&self, handle: &Handle, kind: MemoryKind) -> Result<(Address, usize), Failure>;
 
     /// What is known of the allocation that holds this address, which somebody else made on this platform.

@@ -4,8 +4,8 @@
 //!
 //! Such memory is a sealed memfd of its own, which stays open as long as the allocation. A handle says in which process
 //! and under which descriptor the memfd is found, and its memfd's name, which is 128 random bits: neither a number that
-//! was used again nor any other file is taken for it. A memfd has no name in any directory, so nothing is left behind by
-//! whatever end; and its memory lives as long as any process maps it.
+//! was used again nor any other file is taken for it. A memfd has no name in any directory, so nothing is left behind
+//! by whatever end; and its memory lives as long as any process maps it.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -33,22 +33,8 @@ pub struct Fold {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct FoldPartials {
-    /// Addresses of the sources, of which `sources` are used.
-    pub from: [u64; SOURCES],
-    /// Addresses of the destinations, of which `destinations` are used; any may be one of the sources of its kind.
-    pub to: [u64; SOURCES],
-    /// Elements to fold.
-    pub elements: u64,
-    /// By [`operation`].
-    pub factor: u64,
-    /// 1 to [`SOURCES`].
-    pub sources: u32,
-    /// 1 to [`SOURCES`].
-    pub destinations: u32,
-    /// By [`operation`].
-    pub operation: u32,
-    /// What an average divides by.
-    pub ranks: u32,
+    /// What is folded. Any destination may be one of the sources of its kind.
+    pub fold: Fold,
     /// Bit i: source i holds partials, of the type of the fold's accumulator.
     pub partial_from: u32,
     /// Bit i: destination i holds partials.

@@ -130,8 +130,8 @@ fn failures_name_ranks_and_calls() {
             gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
             assert_eq!(
                 stream.synchronize().unwrap_err().to_string(),
-                "call 0: ranks 0, 2 call all_reduce_in_place(f32, 6, Sum); rank 1 calls all_reduce_in_place(f32, 5, Sum); all \
-                 ranks must make the same call"
+                "call 0: ranks 0, 2 call all_reduce_in_place(f32, 6, Sum); rank 1 calls all_reduce_in_place(f32, 5, \
+                 Sum); all ranks must make the same call"
             );
             comm.barrier().unwrap();
             let (gpus, stream) = on(comm);

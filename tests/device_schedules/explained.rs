@@ -20,8 +20,9 @@ fn what_is_explained_is_what_runs() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffers = [gpus.device().allocate::<f32>(1000).unwrap(), gpus.allocate(1000).unwrap()];
-        // Collective, name, in memory that peers see; what runs, whether that is staged; launches and copies, by hand for
-        // two ranks: an entry and an end, which has the flags that come last, and between them folds, copies, and flags.
+        // Collective, name, in memory that peers see; what runs, whether that is staged; launches and copies, by hand
+        // for two ranks: an entry and an end, which has the flags that come last, and between them folds, copies, and
+        // flags.
         let expected: [(Collective, &str, bool, &str, bool, usize, usize); 6] = [
             // A fold of a half from both inputs to both outputs.
             (AllReduce, "direct", true, "direct", false, 3, 0),

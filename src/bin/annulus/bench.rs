@@ -48,8 +48,8 @@ pub struct Args {
     /// sum, prod, min, max or avg; of integers also band, bor or bxor
     #[arg(long, default_value = "sum", value_parser = op)]
     op: ReduceOp,
-    /// auto, or a name that `annulus schedule` knows; on devices such a name behind `schedule:`, and all_reduce also has the
-    /// kernels low_latency, one_shot, two_shot and ring; several are measured in turn
+    /// auto, or a name that `annulus schedule` knows; on devices such a name behind `schedule:`, and all_reduce also
+    /// has the kernels low_latency, one_shot, two_shot and ring; several are measured in turn
     #[arg(long, value_name = "NAME,..", default_value = "auto", value_delimiter = ',')]
     algorithm: Vec<String>,
     /// The first size

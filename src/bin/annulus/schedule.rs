@@ -21,8 +21,8 @@ pub struct Args {
     #[arg(value_parser = collective)]
     collective: Collective,
     /// one_shot, direct, pull, staged, ring, tree, recursive_doubling, recursive_halving or bruck, as far as there is one
-    /// for the collective; barrier or dissemination for a barrier. To explain it on devices: a kernel's name, or schedule:
-    /// and one of these
+    /// for the collective; barrier or dissemination for a barrier. To explain it on devices: a kernel's name, or
+    /// schedule: and one of these
     #[arg(long, value_name = "NAME", required_unless_present = "explain")]
     algorithm: Option<String>,
     /// Number of ranks
@@ -76,8 +76,8 @@ fn explain(args: &Args) -> Result<u8> {
         (On::Cpu, None) => question.among(ranks, true)?.to_string(),
         (On::Cpu, Some(name)) => {
             return Err(Error::invalid(format!(
-                "--explain --algorithm {name}: what is asked for by name on the host runs; leave --explain out to see it \
-                 drawn, or explain it on devices with --device sim"
+                "--explain --algorithm {name}: what is asked for by name on the host runs; leave --explain out to see \
+                 it drawn, or explain it on devices with --device sim"
             )));
         }
         (On::Simulated, name) => on_devices(&question, ranks, name.as_deref())?,

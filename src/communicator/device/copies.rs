@@ -126,18 +126,7 @@ impl Walk<'_> {
             ranks: members.world as u32,
         };
         let (partial_from, partial_to) = (partials(from), partials(to));
-        let with_partials = FoldPartials {
-            from: fold.from,
-            to: fold.to,
-            elements: fold.elements,
-            factor,
-            sources: fold.sources,
-            destinations: fold.destinations,
-            operation,
-            ranks: fold.ranks,
-            partial_from,
-            partial_to,
-        };
+        let with_partials = FoldPartials { fold, partial_from, partial_to };
         let (kernel, argument) = match partial_from | partial_to {
             0 => (Kernel::Fold(loaded.data_type), bytemuck::bytes_of(&fold)),
             _ => (Kernel::FoldPartials(loaded.data_type), bytemuck::bytes_of(&with_partials)),

@@ -85,15 +85,16 @@ use crate::schedule::{Collective, names};
 ///
 /// Memory of [`allocate`](Self::allocate), and what was [registered](Self::register), is used where it lies. Any other
 /// buffer is copied through memory of the communicator's own, within the kernel. Results are the same to the bit, and
-/// they are those of a [`Communicator`], whatever the memory, the length and the devices. Where two of the ranks' devices
-/// do not reach each other, memory of the communicator's own is the host's, and every buffer is copied through it.
+/// they are those of a [`Communicator`], whatever the memory, the length and the devices. Where two of the ranks'
+/// devices do not reach each other, memory of the communicator's own is the host's, and every buffer is copied through
+/// it.
 ///
 /// # End
 ///
 /// [`close`](Self::close) ends it in order: nothing that peers allocated stays mapped. A communicator that is dropped
 /// leaves without waiting; what its calls and peers still use stays until they are done. A failure of such a call is
-/// returned as ever, but says less. Once they are done, and graphs of them dropped, a rank that waits for another call of
-/// this one fails at once, with [`RankLost`](crate::Error::RankLost).
+/// returned as ever, but says less. Once they are done, and graphs of them dropped, a rank that waits for another call
+/// of this one fails at once, with [`RankLost`](crate::Error::RankLost).
 ///
 /// # Failure
 ///
@@ -112,8 +113,8 @@ pub struct DeviceCommunicator {
     schedules: Schedules,
     /// Ends when the calls have been done.
     watchdog: Watchdog,
-    /// The same ranks on the host: for what is agreed on, and the way of failures. This rank leaves with it. The watchdog
-    /// holds it too, and locks it never.
+    /// The same ranks on the host: for what is agreed on, and the way of failures. This rank leaves with it. The
+    /// watchdog holds it too, and locks it never.
     control: Arc<Mutex<Communicator>>,
 }
 
@@ -134,9 +135,9 @@ impl DeviceCommunicator {
     /// Bytes of the longest message of the algorithm `low_latency`.
     pub const LOW_LATENCY: usize = 4 << 10;
 
-    /// Bytes of memory that schedules share on each rank at first; see [`set_schedule_memory`](Self::set_schedule_memory).
-    /// Built-in ones make their segments as long as it allows: each segment costs a few launches a step, and is what one
-    /// rank moves while another moves the one before.
+    /// Bytes of memory that schedules share on each rank at first; see
+    /// [`set_schedule_memory`](Self::set_schedule_memory). Built-in ones make their segments as long as it allows: each
+    /// segment costs a few launches a step, and is what one rank moves while another moves the one before.
     pub const SCHEDULE_MEMORY: usize = 8 << 20;
 
     /// The names of the algorithms of a collective, for [`set_algorithm`](Self::set_algorithm): kernels, and schedules.

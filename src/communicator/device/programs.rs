@@ -74,9 +74,9 @@ impl Shared {
 }
 
 impl DeviceCommunicator {
-    /// How much memory schedules share on each rank, in bytes; [`SCHEDULE_MEMORY`](Self::SCHEDULE_MEMORY) at first. One's
-    /// own must fit: what it declares, and with peers' buffers that they do not see, the
-    /// longest input and output. Collective, on the host, and alike on all ranks.
+    /// How much memory schedules share on each rank, in bytes; [`SCHEDULE_MEMORY`](Self::SCHEDULE_MEMORY) at first.
+    /// One's own must fit: what it declares, and with peers' buffers that they do not see, the longest input and
+    /// output. Collective, on the host, and alike on all ranks.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@
 //! word, so that kernels that run end. A failure of a kernel is put into words, which tells the other ranks, though
 //! nobody has synchronised yet.
 //!
-//! A communicator may be dropped while its calls are on streams, or in graphs that can still be launched. The thread then
-//! goes on, and holds the host's communicator, by which others see whether a rank is there, until nothing uses the
+//! A communicator may be dropped while its calls are on streams, or in graphs that can still be launched. The thread
+//! then goes on, and holds the host's communicator, by which others see whether a rank is there, until nothing uses the
 //! rank's state any more: each launch does, until it has been done, and each graph. So a rank that has left makes no
 //! call, and whoever waits for one knows at once (`gone`).
 
