@@ -71,17 +71,26 @@ impl<T: Element> Caller<T> for OnDevice<'_, T> {
                     Collective::AllGather => gpus.all_gather_in_place(&buffer, stream),
                     Collective::Broadcast => gpus.broadcast_in_place(&buffer, ROOT, stream),
                     Collective::Barrier => gpus.barrier(stream),
+                    Collective::Reduce => gpus.reduce_in_place(&buffer, op, ROOT, stream),
+                    Collective::Scatter => gpus.scatter_in_place(&buffer, ROOT, stream),
+                    Collective::Gather => gpus.gather_in_place(&buffer, ROOT, stream),
+                    Collective::AllToAll => gpus.all_to_all_in_place(&buffer, stream),
                     other => Err(absent(other)),
                 }
             }
             false => {
                 let (send, recv) = (send.part(..input)?, recv.part(..output)?);
+                let is_root = rank == ROOT;
                 match collective {
                     Collective::AllReduce => gpus.all_reduce(&send, &recv, op, stream),
                     Collective::ReduceScatter => gpus.reduce_scatter(&send, &recv, op, stream),
                     Collective::AllGather => gpus.all_gather(&send, &recv, stream),
-                    Collective::Broadcast => gpus.broadcast((rank == ROOT).then_some(&send), &recv, ROOT, stream),
+                    Collective::Broadcast => gpus.broadcast(is_root.then_some(&send), &recv, ROOT, stream),
                     Collective::Barrier => gpus.barrier(stream),
+                    Collective::Reduce => gpus.reduce(&send, is_root.then_some(&recv), op, ROOT, stream),
+                    Collective::Scatter => gpus.scatter(is_root.then_some(&send), &recv, ROOT, stream),
+                    Collective::Gather => gpus.gather(&send, is_root.then_some(&recv), ROOT, stream),
+                    Collective::AllToAll => gpus.all_to_all(&send, &recv, stream),
                     other => Err(absent(other)),
                 }
             }
@@ -112,7 +121,6 @@ impl<T: Element> Caller<T> for OnDevice<'_, T> {
 
 /// What devices do not have, in words.
 pub(super) fn absent(collective: Collective) -> Error {
-    Error::invalid(format!(
-        "devices have no {collective}; they have all_reduce, reduce_scatter, all_gather, broadcast and barrier"
-    ))
+    let all = DeviceCommunicator::COLLECTIVES.map(Collective::name).join(", ");
+    Error::invalid(format!("devices have no {collective}; they have {all}"))
 }

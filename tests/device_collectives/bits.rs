@@ -4,10 +4,9 @@
 use annulus::communicator::Question;
 use annulus::reference::check::compare;
 use annulus::reference::inputs;
-use annulus::schedule::Collective;
 use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
-use super::calls::{BROADCAST, Case, HEAP, REDUCE_SCATTER, Rank};
+use super::calls::{Case, HEAP, KINDS, Rank};
 use super::{absent, is_cuda, on, ranks, threads, types, variables};
 
 /// Lengths around what a line and a block take, and beyond what one low-latency message and one slice take.
@@ -21,8 +20,8 @@ fn check_type<T: Element>(rank: &Rank<'_>, number: &mut u64) {
     let registered = device.allocate_mappable::<T>(HEAP + 3).unwrap();
     gpus.register(&registered).unwrap();
     let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), device.allocate(HEAP).unwrap()];
-    for collective in 0..=BROADCAST {
-        let folds = collective <= REDUCE_SCATTER;
+    for (collective, kind) in KINDS.into_iter().enumerate() {
+        let folds = kind.folds();
         let paths = if collective == 0 { &PATHS[..] } else { &PATHS[..1] };
         let ops: Vec<ReduceOp> = types::operations(T::DATA_TYPE).take(if folds { 99 } else { 3 }).collect();
         for op in ops {
@@ -37,7 +36,7 @@ fn check_type<T: Element>(rank: &Rank<'_>, number: &mut u64) {
                     in_place: way.in_place,
                     length,
                     offsets: [turn % 5, turn / 2 % 3],
-                    root: if collective == BROADCAST { turn % gpus.world_size() } else { 0 },
+                    root: if kind.has_root() { turn % gpus.world_size() } else { 0 },
                 };
                 let path = paths[way.path].filter(|name| *name != "low_latency" || length * size_of::<T>() <= 4096);
                 gpus.set_algorithm(path).unwrap();
@@ -153,23 +152,24 @@ fn several_blocks<T: Element>(rank: &Rank<'_>, comm: &Communicator) {
     // So that a rank's part has more than 8 lines for each thread of one block.
     let part = (8 * 256 * 16 + 48) / size + 1;
     let heap = gpus.allocate::<T>((n + 2) * part.max(n * part) + 64).unwrap();
-    let calls: [(Collective, usize, Option<&str>); 8] = [
-        (Collective::AllReduce, 0, Some("one_shot")),
-        (Collective::AllReduce, 0, Some("two_shot")),
-        (Collective::AllReduce, 0, Some("ring")),
-        (Collective::AllReduce, 0, None),
-        (Collective::ReduceScatter, 1, None),
-        (Collective::AllGather, 2, None),
-        (Collective::Broadcast, BROADCAST, None),
+    let calls: [(usize, Option<&str>); 8] = [
+        (0, Some("one_shot")),
+        (0, Some("two_shot")),
+        (0, Some("ring")),
+        (0, None),
+        (1, None),
+        (2, None),
+        (3, None),
         // Its longest message has one line for each thread of one block: there is no larger launch.
-        (Collective::AllReduce, 0, Some("low_latency")),
+        (0, Some("low_latency")),
     ];
-    for (number, (asked, collective, path)) in calls.into_iter().enumerate() {
+    for (number, (collective, path)) in calls.into_iter().enumerate() {
+        let asked = KINDS[collective];
         gpus.set_algorithm(path).unwrap();
         let length = match (path, collective) {
             (Some("low_latency"), _) => DeviceCommunicator::LOW_LATENCY / size,
-            (_, 0 | BROADCAST) => n * part,
-            _ => part,
+            _ if asked.has_parts() => part,
+            _ => n * part,
         };
         let op = if number % 2 == 0 { ReduceOp::Sum } else { ReduceOp::Avg };
         for in_place in [false, true] {

@@ -116,7 +116,7 @@ fn question(collective: Collective, count: usize, in_place: bool, allocated: boo
 
 #[test]
 fn what_is_explained_is_what_runs() {
-    use Collective::{AllGather, AllReduce, Barrier, Broadcast, Gather, ReduceScatter};
+    use Collective::{AllGather, AllReduce, Barrier, Broadcast, ReduceScatter, Scan};
     if absent() {
         return;
     }
@@ -169,7 +169,7 @@ fn what_is_explained_is_what_runs() {
         gpus.set_algorithm(Some("low_latency")).unwrap();
         let refused = gpus.explain(&question(AllReduce, 1025, true, true)).unwrap_err().to_string();
         assert!(refused.contains("4100 bytes cannot go by low_latency"), "{refused}");
-        let refused = gpus.explain(&question(Gather, 1, true, true)).unwrap_err().to_string();
-        assert!(refused.contains("no gather on devices"), "{refused}");
+        let refused = gpus.explain(&question(Scan, 1, true, true)).unwrap_err().to_string();
+        assert!(refused.contains("no scan on devices"), "{refused}");
     });
 }

@@ -3,17 +3,13 @@
 //! order at tolerance 0, and what is around the output left as it was.
 
 use annulus::reference::inputs::SplitMix64;
-use annulus::schedule::{self, Access, Collective};
+use annulus::schedule::{self, Access};
 use annulus::{Communicator, Element, ReduceOp, bf16, f16, run};
 
-use super::calls::{BROADCAST, Case, HEAP, Rank};
+use super::calls::{Case, HEAP, KINDS, Rank};
 use super::{absent, on, ranks, threads, types};
 
 const LENGTHS: [usize; 7] = [0, 1, 7, 33, 257, 600, 2049];
-
-/// By the number that calls have.
-const KINDS: [Collective; 4] =
-    [Collective::AllReduce, Collective::ReduceScatter, Collective::AllGather, Collective::Broadcast];
 
 /// Bytes of shared memory: what all of a message goes through at once, and what takes dozens of segments.
 const MEMORY: [usize; 2] = [1 << 20, 6 << 10];
@@ -55,7 +51,7 @@ fn check_type<T: Element>(rank: &Rank<'_>, memory: usize, draw: &mut Draw) {
                     in_place: draw.below(2) == 1,
                     length: LENGTHS[draw.below(most)],
                     offsets: [draw.below(5), draw.below(3)],
-                    root: if collective == BROADCAST { draw.below(n) } else { 0 },
+                    root: if kind.has_root() { draw.below(n) } else { 0 },
                 };
                 let order = schedule::named(kind, name, Access::Staged, None).unwrap().fold_order();
                 gpus.set_algorithm(Some(&format!("schedule:{name}"))).unwrap();

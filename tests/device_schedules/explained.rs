@@ -2,7 +2,7 @@
 //! What is said of calls that go by schedules before they are made, and what runs.
 
 use annulus::communicator::Question;
-use annulus::schedule::Collective::{self, AllGather, AllReduce, Barrier, Broadcast, Gather};
+use annulus::schedule::Collective::{self, AllGather, AllReduce, Barrier, Broadcast, Scan};
 use annulus::{DataType, ReduceOp};
 
 use super::{absent, on, threads};
@@ -58,7 +58,7 @@ fn what_is_explained_is_what_runs() {
         let refused = |collective, count| gpus.explain(&question(collective, count, false)).unwrap_err().to_string();
         gpus.set_algorithm(Some("schedule:tree")).unwrap();
         assert!(refused(AllReduce, 5).contains("no algorithm tree for all_reduce"));
-        assert!(refused(Gather, 5).contains("no gather on devices"));
+        assert!(refused(Scan, 5).contains("no scan on devices"));
         gpus.set_algorithm(Some("schedule:one_shot")).unwrap();
         assert!(refused(AllReduce, 2 << 20).contains("at most 4194304 bytes"));
     });

@@ -56,6 +56,17 @@ pub(super) struct Call {
     pub to: DeviceBuffer<u8>,
 }
 
+impl Call {
+    /// Bytes by nccl-tests' definition: those of all parts, also on a rank that has one of them.
+    pub fn bytes(&self, world: usize) -> usize {
+        let Descriptor { collective, data_type, count, .. } = self.descriptor;
+        match collective {
+            Collective::Scatter | Collective::Gather => count * data_type.size() * world,
+            _ => self.from.len().max(self.to.len()),
+        }
+    }
+}
+
 /// A call as its launches carry it.
 pub(super) struct Carried<'a> {
     pub descriptor: &'a Descriptor,
@@ -67,7 +78,7 @@ impl DeviceCommunicator {
     /// Enqueues a call.
     pub(super) fn enqueue(&self, call: &Call, stream: &Stream) -> Result<()> {
         self.members.failure(&self.faults)?;
-        if let Some(Path::Schedule(number)) = self.path.get() {
+        if let Some(number) = self.schedule_of(call.descriptor.collective) {
             return self.enqueue_by_schedule(call, number, stream);
         }
         let Descriptor { collective, data_type, op, count, .. } = call.descriptor;
@@ -90,12 +101,22 @@ impl DeviceCommunicator {
             collective,
             data_type,
             op,
-            bytes: call.from.len().max(call.to.len()),
+            bytes: call.bytes(self.members.world),
             algorithm: plan.algorithm.into(),
             path: "kernel",
             launches,
         });
         Ok(())
+    }
+
+    /// The number of the schedule by which such a call goes, if it does: the one that was asked for by name, or 0, the
+    /// automatic choice, where there is no kernel.
+    pub(super) fn schedule_of(&self, collective: Collective) -> Option<u32> {
+        match (self.path.get(), collective) {
+            (Some(Path::Schedule(number)), _) => Some(number),
+            (_, Collective::Reduce | Collective::Scatter | Collective::Gather | Collective::AllToAll) => Some(0),
+            _ => None,
+        }
     }
 
     /// The kernel that was asked for by name.

@@ -142,15 +142,10 @@ impl DeviceCommunicator {
         stream: &Stream,
     ) -> Result<()> {
         let asked = Asked::new("broadcast", Collective::Broadcast, None).root(root);
-        let rank = self.rank();
-        match (send, rank == root) {
-            (Some(send), true) => self.call(asked, send, recv, (1, 1), stream),
+        match self.at_root(&asked, "send", send)? {
+            Some(send) => self.call(asked, send, recv, (1, 1), stream),
             // What another rank gives is not looked at.
-            (None, false) => self.call(Asked { in_place: false, ..asked }, recv, recv, (1, 1), stream),
-            (None, true) => Err(Error::invalid(format!("broadcast on rank {rank}: the root must pass send"))),
-            (Some(_), false) => Err(Error::invalid(format!(
-                "broadcast on rank {rank}: only the root, rank {root}, passes send; pass None"
-            ))),
+            None => self.call(asked, recv, recv, (1, 1), stream),
         }
     }
 
@@ -164,6 +159,152 @@ impl DeviceCommunicator {
         self.call(asked, buffer, buffer, (1, 1), stream)
     }
 
+    /// The root's `recv` becomes the fold of all ranks' `send`, in rank order. The root passes `Some(recv)`, as long as
+    /// `send`; the others pass `None`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there is no such root, if the root passes no `recv` or another rank does; otherwise as
+    /// [`all_reduce`](Self::all_reduce).
+    pub fn reduce<T: Element>(
+        &self,
+        send: &DeviceBuffer<T>,
+        recv: Option<&DeviceBuffer<T>>,
+        op: ReduceOp,
+        root: usize,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("reduce", Collective::Reduce, Some(op)).root(root);
+        match self.at_root(&asked, "recv", recv)? {
+            Some(recv) => self.call(asked, send, recv, (1, 1), stream),
+            None => self.call(asked, send, &send.part(..0)?, (1, 0), stream),
+        }
+    }
+
+    /// The same with the root's `buffer` as both; the others' are only read.
+    ///
+    /// # Errors
+    ///
+    /// As [`reduce`](Self::reduce).
+    pub fn reduce_in_place<T: Element>(
+        &self,
+        buffer: &DeviceBuffer<T>,
+        op: ReduceOp,
+        root: usize,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("reduce_in_place", Collective::Reduce, Some(op)).root(root).in_place();
+        match self.rank() == root {
+            true => self.call(asked, buffer, buffer, (1, 1), stream),
+            false => self.call(asked, buffer, &buffer.part(..0)?, (1, 0), stream),
+        }
+    }
+
+    /// Rank r's `recv` becomes part r of the root's `send`. The root passes `Some(send)`, `world_size` times as long as
+    /// `recv`; the others pass `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn scatter<T: Element>(
+        &self,
+        send: Option<&DeviceBuffer<T>>,
+        recv: &DeviceBuffer<T>,
+        root: usize,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("scatter", Collective::Scatter, None).root(root);
+        match self.at_root(&asked, "send", send)? {
+            Some(send) => self.call(asked, send, recv, (self.world_size(), 1), stream),
+            None => self.call(asked, &recv.part(..0)?, recv, (0, 1), stream),
+        }
+    }
+
+    /// The same in place: the root passes all parts, of which its own stays where it is; the others pass what they
+    /// receive.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there is no such root or its length is no multiple of `world_size`; otherwise as
+    /// [`all_gather`](Self::all_gather).
+    pub fn scatter_in_place<T: Element>(&self, buffer: &DeviceBuffer<T>, root: usize, stream: &Stream) -> Result<()> {
+        let asked = Asked::new("scatter_in_place", Collective::Scatter, None).root(root).in_place();
+        match self.rank() == root {
+            true => {
+                let own = self.own_part(&asked, buffer)?;
+                self.call(asked, buffer, &own, (self.world_size(), 1), stream)
+            }
+            false => self.call(asked, &buffer.part(..0)?, buffer, (0, 1), stream),
+        }
+    }
+
+    /// The root's `recv` becomes all ranks' `send`, one after the other. The root passes `Some(recv)`, `world_size` times
+    /// as long as `send`; the others pass `None`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there is no such root, if the root passes no `recv` or another rank does; otherwise as
+    /// [`all_gather`](Self::all_gather).
+    pub fn gather<T: Element>(
+        &self,
+        send: &DeviceBuffer<T>,
+        recv: Option<&DeviceBuffer<T>>,
+        root: usize,
+        stream: &Stream,
+    ) -> Result<()> {
+        let asked = Asked::new("gather", Collective::Gather, None).root(root);
+        match self.at_root(&asked, "recv", recv)? {
+            Some(recv) => self.call(asked, send, recv, (1, self.world_size()), stream),
+            None => self.call(asked, send, &send.part(..0)?, (1, 0), stream),
+        }
+    }
+
+    /// The same in place: the root passes room for all parts, with its own where it belongs; the others pass what they
+    /// send, which is only read.
+    ///
+    /// # Errors
+    ///
+    /// As [`scatter_in_place`](Self::scatter_in_place).
+    pub fn gather_in_place<T: Element>(&self, buffer: &DeviceBuffer<T>, root: usize, stream: &Stream) -> Result<()> {
+        let asked = Asked::new("gather_in_place", Collective::Gather, None).root(root).in_place();
+        match self.rank() == root {
+            true => {
+                let own = self.own_part(&asked, buffer)?;
+                self.call(asked, &own, buffer, (1, self.world_size()), stream)
+            }
+            false => self.call(asked, buffer, &buffer.part(..0)?, (1, 0), stream),
+        }
+    }
+
+    /// Part i of rank r's `send` becomes part r of rank i's `recv`. Both have the same length, the same on all ranks.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the lengths differ or are no multiple of `world_size`; otherwise as
+    /// [`all_gather`](Self::all_gather).
+    pub fn all_to_all<T: Element>(
+        &self,
+        send: &DeviceBuffer<T>,
+        recv: &DeviceBuffer<T>,
+        stream: &Stream,
+    ) -> Result<()> {
+        let (asked, parts) = (Asked::new("all_to_all", Collective::AllToAll, None), self.world_size());
+        self.own_part(&asked, send)?;
+        self.call(asked, send, recv, (parts, parts), stream)
+    }
+
+    /// The same with `buffer` as both: what came from rank i takes the place of what went there.
+    ///
+    /// # Errors
+    ///
+    /// As [`all_to_all`](Self::all_to_all).
+    pub fn all_to_all_in_place<T: Element>(&self, buffer: &DeviceBuffer<T>, stream: &Stream) -> Result<()> {
+        let asked = Asked::new("all_to_all_in_place", Collective::AllToAll, None).in_place();
+        let parts = self.world_size();
+        self.own_part(&asked, buffer)?;
+        self.call(asked, buffer, buffer, (parts, parts), stream)
+    }
+
     /// What is enqueued behind it is done when all ranks' streams have come to it.
     ///
     /// # Errors
@@ -174,7 +315,38 @@ impl DeviceCommunicator {
         self.call(Asked::new("barrier", Collective::Barrier, None).in_place(), &none, &none, (1, 1), stream)
     }
 
-    /// Checks a call and enqueues it; `parts` are how often the count goes into input and output.
+    /// What the root passes, and other ranks do not.
+    fn at_root<'a, T: Element>(
+        &self,
+        asked: &Asked,
+        what: &str,
+        given: Option<&'a DeviceBuffer<T>>,
+    ) -> Result<Option<&'a DeviceBuffer<T>>> {
+        let Asked { name, root, .. } = *asked;
+        let rank = self.rank();
+        self.check_root(asked)?;
+        match (given.is_some(), rank == root) {
+            (false, true) => Err(Error::invalid(format!("{name} on rank {rank}: the root must pass {what}"))),
+            (true, false) => Err(Error::invalid(format!(
+                "{name} on rank {rank}: only the root, rank {root}, passes {what}; pass None"
+            ))),
+            _ => Ok(given),
+        }
+    }
+
+    fn check_root(&self, asked: &Asked) -> Result<()> {
+        let Asked { name, root, .. } = *asked;
+        let (rank, world) = (self.rank(), self.world_size());
+        match root < world {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "{name} on rank {rank}: there is no rank {root} to be the root among {world} ranks"
+            ))),
+        }
+    }
+
+    /// Checks a call and enqueues it; `parts` are how often the count goes into input and output. What a rank does not
+    /// give, or get, has none.
     fn call<T: Element>(
         &self,
         asked: Asked,
@@ -186,13 +358,11 @@ impl DeviceCommunicator {
         let Asked { name, collective, op, root, in_place } = asked;
         let rank = self.rank();
         let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
-        if root >= self.world_size() {
-            return refused(format!("there is no rank {root} to be the root among {} ranks", self.world_size()));
-        }
+        self.check_root(&asked)?;
         if from.len().checked_mul(parts.1) != to.len().checked_mul(parts.0) {
             let (sent, received) = (from.len(), to.len());
             return refused(match parts {
-                (1, 1) => format!("send has {sent} elements and recv {received}; they must be equal"),
+                (n, m) if n == m => format!("send has {sent} elements and recv {received}; they must be equal"),
                 (1, n) => format!("recv has {received} elements and send {sent}; recv must hold {n} times as many"),
                 (n, _) => format!("send has {sent} elements and recv {received}; send must hold {n} times as many"),
             });
@@ -208,7 +378,7 @@ impl DeviceCommunicator {
             data_type: if collective == Collective::Barrier { DataType::U8 } else { T::DATA_TYPE },
             op,
             operator: None,
-            count: from.len() / size_of::<T>() / parts.0,
+            count: if parts.0 == 0 { to.len() } else { from.len() / parts.0 } / size_of::<T>(),
             root,
             in_place,
             algorithm: 0,

@@ -8,8 +8,7 @@ use super::super::explain::Question;
 use super::DeviceCommunicator;
 use super::operations::{Operation, operations};
 use super::plan::Plan;
-use super::schedule::Path;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Shape};
 use crate::schedule::cost::Moved;
 use crate::schedule::{Access, Buffer, Collective, Place};
@@ -70,10 +69,13 @@ impl DeviceCommunicator {
     pub fn explain(&self, question: &Question) -> Result<DeviceExplanation> {
         let Question { collective, data_type, op, count, in_place, allocated } = *question;
         op.map_or(Ok(()), |op| op.check(data_type))?;
-        let plan = self.plan(collective, data_type, count)?;
-        if let Some(Path::Schedule(number)) = self.path.get() {
+        if !Self::COLLECTIVES.contains(&collective) {
+            return Err(Error::unsupported(format!("there is no {collective} on devices so far")));
+        }
+        if let Some(number) = self.schedule_of(collective) {
             return self.explain_schedule(question, number);
         }
+        let plan = self.plan(collective, data_type, count)?;
         let (staged, path) = match plan.kernel {
             Kernel::Barrier => (false, "nothing is moved"),
             Kernel::LowLatency(_) => (true, "what is sent goes as packets with flags in them, wherever buffers are"),
@@ -108,7 +110,9 @@ impl DeviceCommunicator {
             is_varying: false,
         };
         let layout = self.layout(&descriptor);
-        let access = if allocated && !members.hosted && count > 0 { Access::Direct } else { Access::Staged };
+        let is_known = in_place || !collective.has_root() || collective == Collective::Broadcast;
+        let is_direct = allocated && !members.hosted && count > 0 && number > 0 && is_known;
+        let access = if is_direct { Access::Direct } else { Access::Staged };
         let loaded = self.load_built_in(&descriptor, &layout, access)?;
         let mut explained = DeviceExplanation {
             algorithm: loaded.name.clone(),
@@ -118,10 +122,16 @@ impl DeviceCommunicator {
             launches: 2,
             copies: 0,
             staged: loaded.access == Access::Staged && collective != Collective::Barrier,
-            reason: format!("it was asked for by name; this rank {}", Moved::of(members.rank, &loaded.steps)),
+            reason: {
+                let why = if number == 0 { "there is no kernel for it" } else { "it was asked for by name" };
+                format!("{why}; this rank {}", Moved::of(members.rank, &loaded.steps))
+            },
             path: match loaded.access {
                 _ if collective == Collective::Barrier => "nothing is moved",
                 Access::Staged if members.hosted => HOSTED,
+                Access::Staged if allocated && !is_known => {
+                    "staged: ranks other than the root cannot tell where its buffer is"
+                }
                 Access::Staged if allocated => "staged: it is so made, wherever buffers are",
                 Access::Staged => {
                     "staged through shared memory; DeviceCommunicator::allocate or register on all ranks may avoid that"

@@ -124,12 +124,16 @@ fn locked(control: &Mutex<Communicator>) -> MutexGuard<'_, Communicator> {
 
 impl DeviceCommunicator {
     /// The collectives that there are on devices.
-    pub const COLLECTIVES: [Collective; 5] = [
+    pub const COLLECTIVES: [Collective; 9] = [
         Collective::AllReduce,
         Collective::ReduceScatter,
         Collective::AllGather,
         Collective::Broadcast,
         Collective::Barrier,
+        Collective::Reduce,
+        Collective::Scatter,
+        Collective::Gather,
+        Collective::AllToAll,
     ];
 
     /// Bytes of the longest message of the algorithm `low_latency`.

@@ -90,7 +90,11 @@ impl DeviceCommunicator {
         if is_broadcast {
             from = to.clone();
         }
-        let places = if descriptor.count == 0 { None } else { self.places(&from, &to, layout.is_in_place()) };
+        // Only its root has both buffers: the others cannot tell where the root's is, unless it is one in place.
+        let is_known = layout.is_in_place() || !descriptor.collective.has_root();
+        // Unasked, ranks need not have their buffers in one place.
+        let is_known = is_known && descriptor.count > 0 && number > 0;
+        let places = if is_known { self.places(&from, &to, layout.is_in_place()) } else { None };
         let access = if places.is_some() { Access::Direct } else { Access::Staged };
         let loaded = self.load_built_in(&descriptor, &layout, access)?;
         let buffers = match (loaded.access, places) {
@@ -184,7 +188,7 @@ impl DeviceCommunicator {
         self.launch(&entry, stream)?;
         walk.go(&carried, copies.then_some([&outputs[rank], &call.to]))?;
         let Descriptor { collective, data_type, op, .. } = call.descriptor;
-        let (bytes, algorithm) = (call.from.len().max(call.to.len()), loaded.name.clone());
+        let (bytes, algorithm) = (call.bytes(self.members.world), loaded.name.clone());
         let launches = first..self.history.next();
         self.history.push(Enqueued { collective, data_type, op, bytes, algorithm, path: "schedule", launches });
         Ok(())
