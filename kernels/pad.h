@@ -141,6 +141,7 @@ struct Collective {
     u64 from_place;   // where peers find `from`; 0: staged
     u64 to_place;     // .. and `to`
     u64 elements;     // as each kernel says
+    u64 stride;       // of kernels that move parts: bytes from one rank's part to the next one's
     u64 factor;       // of PREMUL, by its bits
     u64 packets;      // the offset of the packets in the arenas, a multiple of 16
     u64 lines;        // packets of one rank and parity

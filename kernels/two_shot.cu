@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Two-shot all-reduce, and its first half, reduce-scatter: each rank folds one slice of all inputs, in rank order, and
-// stores it to the outputs of all ranks in the same pass. For messages whose time is bandwidth.
+// Two-shot all-reduce; reduce, which stores to the root alone; and their first half, reduce-scatter: each rank folds one
+// slice of all inputs, in rank order, and stores it to the outputs of all ranks, or of the root, in the same pass. For
+// messages whose time is bandwidth.
 //
-// `elements` is the length of all-reduce, and of one rank's slice of reduce-scatter. Bytes a rank moves per element of
-// the whole length, n ranks: its size times 1 read and 1 written, (n - 1)/n of each over links; reduce-scatter writes
-// 1/n.
-// Staged input: 1 more read and written; staged output of all-reduce: as much again. Flags: one to each rank to enter,
-// one when done.
+// `elements` is the length of all-reduce and reduce, and of one rank's slice of reduce-scatter. Bytes a rank moves per
+// element of the whole length, n ranks: its size times 1 read and 1 written, (n - 1)/n of each over links; reduce and
+// reduce-scatter write 1/n. So the root's links carry the message twice, once in and once out, however many ranks there
+// are; a root that folded alone would read it n - 1 times.
+// Staged input: 1 more read and written; staged output of all-reduce, and of reduce at the root: as much again. Flags:
+// one to each rank to enter, one when done.
 //
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads, about one for every 8 lines a thread of a
 // slice: all links are used at once, and a few dozen blocks fill them.
@@ -22,7 +24,7 @@
 #include "meet.h"
 #include "part.h"
 
-// This block's part of a rank's slice of all-reduce.
+// This block's part of a rank's slice of all-reduce and reduce.
 template <class T>
 DEVICE Range slice_of(const Collective& args, u32 rank) {
     return part_of_block(part_of(args.elements, Line<T>::LANES, args.world, rank), Line<T>::LANES);
@@ -40,9 +42,10 @@ DEVICE Range bytes_of(Range range) {
 }
 
 template <class T>
-DEVICE void two_shot(const Collective& args, Met& met) {
+DEVICE void two_shot(const Collective& args, Met& met, bool to_root) {
     const Turn turn = begin(args, met);
     const bool from_staged = args.from_place == STAGED, to_staged = args.to_place == STAGED;
+    const bool gets = !to_root || args.rank == args.root;
     char* const staging = staging_of(args, turn, args.rank);
     if (from_staged) {
         void* const to[] = {staging};
@@ -52,12 +55,13 @@ DEVICE void two_shot(const Collective& args, Met& met) {
     bool well = enter(args, turn, met, from_staged, to_staged);
     if (well) {
         AT(FOLDING, args.rank);
-        const Folding folding = {in_order(args, met), met.to,     args.world, args.world,
-                                 args.operation,      args.world, args.factor};
+        void* const* const to = to_root ? met.to + args.root : met.to;
+        const u32 outputs = to_root ? 1 : args.world;
+        const Folding folding = {in_order(args, met), to, args.world, outputs, args.operation, args.world, args.factor};
         fold_range<T>(folding, slice_of<T>(args, args.rank));
     }
     well = finish(args, turn, met, well, 1);
-    if (well && to_staged) {
+    if (well && gets && to_staged) {
         void* const to[] = {args.to};
         for (u32 rank = 0; rank < args.world; ++rank)
             copy_range(staging, to, 1, bytes_of<T>(slice_of<T>(args, rank)));
@@ -89,7 +93,11 @@ DEVICE void reduce_scatter(const Collective& args, Met& met) {
 #define TWO_SHOT(name, T)                                                                                              \
     KERNEL(two_shot_##name, Collective) {                                                                              \
         SHARED Met met;                                                                                                \
-        two_shot<T>(args, met);                                                                                        \
+        two_shot<T>(args, met, false);                                                                                 \
+    }                                                                                                                  \
+    KERNEL(reduce_##name, Collective) {                                                                                \
+        SHARED Met met;                                                                                                \
+        two_shot<T>(args, met, true);                                                                                  \
     }                                                                                                                  \
     KERNEL(reduce_scatter_##name, Collective) {                                                                        \
         SHARED Met met;                                                                                                \

@@ -26,8 +26,20 @@ use simulated::absent;
 
 const RANKS: usize = 3;
 const LENGTH: usize = 1000;
-const CALLS: [&str; 7] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter", "all_gather", "broadcast"];
-const FOLDS: [&str; 5] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter"];
+const CALLS: [&str; 11] = [
+    "low_latency",
+    "one_shot",
+    "two_shot",
+    "ring",
+    "reduce_scatter",
+    "reduce",
+    "all_gather",
+    "broadcast",
+    "scatter",
+    "gather",
+    "all_to_all",
+];
+const FOLDS: [&str; 6] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter", "reduce"];
 const MEMORIES: [&str; 2] = ["plain", "allocated"];
 
 /// Whether ranks' devices reach each other: as variables say.
@@ -39,9 +51,19 @@ const MISTAKES: [(&str, &[&str], &[&str]); 6] = [
     ("none", &[], &[]),
     ("short", &CALLS, &MEMORIES),
     ("operation", &FOLDS, &MEMORIES),
-    ("order", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
-    ("root", &["broadcast"], &MEMORIES),
-    ("place", &["one_shot", "two_shot", "reduce_scatter", "broadcast"], &["allocated"]),
+    // Of a gather, only the root looks where the others are, and it is another rank that is wrong.
+    (
+        "order",
+        &["one_shot", "two_shot", "reduce_scatter", "reduce", "broadcast", "scatter", "all_to_all"],
+        &["allocated"],
+    ),
+    // Who takes itself for the root of a gather gets what nobody compares, and gives what it should.
+    ("root", &["reduce", "broadcast", "scatter"], &MEMORIES),
+    (
+        "place",
+        &["one_shot", "two_shot", "reduce_scatter", "reduce", "broadcast", "scatter", "gather", "all_to_all"],
+        &["allocated"],
+    ),
 ];
 
 fn on(comm: &Communicator) -> annulus::Result<DeviceCommunicator> {
@@ -55,15 +77,25 @@ fn wrong(comm: &Communicator) -> BTreeSet<String> {
     let (rank, op, mut wrong) = (comm.rank(), ReduceOp::Sum, BTreeSet::new());
     for (number, call) in CALLS.into_iter().enumerate() {
         let order = if call == "ring" { &FoldOrder::Ring } else { &FoldOrder::Rank };
-        let given = if call == "reduce_scatter" { RANKS * LENGTH } else { LENGTH };
+        // The last rank, which makes mistakes of its own, is the root.
+        let root = RANKS - 1;
+        let is_root = rank == root;
+        let given = |rank: usize| match call {
+            "reduce_scatter" | "all_to_all" => RANKS * LENGTH,
+            "scatter" => RANKS * LENGTH * usize::from(rank == root),
+            _ => LENGTH,
+        };
         for memory in MEMORIES {
             // Sums of these tell the order in which they were made.
-            let inputs = inputs::cancelling::<f32>(3, number as u64, &[given; RANKS]);
+            let inputs = inputs::cancelling::<f32>(3, number as u64, &[0, 1, 2].map(given));
             let outputs = match call {
                 "reduce_scatter" => reference::reduce_scatter(order, op, &inputs, &[LENGTH; RANKS]),
                 "all_gather" => reference::all_gather(&inputs),
-                // Of the last rank, which makes mistakes of its own.
-                "broadcast" => reference::broadcast(&inputs, RANKS - 1),
+                "broadcast" => reference::broadcast(&inputs, root),
+                "reduce" => reference::reduce(order, op, &inputs, root),
+                "scatter" => reference::scatter(&inputs, root, &[LENGTH; RANKS]),
+                "gather" => reference::gather(&inputs, root),
+                "all_to_all" => reference::all_to_all(&inputs, &[[LENGTH; RANKS]; RANKS]),
                 _ => reference::all_reduce(order, op, &inputs),
             };
             let output = &outputs.unwrap()[rank];
@@ -73,13 +105,17 @@ fn wrong(comm: &Communicator) -> BTreeSet<String> {
                 _ => gpus.allocate::<f32>(len + 64),
             };
             let (send, recv) = (buffer(RANKS * LENGTH).unwrap(), buffer(RANKS * LENGTH).unwrap());
-            let (send, recv) = (send.part(..given).unwrap(), recv.part(..output.len()).unwrap());
+            let (send, recv) = (send.part(..given(rank)).unwrap(), recv.part(..output.len()).unwrap());
             stream.write(&send, &inputs[rank]).unwrap();
             gpus.set_algorithm(FOLDS[..4].contains(&call).then_some(call)).unwrap();
             match call {
                 "reduce_scatter" => gpus.reduce_scatter(&send, &recv, op, &stream),
                 "all_gather" => gpus.all_gather(&send, &recv, &stream),
-                "broadcast" => gpus.broadcast((rank == RANKS - 1).then_some(&send), &recv, RANKS - 1, &stream),
+                "broadcast" => gpus.broadcast(is_root.then_some(&send), &recv, root, &stream),
+                "reduce" => gpus.reduce(&send, is_root.then_some(&recv), op, root, &stream),
+                "scatter" => gpus.scatter(is_root.then_some(&send), &recv, root, &stream),
+                "gather" => gpus.gather(&send, is_root.then_some(&recv), root, &stream),
+                "all_to_all" => gpus.all_to_all(&send, &recv, &stream),
                 _ => gpus.all_reduce(&send, &recv, op, &stream),
             }
             .unwrap();

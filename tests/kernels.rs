@@ -78,7 +78,7 @@ fn address_sanitizer_knows_the_stacks_of_fibers() {
 }
 
 /// Mistakes that are planted in the shipped kernels by a macro, and the case that must notice each.
-const PLANTED: [(&str, &str); 11] = [
+const PLANTED: [(&str, &str); 13] = [
     ("PLANTED_NO_BARRIER", "calls_of_one_kind"), // a block signals before all of its threads are done
     ("PLANTED_SINGLE_SLOT", "a_rank_runs_ahead"), // one entry a rank instead of two
     ("PLANTED_RESET", "a_rank_cleans_late"),     // packets are reset while they arrive
@@ -87,6 +87,8 @@ const PLANTED: [(&str, &str); 11] = [
     ("PLANTED_ZERO_START", "rank_order"),        // folds begin with zero
     ("PLANTED_NATIVE_NAN", "canonical_nan"),     // a NaN is stored with the bits that the processor gives it
     ("PLANTED_IN_PLACE", "a_rank_folds_late"),   // one-shot in place without staging
+    ("PLANTED_IN_PLACE", "a_rank_moves_late"),   // all-to-all in place without staging
+    ("PLANTED_NOT_FINISHED", "a_rank_moves_late"), // an input is given back while it is read
     ("PLANTED_SIGNED_COMPARE", "counts_wrap"),   // counters are compared, and not their difference
     ("PLANTED_BLOCK_PARITY", "grids_change"),    // staging halves by the count of a block
     ("PLANTED_STALE_FLAGS", "programs_in_a_row"), // flags that begin anew in each call

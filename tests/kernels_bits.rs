@@ -52,7 +52,7 @@ fn build() -> Option<PathBuf> {
     let all = compiler::files(&["kernels", "kernels/host", "tests/kernels/library"], &["cu", "cpp", "h"]);
     let folder = compiler::once("kernels-library", &FLAGS, &all, |folder| {
         // The largest come first; library.cpp includes what is not listed.
-        let units = ["two_shot", "ring", "low_latency", "one_shot", "share", "barrier"];
+        let units = ["two_shot", "ring", "low_latency", "one_shot", "share", "parts", "barrier"];
         let mut sources: Vec<PathBuf> = units.map(|unit| compiler::root().join(format!("kernels/{unit}.cu"))).to_vec();
         sources.push(compiler::root().join("tests/kernels/library/library.cpp"));
         sources.extend(compiler::files(&["kernels/host"], &["cpp"]));
@@ -169,14 +169,17 @@ impl World {
         self.calls += 1;
         let size = size_of::<T>();
         let begin = |rank: usize| MARGIN + way.offsets[rank % 2] * size;
-        // In place, the input of all-gather is one slice of its output; of reduce-scatter it is the other way round.
+        // In place, the input of all-gather is one slice of its output, and so at a gather's root; of reduce-scatter and
+        // scatter it is the other way round.
         let from = |rank: usize| match kernel {
             Kernel::AllGather if way.in_place => begin(rank) + rank * inputs[0].len() * size,
+            Kernel::Gather if way.in_place && rank == root => begin(rank) + rank * inputs[0].len() * size,
             _ => begin(rank),
         };
         let to = |rank: usize| match kernel {
             _ if !way.in_place => OUT + begin(rank),
             Kernel::ReduceScatter(_) => begin(rank) + rank * output * size,
+            Kernel::Scatter if rank == root => begin(rank) + rank * output * size,
             _ => begin(rank),
         };
         for rank in 0..self.n {
@@ -202,6 +205,7 @@ impl World {
                 from_place: place(from(rank)),
                 to_place: place(to(rank)),
                 elements: elements as u64,
+                stride: elements as u64,
                 factor,
                 packets: self.arena.packets,
                 lines: self.arena.lines,
@@ -220,7 +224,8 @@ impl World {
         assert!(self.reports.iter().all(|report| *report == Report::default()), "{kernel} {way:?}: {:?}", self.reports);
         (0..self.n)
             .map(|rank| {
-                let bytes = output * size;
+                let gets = rank == root || !matches!(kernel, Kernel::Gather | Kernel::Reduce(_));
+                let bytes = if gets { output * size } else { 0 };
                 let heap = self.heaps[rank].bytes();
                 let got = heap[to(rank)..][..bytes].to_vec();
                 // Nothing but the output has changed.
@@ -305,6 +310,14 @@ fn folds_of<T: Element>(world: &mut World, turn: &mut usize) {
                 assert_bits(&got, &expected, format!("{kernel}, {op:?}, {n} ranks, {length} elements, {way:?}"));
             }
         }
+        let kernel = Kernel::Reduce(data_type);
+        for (length, way) in ways(turn) {
+            let root = *turn % n;
+            let values = values_of::<T>(world.calls, &vec![length; n]);
+            let expected = reference::reduce(&FoldOrder::Rank, op, &values, root).unwrap();
+            let got = world.call(kernel, (op, root, length), &values, length, way);
+            assert_bits(&got, &expected, format!("{kernel}, {op:?}, {n} ranks, {length} elements, {way:?}"));
+        }
         let kernel = Kernel::ReduceScatter(data_type);
         for (length, way) in ways(turn) {
             let count = length / n + 1;
@@ -330,6 +343,21 @@ fn moves_of<T: Element>(world: &mut World, turn: &mut usize) {
         let values = values_of::<T>(world.calls, &vec![length; n]);
         let got = world.call(Kernel::Broadcast, (ReduceOp::Sum, root, length * size_of::<T>()), &values, length, way);
         assert_bits(&got, &vec![values[root].clone(); n], format!("broadcast, {n} ranks, {length} elements, {way:?}"));
+
+        let (bytes, what) = (count * size_of::<T>(), format!("{n} ranks, {count} elements each, {way:?}"));
+        let lengths: Vec<usize> = (0..n).map(|rank| if rank == root { n * count } else { 0 }).collect();
+        let values = values_of::<T>(world.calls, &lengths);
+        let got = world.call(Kernel::Scatter, (ReduceOp::Sum, root, bytes), &values, count, way);
+        assert_bits(&got, &reference::scatter(&values, root, &vec![count; n]).unwrap(), format!("scatter, {what}"));
+
+        let values = values_of::<T>(world.calls, &vec![count; n]);
+        let got = world.call(Kernel::Gather, (ReduceOp::Sum, root, bytes), &values, n * count, way);
+        assert_bits(&got, &reference::gather(&values, root).unwrap(), format!("gather, {what}"));
+
+        let values = values_of::<T>(world.calls, &vec![n * count; n]);
+        let got = world.call(Kernel::AllToAll, (ReduceOp::Sum, 0, bytes), &values, n * count, way);
+        let expected = reference::all_to_all(&values, &vec![vec![count; n]; n]).unwrap();
+        assert_bits(&got, &expected, format!("all-to-all, {what}"));
     }
 }
 
@@ -401,6 +429,17 @@ fn bits_do_not_depend_on_the_launch_shape() {
     for shape in shapes(Kernel::Broadcast, count * 4) {
         let got = world.call(Kernel::Broadcast, (ReduceOp::Sum, 1, count * 4), &slices, count, way(shape));
         assert_bits(&got, &vec![slices[1].clone(); n], format!("broadcast, {shape:?}"));
+    }
+    let folded = vec![Vec::new(), folded.concat(), Vec::new()];
+    for shape in shapes(Kernel::Reduce(DataType::F32), count * 4) {
+        let kernel = Kernel::Reduce(DataType::F32);
+        let got = world.call(kernel, (ReduceOp::Sum, 1, count * n), &whole, count * n, way(shape));
+        assert_bits(&got, &folded, format!("{kernel}, {shape:?}"));
+    }
+    let exchanged = reference::all_to_all(&whole, &[[count; 3]; 3]).unwrap();
+    for shape in shapes(Kernel::AllToAll, count * 4) {
+        let got = world.call(Kernel::AllToAll, (ReduceOp::Sum, 0, count * 4), &whole, count * n, way(shape));
+        assert_bits(&got, &exchanged, format!("all-to-all, {shape:?}"));
     }
     for shape in &shapes(Kernel::Barrier, 0)[..2] {
         world.call::<f32>(Kernel::Barrier, (ReduceOp::Sum, 0, 0), &vec![Vec::new(); n], 0, way(*shape));
@@ -597,8 +636,8 @@ fn arguments_are_laid_out_alike() {
         }
         Convert { from to overflow elements factor unused }
         Collective {
-            hash regions state report abort patience from to from_place to_place elements factor packets lines staging
-            half operation root rank world call journal number
+            hash regions state report abort patience from to from_place to_place elements stride factor packets lines
+            staging half operation root rank world call journal number
         }
         Called { calls hash word }
         Stamps { entered before waited after who }

@@ -86,6 +86,8 @@ pub struct Collective {
     pub to_place: u64,
     /// As the kernel says.
     pub elements: u64,
+    /// Of kernels that move parts: bytes from one rank's part to the next one's, where they lie side by side.
+    pub stride: u64,
     /// By [`operation`].
     pub factor: u64,
     /// Offset of the packets in the arenas.
@@ -98,7 +100,7 @@ pub struct Collective {
     pub half: u64,
     /// By [`operation`].
     pub operation: u32,
-    /// The root of a broadcast.
+    /// The root, where there is one.
     pub root: u32,
     /// This rank.
     pub rank: u32,

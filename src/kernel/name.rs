@@ -63,6 +63,8 @@ pub enum Kernel {
     OneShot(DataType),
     /// All-reduce in which each rank folds a slice for all. `elements`: the length.
     TwoShot(DataType),
+    /// Reduce in which each rank folds a slice for the root. `elements`: the length.
+    Reduce(DataType),
     /// Reduce-scatter. `elements`: the length of one rank's slice.
     ReduceScatter(DataType),
     /// All-reduce round a ring, of fold order `Ring`. `elements`: the length.
@@ -73,6 +75,13 @@ pub enum Kernel {
     AllGather,
     /// Broadcast of any type. `elements`: bytes of the message.
     Broadcast,
+    /// Scatter of any type. `elements`: bytes that are moved of one rank's part; `stride`: bytes of the part, as of those
+    /// that follow.
+    Scatter,
+    /// Gather of any type.
+    Gather,
+    /// All-to-all of any type.
+    AllToAll,
 }
 
 impl Kernel {
@@ -92,10 +101,11 @@ impl Kernel {
             Kernel::Flags => "flags",
             Kernel::Barrier => "barrier",
             Kernel::OneShot(_) => "one_shot",
-            Kernel::TwoShot(_) | Kernel::ReduceScatter(_) => "two_shot",
+            Kernel::TwoShot(_) | Kernel::Reduce(_) | Kernel::ReduceScatter(_) => "two_shot",
             Kernel::Ring(_) => "ring",
             Kernel::LowLatency(_) => "low_latency",
             Kernel::AllGather | Kernel::Broadcast => "share",
+            Kernel::Scatter | Kernel::Gather | Kernel::AllToAll => "parts",
         }
     }
 
@@ -107,11 +117,15 @@ impl Kernel {
                 | Kernel::Flags
                 | Kernel::OneShot(_)
                 | Kernel::TwoShot(_)
+                | Kernel::Reduce(_)
                 | Kernel::ReduceScatter(_)
                 | Kernel::Ring(_)
                 | Kernel::LowLatency(_)
                 | Kernel::AllGather
                 | Kernel::Broadcast
+                | Kernel::Scatter
+                | Kernel::Gather
+                | Kernel::AllToAll
         )
     }
 }
@@ -140,11 +154,15 @@ impl fmt::Display for Kernel {
             Kernel::Barrier => f.write_str("barrier"),
             Kernel::OneShot(data_type) => write!(f, "one_shot_{data_type}"),
             Kernel::TwoShot(data_type) => write!(f, "two_shot_{data_type}"),
+            Kernel::Reduce(data_type) => write!(f, "reduce_{data_type}"),
             Kernel::ReduceScatter(data_type) => write!(f, "reduce_scatter_{data_type}"),
             Kernel::Ring(data_type) => write!(f, "ring_{data_type}"),
             Kernel::LowLatency(data_type) => write!(f, "low_latency_{data_type}"),
             Kernel::AllGather => f.write_str("all_gather"),
             Kernel::Broadcast => f.write_str("broadcast"),
+            Kernel::Scatter => f.write_str("scatter"),
+            Kernel::Gather => f.write_str("gather"),
+            Kernel::AllToAll => f.write_str("all_to_all"),
         }
     }
 }

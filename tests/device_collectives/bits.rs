@@ -151,8 +151,8 @@ fn several_blocks<T: Element>(rank: &Rank<'_>, comm: &Communicator) {
     let (n, size, data_type) = (gpus.world_size(), size_of::<T>(), T::DATA_TYPE);
     // So that a rank's part has more than 8 lines for each thread of one block.
     let part = (8 * 256 * 16 + 48) / size + 1;
-    let heap = gpus.allocate::<T>((n + 2) * part.max(n * part) + 64).unwrap();
-    let calls: [(usize, Option<&str>); 8] = [
+    let heap = gpus.allocate::<T>(2 * n * part + 64).unwrap();
+    let calls: [(usize, Option<&str>); 12] = [
         (0, Some("one_shot")),
         (0, Some("two_shot")),
         (0, Some("ring")),
@@ -160,6 +160,10 @@ fn several_blocks<T: Element>(rank: &Rank<'_>, comm: &Communicator) {
         (1, None),
         (2, None),
         (3, None),
+        (4, None),
+        (5, None),
+        (6, None),
+        (7, None),
         // Its longest message has one line for each thread of one block: there is no larger launch.
         (0, Some("low_latency")),
     ];
@@ -238,6 +242,19 @@ fn long_messages_are_cut() {
             fill();
             gpus.broadcast_in_place(&part(0), 1, &stream).unwrap();
             is(0, value(1, 0));
+            fill();
+            gpus.reduce(&part(0), (rank == 1).then_some(&part(2)), ReduceOp::Sum, 1, &stream).unwrap();
+            is(2, if rank == 1 { value(0, 0) + value(1, 0) } else { value(rank, 2) });
+            fill();
+            gpus.scatter((rank == 1).then_some(&both), &part(2), 1, &stream).unwrap();
+            is(2, value(1, rank));
+            gpus.gather(&part(2), (rank == 0).then_some(&both), 0, &stream).unwrap();
+            is(1, value(1, 1));
+            is(0, value(1, 0));
+            fill();
+            gpus.all_to_all_in_place(&both, &stream).unwrap();
+            is(0, value(0, rank));
+            is(1, value(1, rank));
         }
     });
 }

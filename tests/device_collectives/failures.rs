@@ -66,6 +66,21 @@ fn ranks_that_call_different_things_are_told_which() {
              all_reduce_in_place(i16, 1023, Sum); all ranks must make the same call"
         );
     });
+    threads(3, |comm| {
+        let (gpus, stream) = on(&comm);
+        let buffer = gpus.device().allocate::<f32>(6).unwrap();
+        gpus.all_to_all_in_place(&buffer, &stream).unwrap();
+        // Who takes itself for the root passes three parts, the other one.
+        let given = if comm.rank() == 0 { buffer.part(..2).unwrap() } else { buffer };
+        gpus.scatter_in_place(&given, if comm.rank() == 1 { 1 } else { 2 }, &stream).unwrap();
+        let error = stream.synchronize().unwrap_err();
+        assert!(matches!(error, Error::Mismatch(_)), "{error:?}");
+        let sentence = error.to_string();
+        assert!(sentence.contains("call 1: "), "{sentence}");
+        for part in ["scatter_in_place(f32, 2, root 2)", "rank 1 calls scatter_in_place(f32, 2, root 1)"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    });
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<f32>(4).unwrap();
@@ -189,6 +204,17 @@ fn what_one_rank_sees_wrong_is_refused_and_uses_no_call() {
             refused(gpus.broadcast_in_place(&buffer, 2, &stream), &["no rank 2", "2 ranks"]);
             refused(gpus.broadcast::<f32>(None, &buffer, 0, &stream), &["the root must pass send"]);
             refused(gpus.broadcast(Some(&six), &buffer, 1, &stream), &["only the root, rank 1, passes send"]);
+            refused(gpus.reduce(&six, None, sum, 0, &stream), &["reduce on rank 0", "the root must pass recv"]);
+            refused(gpus.reduce(&six, Some(&buffer), sum, 1, &stream), &["only the root, rank 1, passes recv"]);
+            refused(gpus.reduce_in_place(&six, ReduceOp::BitOr, 0, &stream), &["f32"]);
+            refused(gpus.gather(&six, Some(&buffer), 0, &stream), &["recv must hold 2 times as many"]);
+            refused(gpus.gather(&six, None, 3, &stream), &["gather on rank 0", "no rank 3", "2 ranks"]);
+            refused(gpus.scatter(Some(&six), &buffer, 0, &stream), &["send must hold 2 times as many"]);
+            refused(gpus.scatter(None, &buffer, 0, &stream), &["the root must pass send"]);
+            refused(gpus.scatter_in_place(&buffer, 0, &stream), &["7 elements", "2 equal parts"]);
+            refused(gpus.all_to_all_in_place(&buffer, &stream), &["7 elements", "2 equal parts"]);
+            refused(gpus.all_to_all(&six, &buffer, &stream), &["6", "7", "equal"]);
+            refused(gpus.all_to_all(&six, &six, &stream), &["are the same", "in place"]);
             refused(
                 gpus.set_algorithm(Some("quick")),
                 &["no algorithm quick", "low_latency, one_shot, two_shot, ring"],

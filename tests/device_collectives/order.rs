@@ -4,6 +4,7 @@
 use annulus::driver::{DeviceBuffer, Stream};
 use annulus::{DeviceCommunicator, ReduceOp};
 
+use super::replays::LENGTH;
 use super::{absent, block, on, replays, threads};
 
 #[test]
@@ -46,6 +47,12 @@ fn a_graph_is_launched_a_thousand_times() {
         gpus.all_reduce(&buffers[0], &buffers[1], ReduceOp::Sum, stream)?;
         gpus.barrier(stream)?;
         gpus.all_reduce_in_place(&buffers[1], ReduceOp::Max, stream)?;
+        // All parts are the same, so that they may be moved about.
+        gpus.all_to_all_in_place(&buffers[1], stream)?;
+        gpus.reduce_in_place(&buffers[1].part(5..)?, ReduceOp::Avg, 1, stream)?;
+        let (part, whole) = (buffers[1].part(..LENGTH / 2)?, &buffers[1]);
+        gpus.scatter_in_place(if gpus.rank() == 0 { whole } else { &part }, 0, stream)?;
+        gpus.gather_in_place(if gpus.rank() == 1 { whole } else { &part }, 1, stream)?;
         gpus.broadcast_in_place(&buffers[1].part(..10)?, 1, stream)
     };
     replays::a_thousand_times(step, |_| ());

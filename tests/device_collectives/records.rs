@@ -116,7 +116,9 @@ fn question(collective: Collective, count: usize, in_place: bool, allocated: boo
 
 #[test]
 fn what_is_explained_is_what_runs() {
-    use Collective::{AllGather, AllReduce, Barrier, Broadcast, ReduceScatter, Scan};
+    use Collective::{
+        AllGather, AllReduce, AllToAll, Barrier, Broadcast, Gather, Reduce, ReduceScatter, Scan, Scatter,
+    };
     if absent() {
         return;
     }
@@ -128,7 +130,7 @@ fn what_is_explained_is_what_runs() {
         let long = (16 << 20) / 4 + 1;
         type Expected = (Collective, usize, bool, bool, Kernel, usize, bool, &'static str);
         let f32 = DataType::F32;
-        let expected: [Expected; 12] = [
+        let expected: [Expected; 19] = [
             (AllReduce, 1024, false, true, Kernel::LowLatency(f32), 1, true, "data carries its flags"),
             (AllReduce, 1025, false, true, Kernel::OneShot(f32), 1, false, "reads all inputs"),
             (AllReduce, 1025, true, true, Kernel::OneShot(f32), 1, true, "reads all inputs"),
@@ -140,6 +142,13 @@ fn what_is_explained_is_what_runs() {
             (AllGather, 5, true, false, Kernel::AllGather, 1, true, "stores its part to all"),
             (AllGather, long, true, true, Kernel::Broadcast, 4, false, "broadcasts its part in turn; longer"),
             (Broadcast, 5, true, true, Kernel::Broadcast, 1, false, "from the root"),
+            (Reduce, 5, true, true, Kernel::Reduce(f32), 1, false, "stores it to the root"),
+            (Reduce, long, false, false, Kernel::Reduce(f32), 2, true, "stores it to the root; longer"),
+            (Scatter, long / 2, true, true, Kernel::Scatter, 1, false, "its part from the root"),
+            (Scatter, long, true, true, Kernel::Scatter, 3, false, "its part from the root; longer"),
+            (Gather, 5, false, false, Kernel::Gather, 1, true, "the root reads all"),
+            (AllToAll, 5, false, true, Kernel::AllToAll, 1, false, "one part from each"),
+            (AllToAll, 5, true, true, Kernel::AllToAll, 1, true, "one part from each"),
             (Barrier, 0, true, true, Kernel::Barrier, 1, false, "entering is all"),
         ];
         for (collective, count, in_place, allocated, kernel, launches, staged, reason) in expected {
@@ -164,6 +173,8 @@ fn what_is_explained_is_what_runs() {
         ran(ReduceScatter, long, &|gpus| gpus.reduce_scatter_in_place(&buffer, ReduceOp::Sum, &stream));
         ran(AllGather, long, &|gpus| gpus.all_gather_in_place(&buffer, &stream));
         ran(Broadcast, long, &|gpus| gpus.broadcast_in_place(&buffer.part(..long)?, 0, &stream));
+        ran(Reduce, long, &|gpus| gpus.reduce_in_place(&buffer.part(..long)?, ReduceOp::Sum, 1, &stream));
+        ran(AllToAll, long, &|gpus| gpus.all_to_all_in_place(&buffer, &stream));
         ran(Barrier, 0, &|gpus| gpus.barrier(&stream));
 
         gpus.set_algorithm(Some("low_latency")).unwrap();

@@ -24,6 +24,8 @@ fn a_graph_is_launched_a_thousand_times() {
         gpus.execute_in_place(&own, &buffers[1], Some(ReduceOp::Avg), stream)?;
         gpus.set_algorithm(Some("schedule:direct"))?;
         gpus.broadcast_in_place(&buffers[1], 1, stream)?;
+        gpus.all_to_all_in_place(&buffers[1], stream)?;
+        gpus.reduce_in_place(&buffers[1], ReduceOp::Max, 1, stream)?;
         gpus.set_algorithm(None)
     };
     // Afterwards there is other shared memory than the graph has.

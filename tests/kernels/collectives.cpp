@@ -26,6 +26,7 @@ static std::atomic<u32> spun[5];
 #include "../../kernels/flags.cu"
 #include "../../kernels/low_latency.cu"
 #include "../../kernels/one_shot.cu"
+#include "../../kernels/parts.cu"
 #include "../../kernels/ring.cu"
 #include "../../kernels/share.cu"
 #include "../../kernels/two_shot.cu"
@@ -133,22 +134,38 @@ static float input_of(u32 rank, u32 call, u64 i) { return (float)((rank * 131 + 
 
 static bool is(const Call& call, const char* kernel) { return std::strcmp(call.kernel, kernel) == 0; }
 
+static bool is_parted(const Call& call) { return is(call, "scatter") || is(call, "gather") || is(call, "all_to_all"); }
+
+static bool gets_nothing(const Call& call, bool is_root) {
+    return !is_root && (is(call, "gather") || is(call, "reduce_f32"));
+}
+
 static u32 threads_of() { return COSTLY ? 8 : 64; }
 
 // One rank's part of a call: it writes its input, launches, and checks its output. Whether that is right.
 static bool make(World& world, const Call& call, u32 rank, u32 number) {
     const u32 n = world.n;
-    const bool moves = is(call, "all_gather") || is(call, "broadcast"), scatters = is(call, "reduce_scatter_f32");
-    const u64 given = scatters ? call.elements * n : call.elements;
-    const u64 got = is(call, "all_gather") ? call.elements * n : call.elements;
+    const bool scatters = is(call, "reduce_scatter_f32"), parted = is_parted(call);
+    const bool moves = parted || is(call, "all_gather") || is(call, "broadcast");
+    const u32 root = number % n;
+    const bool is_root = rank == root;
+    const bool gives_all = scatters || is(call, "all_to_all") || (is(call, "scatter") && is_root);
+    const bool gets_all = is(call, "all_gather") || is(call, "all_to_all") || (is(call, "gather") && is_root);
+    const u64 given = gives_all ? call.elements * n : is(call, "scatter") ? 0 : call.elements;
+    const u64 got = gets_all ? call.elements * n : gets_nothing(call, is_root) ? 0 : call.elements;
     Collective args = world.arguments(rank, moves ? call.elements * 4 : call.elements, call.staged, call.in_place);
-    args.root = number % n;
+    args.root = root;
+    args.stride = call.elements * 4;
     args.hash += number;
     // In place, one of the two is a slice of the other.
     float* from = world.input(rank);
     float* to = world.output(rank, call.in_place);
-    if (call.in_place && is(call, "all_gather")) args.from = from += rank * call.elements;
-    if (call.in_place && scatters) args.to = to += rank * call.elements;
+    const bool gathers = is(call, "all_gather") || (is(call, "gather") && is_root);
+    if (call.in_place && gathers) {
+        args.from = from += rank * call.elements;
+        if (!call.staged) args.from_place += rank * call.elements * 4;
+    }
+    if (call.in_place && (scatters || (is(call, "scatter") && is_root))) args.to = to += rank * call.elements;
     for (u64 i = 0; i < given; ++i) from[i] = input_of(rank, number, i);
     if (run({call.kernel, &args, call.blocks, threads_of(), 0}).ended != host::Ended::WELL) return false;
     if (world.reports[rank].claims != 0) return false;
@@ -158,7 +175,13 @@ static bool make(World& world, const Call& call, u32 rank, u32 number) {
         if (is(call, "all_gather")) {
             expected = input_of((u32)(i / call.elements), number, i % call.elements);
         } else if (is(call, "broadcast")) {
-            expected = input_of(args.root, number, i);
+            expected = input_of(root, number, i);
+        } else if (is(call, "scatter")) {
+            expected = input_of(root, number, rank * call.elements + i);
+        } else if (is(call, "gather")) {
+            expected = input_of((u32)(i / call.elements), number, i % call.elements);
+        } else if (is(call, "all_to_all")) {
+            expected = input_of((u32)(i / call.elements), number, rank * call.elements + i % call.elements);
         } else {
             const u64 at = scatters ? rank * call.elements + i : i;
             for (u32 peer = 0; peer < n; ++peer) expected += input_of(peer, number, at);
@@ -187,10 +210,11 @@ static bool make_all(World& world, u32 calls, Of of) {
 // Calls of all kinds, of changing grids and lengths.
 static Call mixed(u32 number) {
     static const char* const kernels[] = {"one_shot_f32", "two_shot_f32", "low_latency_f32", "ring_f32",
-                                          "barrier",      "all_gather",   "broadcast",       "reduce_scatter_f32"};
+                                          "barrier",      "all_gather",   "broadcast",       "reduce_scatter_f32",
+                                          "reduce_f32",   "scatter",      "gather",          "all_to_all"};
     const u64 lengths[] = {1, 100, 37, 64, 5};
     const u32 mix = number * 5 + number / 7;
-    return {kernels[mix % 8], lengths[number % 5], 1 + number % 2, number % 3 == 0, number % 2 == 1};
+    return {kernels[mix % 12], lengths[number % 5], 1 + number % 2, number % 3 == 0, number % 2 == 1};
 }
 
 CASE(calls_in_a_row) {
@@ -202,7 +226,7 @@ CASE(calls_in_a_row) {
 
 CASE(calls_of_one_kind) {
     for (const char* kernel : {"one_shot_f32", "two_shot_f32", "reduce_scatter_f32", "ring_f32", "low_latency_f32",
-                               "all_gather", "broadcast", "barrier"}) {
+                               "all_gather", "broadcast", "barrier", "reduce_f32", "scatter", "gather", "all_to_all"}) {
         World world(3);
         EXPECT(make_all(world, COSTLY ? 8 : 60, [&](u32 number) -> Call {
             return {kernel, 61, 2, number % 2 == 0, number % 4 >= 2};
@@ -212,7 +236,7 @@ CASE(calls_of_one_kind) {
 
 // What one staged call leaves to the next but one, with each kind of call between them.
 CASE(calls_between_calls) {
-    for (const char* kernel : {"low_latency_f32", "barrier", "ring_f32", "reduce_scatter_f32"}) {
+    for (const char* kernel : {"low_latency_f32", "barrier", "ring_f32", "reduce_scatter_f32", "gather"}) {
         World world(2);
         EXPECT(make_all(world, COSTLY ? 12 : 40, [&](u32 number) -> Call {
             return {number % 2 == 0 ? "one_shot_f32" : kernel, 60, 2, true, false};
@@ -260,6 +284,17 @@ CASE(a_rank_folds_late) {
     EXPECT(make_all(world, 10, [](u32) -> Call { return {"ring_f32", 1000, 1, true, false}; }));
 }
 
+// What is read where it lies is not overwritten before; nor what is read and written in place.
+CASE(a_rank_moves_late) {
+    for (const char* kernel : {"scatter", "gather", "all_to_all", "reduce_f32"}) {
+        for (u32 rank = 0; rank < 2; ++rank) {
+            const Stall stall(FOLDING, rank);
+            World world(2);
+            EXPECT(make_all(world, 16, [&](u32 number) -> Call { return {kernel, 900, 2, number % 8 == 7, true}; }));
+        }
+    }
+}
+
 CASE(a_rank_cleans_late) {
     const Stall stall(RECEIVING, 0);
     for (int again = 0; again < 3; ++again) {
@@ -295,6 +330,14 @@ CASE(every_wait_spins) {
         {"all_gather", FOLDING, FINISHING, 2, 0},
         {"broadcast", ENTERING, ENTERING, 2, 0},
         {"broadcast", FOLDING, FINISHING, 2, 0},
+        {"reduce_f32", ENTERING, ENTERING, 2, 0},
+        {"reduce_f32", FOLDING, FINISHING, 2, 0},
+        {"scatter", ENTERING, ENTERING, 2, 0},
+        {"scatter", FOLDING, FINISHING, 2, 0},
+        {"gather", ENTERING, ENTERING, 2, 0},
+        {"gather", FOLDING, FINISHING, 2, 0},
+        {"all_to_all", ENTERING, ENTERING, 2, 0},
+        {"all_to_all", FOLDING, FINISHING, 2, 0},
         {"ring_f32", ENTERING, ENTERING, 2, 0},
         {"ring_f32", FOLDING, RECEIVING, 2, 0},
         {"ring_f32", FOLDING, SENDING, SLOTS + 3, 0},
@@ -347,7 +390,8 @@ CASE(rank_order) {
 }
 
 static const char* const every_kernel[] = {"one_shot_f32",    "two_shot_f32", "reduce_scatter_f32", "ring_f32",
-                                           "low_latency_f32", "all_gather",   "broadcast",          "barrier"};
+                                           "low_latency_f32", "all_gather",   "broadcast",          "barrier",
+                                           "reduce_f32",      "scatter",      "gather",             "all_to_all"};
 
 // Ranks 0 and 1 make a call in which `change` changes rank 1's arguments; rank 2 is absent if it is to be.
 template <class Change, class Meanwhile>

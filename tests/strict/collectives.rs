@@ -47,7 +47,17 @@ fn calls<T: Element>(rank: &mut Rank<'_>) -> annulus::Result<()> {
     rank.keep(&slice)?;
     gpus.all_gather(&slice, &whole, stream)?;
     rank.keep(&whole)?;
-    gpus.broadcast((gpus.rank() == 1).then_some(&from), &whole, 1, stream)?;
+    let is_root = gpus.rank() == 1;
+    gpus.broadcast(is_root.then_some(&from), &whole, 1, stream)?;
+    rank.keep(&whole)?;
+    gpus.reduce(&from, is_root.then_some(&whole), ReduceOp::Max, 1, stream)?;
+    rank.keep(&whole)?;
+    gpus.scatter(is_root.then_some(&from), &slice, 1, stream)?;
+    rank.keep(&slice)?;
+    gpus.gather(&slice, is_root.then_some(&whole), 1, stream)?;
+    rank.keep(&whole)?;
+    gpus.all_to_all(&from, &whole, stream)?;
+    gpus.all_to_all_in_place(&whole, stream)?;
     rank.keep(&whole)?;
     gpus.barrier(stream)?;
     stream.synchronize()

@@ -78,7 +78,7 @@ impl DeviceCommunicator {
     /// Enqueues a call.
     pub(super) fn enqueue(&self, call: &Call, stream: &Stream) -> Result<()> {
         self.members.failure(&self.faults)?;
-        if let Some(number) = self.schedule_of(call.descriptor.collective) {
+        if let Some(Path::Schedule(number)) = self.path.get() {
             return self.enqueue_by_schedule(call, number, stream);
         }
         let Descriptor { collective, data_type, op, count, .. } = call.descriptor;
@@ -87,12 +87,15 @@ impl DeviceCommunicator {
         let carried = Carried { descriptor: &call.descriptor, hash: hash(words), words };
         let first = self.history.next();
         match collective {
-            Collective::AllReduce => self.enqueue_all_reduce(&plan, call, &carried, stream),
+            Collective::AllReduce | Collective::Reduce => self.enqueue_reduce(&plan, call, &carried, stream),
             Collective::ReduceScatter => self.enqueue_reduce_scatter(&plan, call, &carried, stream),
             Collective::AllGather => self.enqueue_all_gather(&plan, call, &carried, stream),
             Collective::Broadcast => {
                 let root = call.descriptor.root;
                 self.enqueue_broadcast(&plan, &carried, root, &call.from, &call.to, stream)
+            }
+            Collective::Scatter | Collective::Gather | Collective::AllToAll => {
+                self.enqueue_parts(&plan, call, &carried, stream)
             }
             _ => self.launch(&Launch::new(plan.kernel, &carried, &call.from, &call.to), stream),
         }?;
@@ -109,16 +112,6 @@ impl DeviceCommunicator {
         Ok(())
     }
 
-    /// The number of the schedule by which such a call goes, if it does: the one that was asked for by name, or 0, the
-    /// automatic choice, where there is no kernel.
-    pub(super) fn schedule_of(&self, collective: Collective) -> Option<u32> {
-        match (self.path.get(), collective) {
-            (Some(Path::Schedule(number)), _) => Some(number),
-            (_, Collective::Reduce | Collective::Scatter | Collective::Gather | Collective::AllToAll) => Some(0),
-            _ => None,
-        }
-    }
-
     /// The kernel that was asked for by name.
     pub(super) fn kernel_asked_for(&self) -> Option<Algorithm> {
         match self.path.get() {
@@ -127,12 +120,30 @@ impl DeviceCommunicator {
         }
     }
 
-    fn enqueue_all_reduce(&self, plan: &Plan, call: &Call, carried: &Carried<'_>, stream: &Stream) -> Result<()> {
-        for piece in pieces(call.to.len(), plan.most) {
-            let (from, to) = (call.from.part(piece.clone())?, call.to.part(piece.clone())?);
+    /// All-reduce, and reduce, whose output the root alone has.
+    fn enqueue_reduce(&self, plan: &Plan, call: &Call, carried: &Carried<'_>, stream: &Stream) -> Result<()> {
+        for piece in pieces(call.from.len(), plan.most) {
+            let to = if call.to.is_empty() { call.to.clone() } else { call.to.part(piece.clone())? };
+            let from = call.from.part(piece.clone())?;
             let mut launch = Launch::new(plan.kernel, carried, &from, &to);
             launch.elements = piece.len() / call.descriptor.data_type.size();
             launch.work = plan.work_of(piece.len());
+            launch.root = call.descriptor.root;
+            self.launch(&launch, stream)?;
+        }
+        Ok(())
+    }
+
+    /// Scatter, gather and all-to-all: each launch moves a piece of every part.
+    fn enqueue_parts(&self, plan: &Plan, call: &Call, carried: &Carried<'_>, stream: &Stream) -> Result<()> {
+        let part = call.descriptor.count * call.descriptor.data_type.size();
+        for piece in pieces(part, plan.most) {
+            // A rank that gives or gets nothing has an empty buffer.
+            let behind = |buffer: &DeviceBuffer<u8>| buffer.part(piece.start.min(buffer.len())..);
+            let (from, to) = (behind(&call.from)?, behind(&call.to)?);
+            let mut launch = Launch::new(plan.kernel, carried, &from, &to);
+            (launch.elements, launch.work) = (piece.len(), plan.work_of(piece.len()));
+            (launch.root, launch.stride) = (call.descriptor.root, part);
             self.launch(&launch, stream)?;
         }
         Ok(())

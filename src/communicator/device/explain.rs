@@ -8,6 +8,7 @@ use super::super::explain::Question;
 use super::DeviceCommunicator;
 use super::operations::{Operation, operations};
 use super::plan::Plan;
+use super::schedule::Path;
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Shape};
 use crate::schedule::cost::Moved;
@@ -72,7 +73,7 @@ impl DeviceCommunicator {
         if !Self::COLLECTIVES.contains(&collective) {
             return Err(Error::unsupported(format!("there is no {collective} on devices so far")));
         }
-        if let Some(number) = self.schedule_of(collective) {
+        if let Some(Path::Schedule(number)) = self.path.get() {
             return self.explain_schedule(question, number);
         }
         let plan = self.plan(collective, data_type, count)?;
@@ -81,7 +82,9 @@ impl DeviceCommunicator {
             Kernel::LowLatency(_) => (true, "what is sent goes as packets with flags in them, wherever buffers are"),
             Kernel::Ring(_) => (true, "what is sent goes through slots of the next rank, wherever buffers are"),
             Kernel::ReduceScatter(_) if plan.is_cut => (true, "parts are packed where peers see them"),
-            Kernel::OneShot(_) if in_place => (true, "staged: in place, peers would read what is overwritten"),
+            Kernel::OneShot(_) | Kernel::AllToAll if in_place => {
+                (true, "staged: in place, peers would read what is overwritten")
+            }
             _ if self.members.hosted => (true, HOSTED),
             _ if allocated => (false, "zero-copy: peers see the buffers where they lie"),
             _ => {
@@ -111,7 +114,7 @@ impl DeviceCommunicator {
         };
         let layout = self.layout(&descriptor);
         let is_known = in_place || !collective.has_root() || collective == Collective::Broadcast;
-        let is_direct = allocated && !members.hosted && count > 0 && number > 0 && is_known;
+        let is_direct = allocated && !members.hosted && count > 0 && is_known;
         let access = if is_direct { Access::Direct } else { Access::Staged };
         let loaded = self.load_built_in(&descriptor, &layout, access)?;
         let mut explained = DeviceExplanation {
@@ -122,10 +125,7 @@ impl DeviceCommunicator {
             launches: 2,
             copies: 0,
             staged: loaded.access == Access::Staged && collective != Collective::Barrier,
-            reason: {
-                let why = if number == 0 { "there is no kernel for it" } else { "it was asked for by name" };
-                format!("{why}; this rank {}", Moved::of(members.rank, &loaded.steps))
-            },
+            reason: format!("it was asked for by name; this rank {}", Moved::of(members.rank, &loaded.steps)),
             path: match loaded.access {
                 _ if collective == Collective::Barrier => "nothing is moved",
                 Access::Staged if members.hosted => HOSTED,

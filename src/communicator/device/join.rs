@@ -236,8 +236,10 @@ fn fault_words(members: &Arc<Members>) -> Result<(FaultWords, Explaining)> {
 
 /// Every kernel by which calls are made.
 fn kernels(device: &Device) -> Result<HashMap<Kernel, driver::Kernel>> {
-    let of_type = [Kernel::OneShot, Kernel::TwoShot, Kernel::ReduceScatter, Kernel::Ring, Kernel::LowLatency];
-    let typed = of_type.into_iter().chain([Kernel::Fold, Kernel::FoldPartials]).flat_map(|of| DataType::ALL.map(of));
-    let all = typed.chain([Kernel::Barrier, Kernel::AllGather, Kernel::Broadcast, Kernel::Flags]);
+    let all_reduces = [Kernel::OneShot, Kernel::TwoShot, Kernel::Ring, Kernel::LowLatency];
+    let folds = [Kernel::Reduce, Kernel::ReduceScatter, Kernel::Fold, Kernel::FoldPartials];
+    let typed = all_reduces.into_iter().chain(folds).flat_map(|of| DataType::ALL.map(of));
+    let moves = [Kernel::AllGather, Kernel::Broadcast, Kernel::Scatter, Kernel::Gather, Kernel::AllToAll];
+    let all = typed.chain(moves).chain([Kernel::Barrier, Kernel::Flags]);
     all.map(|kernel| Ok((kernel, device.kernel(&kernel.to_string())?))).collect()
 }

@@ -21,12 +21,14 @@ pub(super) struct Launch<'a> {
     /// Bytes that this rank works through.
     pub work: usize,
     pub root: usize,
+    /// Bytes from one part to the next, of kernels that move parts.
+    pub stride: usize,
 }
 
 impl<'a> Launch<'a> {
     /// Of no elements, so far.
     pub fn new(kernel: Kernel, call: &'a Carried<'a>, from: &'a DeviceBuffer<u8>, to: &'a DeviceBuffer<u8>) -> Self {
-        Launch { kernel, call, from, to, elements: 0, work: 0, root: 0 }
+        Launch { kernel, call, from, to, elements: 0, work: 0, root: 0, stride: 0 }
     }
 }
 
@@ -50,6 +52,7 @@ impl DeviceCommunicator {
             from_place: place(from).word(),
             to_place: place(to).word(),
             elements: launch.elements as u64,
+            stride: launch.stride as u64,
             factor,
             packets: layout.packets,
             lines: layout.lines,

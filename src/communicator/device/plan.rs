@@ -14,6 +14,9 @@ use crate::schedule::Collective;
 /// message, a one-shot one n - 1.
 const ONE_SHOT: usize = 256 << 10;
 
+/// Bytes that kernels move at once.
+const LINE: usize = 16;
+
 /// How a call is done.
 pub(super) struct Plan {
     pub algorithm: &'static str,
@@ -72,10 +75,15 @@ impl DeviceCommunicator {
                 // Of a ring the chunks decide on the bits, and its slots take messages of any length.
                 if algorithm == Algorithm::Ring || bytes <= half { plan } else { cut(plan, half, 1) }
             }
+            Collective::Reduce => {
+                let reason = "each rank folds a part, and stores it to the root".into();
+                let plan = whole("reduce", Kernel::Reduce(data_type), world, reason);
+                if bytes <= half { plan } else { cut(plan, half, 1) }
+            }
             Collective::ReduceScatter => {
                 let kernel = Kernel::ReduceScatter(data_type);
                 let plan = whole("reduce_scatter", kernel, 1, "each rank folds the part that it gets".into());
-                if bytes * world <= half { plan } else { cut(plan, half / world / 16 * 16, 1) }
+                if bytes * world <= half { plan } else { cut(plan, half / world / LINE * LINE, 1) }
             }
             Collective::AllGather if bytes * world <= half => {
                 whole("all_gather", Kernel::AllGather, 1, "each rank stores its part to all".into())
@@ -89,6 +97,17 @@ impl DeviceCommunicator {
                 let reason = "each rank reads one part from the root, and stores it to all".into();
                 let plan = whole("broadcast", Kernel::Broadcast, world, reason);
                 if bytes <= half { plan } else { cut(plan, half, 1) }
+            }
+            Collective::Scatter | Collective::Gather | Collective::AllToAll => {
+                let (kernel, reason) = match collective {
+                    Collective::Scatter => (Kernel::Scatter, "each rank reads its part from the root"),
+                    Collective::Gather => (Kernel::Gather, "the root reads all parts"),
+                    _ => (Kernel::AllToAll, "each rank reads one part from each"),
+                };
+                let plan = whole(collective.name(), kernel, 1, reason.into());
+                // Staged parts begin at lines.
+                let fits = bytes.next_multiple_of(LINE) <= half / world;
+                if fits { plan } else { cut(plan, half / world / LINE * LINE, 1) }
             }
             Collective::Barrier => whole("barrier", Kernel::Barrier, 1, "entering is all there is to do".into()),
             other => return Err(Error::unsupported(format!("there is no {other} on devices so far"))),

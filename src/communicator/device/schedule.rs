@@ -92,8 +92,7 @@ impl DeviceCommunicator {
         }
         // Only its root has both buffers: the others cannot tell where the root's is, unless it is one in place.
         let is_known = layout.is_in_place() || !descriptor.collective.has_root();
-        // Unasked, ranks need not have their buffers in one place.
-        let is_known = is_known && descriptor.count > 0 && number > 0;
+        let is_known = is_known && descriptor.count > 0;
         let places = if is_known { self.places(&from, &to, layout.is_in_place()) } else { None };
         let access = if places.is_some() { Access::Direct } else { Access::Staged };
         let loaded = self.load_built_in(&descriptor, &layout, access)?;

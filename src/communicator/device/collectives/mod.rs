@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The calls, typed and checked. Counts and in-place rules are NCCL's, as on the host. `folds` and `moves` are the calls;
+//! here is what they have in common.
+
+mod folds;
+mod moves;
+
+use super::super::descriptor::Descriptor;
+use super::DeviceCommunicator;
+use super::call::Call;
+use super::join::SELF_TESTS;
+use crate::driver::{DeviceBuffer, Stream};
+use crate::element::{DataType, Element, ReduceOp};
+use crate::error::{Error, Result};
+use crate::schedule::Collective;
+
+/// What is called, apart from its buffers and their type.
+struct Asked {
+    name: &'static str,
+    collective: Collective,
+    op: Option<ReduceOp>,
+    root: usize,
+    in_place: bool,
+}
+
+impl Asked {
+    fn new(name: &'static str, collective: Collective, op: Option<ReduceOp>) -> Self {
+        Asked { name, collective, op, root: 0, in_place: false }
+    }
+
+    fn in_place(self) -> Self {
+        Asked { in_place: true, ..self }
+    }
+
+    fn root(self, root: usize) -> Self {
+        Asked { root, ..self }
+    }
+}
+
+impl DeviceCommunicator {
+    /// What the root passes, and other ranks do not.
+    fn at_root<'a, T: Element>(
+        &self,
+        asked: &Asked,
+        what: &str,
+        given: Option<&'a DeviceBuffer<T>>,
+    ) -> Result<Option<&'a DeviceBuffer<T>>> {
+        let Asked { name, root, .. } = *asked;
+        let rank = self.rank();
+        self.check_root(asked)?;
+        match (given.is_some(), rank == root) {
+            (false, true) => Err(Error::invalid(format!("{name} on rank {rank}: the root must pass {what}"))),
+            (true, false) => Err(Error::invalid(format!(
+                "{name} on rank {rank}: only the root, rank {root}, passes {what}; pass None"
+            ))),
+            _ => Ok(given),
+        }
+    }
+
+    fn check_root(&self, asked: &Asked) -> Result<()> {
+        let Asked { name, root, .. } = *asked;
+        let (rank, world) = (self.rank(), self.world_size());
+        match root < world {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "{name} on rank {rank}: there is no rank {root} to be the root among {world} ranks"
+            ))),
+        }
+    }
+
+    /// Checks a call and enqueues it; `parts` are how often the count goes into input and output. What a rank does not
+    /// give, or get, has none.
+    fn call<T: Element>(
+        &self,
+        asked: Asked,
+        from: &DeviceBuffer<T>,
+        to: &DeviceBuffer<T>,
+        parts: (usize, usize),
+        stream: &Stream,
+    ) -> Result<()> {
+        let Asked { name, collective, op, root, in_place } = asked;
+        let rank = self.rank();
+        let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
+        self.check_root(&asked)?;
+        if from.len().checked_mul(parts.1) != to.len().checked_mul(parts.0) {
+            let (sent, received) = (from.len(), to.len());
+            return refused(match parts {
+                (n, m) if n == m => format!("send has {sent} elements and recv {received}; they must be equal"),
+                (1, n) => format!("recv has {received} elements and send {sent}; recv must hold {n} times as many"),
+                (n, _) => format!("send has {sent} elements and recv {received}; send must hold {n} times as many"),
+            });
+        }
+        let (from, to) = (from.as_bytes(), to.as_bytes());
+        let may_be_same = in_place || (collective == Collective::Broadcast && rank != root);
+        self.check_buffers(name, &from, &to, may_be_same, stream)?;
+        if let Some(op) = op {
+            op.check(T::DATA_TYPE)?;
+        }
+        let descriptor = Descriptor {
+            collective,
+            data_type: if collective == Collective::Barrier { DataType::U8 } else { T::DATA_TYPE },
+            op,
+            operator: None,
+            count: from.len().checked_div(parts.0).unwrap_or(to.len()) / size_of::<T>(),
+            root,
+            in_place,
+            algorithm: 0,
+            program: 0,
+            is_varying: false,
+        };
+        self.enqueue(&Call { descriptor, from, to }, stream)
+    }
+
+    /// Buffers and stream must be of the communicator's device, and the buffers apart unless they may be the same.
+    pub(super) fn check_buffers(
+        &self,
+        name: &str,
+        from: &DeviceBuffer<u8>,
+        to: &DeviceBuffer<u8>,
+        may_be_same: bool,
+        stream: &Stream,
+    ) -> Result<()> {
+        let (rank, device) = (self.rank(), self.device());
+        let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
+        if stream.device() != *device {
+            return refused(format!("{stream} is not of {device}, which the communicator was made for"));
+        }
+        for (what, buffer) in [("input", from), ("output", to)] {
+            if buffer.device() != *device {
+                return refused(format!("the {what} is of {}; it must be of {device}", buffer.device()));
+            }
+        }
+        let end = |buffer: &DeviceBuffer<u8>| buffer.address() + buffer.len() as u64;
+        let is_same = (from.address(), from.len()) == (to.address(), to.len());
+        if !may_be_same && from.address() < end(to) && to.address() < end(from) {
+            let whole = if is_same { "are the same" } else { "overlap" };
+            return refused(format!("send and recv {whole}; they must be apart, or the call in place"));
+        }
+        Ok(())
+    }
+
+    /// This rank's part of a buffer of one part a rank.
+    fn own_part<T: Element>(&self, asked: &Asked, buffer: &DeviceBuffer<T>) -> Result<DeviceBuffer<T>> {
+        let (name, rank, world, all) = (asked.name, self.rank(), self.world_size(), buffer.len());
+        if !all.is_multiple_of(world) {
+            return Err(Error::invalid(format!(
+                "{name} on rank {rank}: {all} elements cannot be {world} equal parts; pass a multiple of {world}"
+            )));
+        }
+        buffer.part(rank * (all / world)..(rank + 1) * (all / world))
+    }
+
+    /// Proves that what each rank writes arrives at every other: all meet, and each gets a number of every other's.
+    pub(super) fn test_self(&self) -> Result<()> {
+        // Not the stream by which reports of faults are read: calls make their stream wait for such reports.
+        let stream = &self.device().stream()?;
+        let (send, recv) = (self.device().allocate(1)?, self.device().allocate(self.world_size())?);
+        let number = |rank: usize| 0x5eed_0000_0000_0000 + rank as u64;
+        stream.write(&send, &[number(self.rank())])?;
+        self.barrier(stream)?;
+        self.all_gather(&send, &recv, stream)?;
+        const { assert!(SELF_TESTS == 2, "as many calls as these") };
+        let got = stream.read(&recv)?;
+        match (0..self.world_size()).find(|rank| got[*rank] != number(*rank)) {
+            None => Ok(()),
+            Some(rank) => Err(Error::system(
+                format!("testing device memory between ranks {rank} and {}", self.rank()),
+                "what was written did not arrive; the machine's peer-to-peer access does not work",
+            )),
+        }
+    }
+}
