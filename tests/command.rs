@@ -240,7 +240,7 @@ fn collectives_are_measured_on_simulated_devices_and_say_so() {
     assert!(rows.len() == 20 && rows.iter().all(|row| row.ends_with(" 0  simulated")), "{text}");
     assert!(texts(&plot)[0].contains(SAID), "{:?}", texts(&plot));
     for (arguments, named) in [
-        ("gather --device sim", "devices have no gather"),
+        ("scan --device sim", "devices have no scan"),
         ("all_reduce --device sim --algorithm staged", "auto, low_latency, one_shot, two_shot, ring, schedule:"),
         ("broadcast --device sim --algorithm ring", "there is auto, schedule:one_shot"),
         ("reduce_scatter --device sim --algorithm schedule:tree", "no algorithm schedule:tree for reduce_scatter"),
@@ -374,7 +374,7 @@ fn what_devices_would_run_is_explained() {
     assert!(text.contains("launches") && text.contains("copies on this rank; staged through"), "{text}");
     assert!(text.ends_with("shapes are those of simulated devices, which execute kernels on the CPU\n"), "{text}");
     for (arguments, named) in [
-        ("gather --ranks 2 --explain --device sim", "no gather on devices"),
+        ("scan --ranks 2 --explain --device sim", "no scan on devices"),
         ("all_reduce --ranks 17 --explain --device sim", "among 16 at the most"),
         ("all_reduce --ranks 2 --explain --device sim --algorithm bruck", "schedule:bruck"),
         ("all_reduce --ranks 2 --explain --algorithm ring", "--device sim"),

@@ -156,7 +156,7 @@ mod tests {
     fn what_devices_do_not_have_is_a_sentence() {
         type Change = fn(&mut Sweep);
         let wrong: [(Change, &str); 6] = [
-            (|sweep| sweep.collective = Collective::Gather, "devices have no gather; they have all_reduce"),
+            (|sweep| sweep.collective = Collective::Scan, "devices have no scan; they have all_reduce"),
             (|sweep| sweep.algorithm = Some("direct".into()), "two_shot, ring, schedule:one_shot, schedule:direct"),
             (|sweep| sweep.algorithm = Some("schedule:bruck".into()), "no algorithm schedule:bruck for all_reduce"),
             (|sweep| sweep.algorithm = Some("schedule:one_shot".into()), "at most 4194304 bytes a rank"),
