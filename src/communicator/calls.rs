@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A rank's calls in flight, and how each gets from its entry to its end.
 //!
-//! Call k uses channel k mod 8. A small call whose peers are there is over *at once* (`at_once`). Every other's life: *begin*
-//! posts the entry record; *poll* sees the others' records, *enters*
-//! (`entry`: compares descriptors, chooses the program), and executes it piece by piece; *end* stamps it and gives the
-//! channel free. Who keeps it from going on is looked for from time to time (`missing`). Whatever goes wrong for all ranks
-//! goes through *fail*, which ends every call in flight.
+//! Call k uses channel k mod 8. A small call whose peers are there is over *at once* (`at_once`). Every other's life:
+//! *begin* posts the entry record; *poll* sees the others' records, *enters* (`entry`: compares descriptors, chooses the
+//! program), and executes it piece by piece; *end* stamps it and gives the channel free. Who keeps it from going on is
+//! looked for from time to time (`missing`). Whatever goes wrong for all ranks goes through *fail*, which ends every call
+//! in flight.
 
 pub(crate) mod at_once;
 mod entry;
@@ -204,10 +204,8 @@ impl Calls {
         }
         let idle = self.in_flight == 0;
         let plan = match call.verified {
-            Some(verified) => {
-                self.plans.find_verified(&call.descriptor, verified, &**self.transport.transport(), idle)?
-            }
-            None => self.plans.find(&call.descriptor, call.layout.as_ref(), &**self.transport.transport(), idle)?,
+            Some(verified) => self.plans.find_verified(&call.descriptor, verified, &*self.transport, idle)?,
+            None => self.plans.find(&call.descriptor, call.layout.as_ref(), &*self.transport, idle)?,
         };
         let (transport, rank) = (&self.transport, self.transport.rank());
         let state = &mut self.channels[channel];

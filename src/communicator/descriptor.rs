@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::operator::Signature;
 use crate::element::{DataType, Factor, ReduceOp};
 use crate::error::Error;
-use crate::schedule::{Collective, Layout, NAMES};
+use crate::schedule::{Collective, Layout, NAMES, Verified};
 use crate::transport::page::DESCRIPTOR;
 
 /// What stands for an operation of one's own, where others have their number.
@@ -33,6 +33,24 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
+    /// Of a user's own schedule.
+    pub fn of_verified(verified: &Verified, data_type: DataType, op: Option<ReduceOp>) -> Self {
+        let layout = verified.layout();
+        Descriptor {
+            collective: verified.collective(),
+            data_type,
+            op,
+            operator: None,
+            // The same on all ranks, whose own counts may differ; the program's hash covers those.
+            count: layout.largest(),
+            root: layout.root(),
+            in_place: layout.is_in_place(),
+            algorithm: 0,
+            program: verified.hash(),
+            is_varying: false,
+        }
+    }
+
     /// As words, all of which count.
     pub fn words(&self) -> [u64; DESCRIPTOR] {
         let op = match self.operator {

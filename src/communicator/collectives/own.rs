@@ -71,20 +71,7 @@ impl Communicator {
         input: Run,
         output: Run,
     ) -> Call<'a> {
-        let layout = verified.layout();
-        let descriptor = Descriptor {
-            collective: verified.collective(),
-            data_type: T::DATA_TYPE,
-            op,
-            operator: None,
-            // The same on all ranks, whose own counts may differ; the program's hash covers those.
-            count: layout.largest(),
-            root: layout.root(),
-            in_place: layout.is_in_place(),
-            algorithm: 0,
-            program: verified.hash(),
-            is_varying: false,
-        };
+        let descriptor = Descriptor::of_verified(verified, T::DATA_TYPE, op);
         Call { lane: COLLECTIVES, descriptor, layout: None, verified: Some(verified), operator: None, input, output }
     }
 

@@ -94,24 +94,11 @@ impl DeviceCommunicator {
         stream: &Stream,
     ) -> Result<()> {
         self.members.failure(&self.faults)?;
-        let layout = verified.layout();
-        self.check_buffers("execute", &from, &to, layout.is_in_place(), stream)?;
+        self.check_buffers("execute", &from, &to, verified.layout().is_in_place(), stream)?;
         if let Some(op) = op {
             op.check(data_type)?;
         }
-        let descriptor = Descriptor {
-            collective: verified.collective(),
-            data_type,
-            op,
-            operator: None,
-            // The same on all ranks, whose own counts may differ; the program's hash covers those.
-            count: layout.largest(),
-            root: layout.root(),
-            in_place: layout.is_in_place(),
-            algorithm: 0,
-            program: verified.hash(),
-            is_varying: false,
-        };
+        let descriptor = Descriptor::of_verified(verified, data_type, op);
         self.enqueue_verified(&Call { descriptor, from, to }, verified, stream)
     }
 }
