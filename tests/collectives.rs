@@ -357,7 +357,7 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
         None if all_private && is_carried => "one_shot",
         None | Some("direct") if within_reach => "direct",
         Some("pull") if !within_reach && !is_read => "staged",
-        None if is_read && is_pulled(collective, case.in_place, case.count * size) => "pull",
+        None if is_read && is_pulled(collective, case.in_place, world, case.count * size) => "pull",
         None | Some("direct") => "staged",
         Some(name) => name,
     };
@@ -368,14 +368,16 @@ fn check_record<T: Element>(comm: &Communicator, case: &Case, layout: &Layout) {
     assert_eq!(last.bytes, elements * size);
 }
 
-/// Whether moves of so many bytes to or from a rank are pulled where they can be.
-fn is_pulled(collective: Collective, in_place: bool, bytes: usize) -> bool {
+/// Whether calls of so many bytes a rank are pulled where they can be.
+fn is_pulled(collective: Collective, in_place: bool, world: usize, bytes: usize) -> bool {
     match (collective, in_place) {
         (Collective::AllToAll, in_place) => !in_place,
         (Collective::AllGather, _) => true,
         (Collective::Gather, _) => bytes <= 256 << 10,
         (Collective::Broadcast | Collective::Scatter, true) => bytes <= 512 << 10,
         (Collective::Broadcast | Collective::Scatter, false) => bytes <= 4 << 20,
+        (Collective::Reduce, _) => bytes * (world - 1) <= 128 << 10,
+        (Collective::ReduceScatter, _) => bytes * world <= 1 << 20,
         _ => false,
     }
 }
@@ -396,7 +398,7 @@ fn limit(what: What, world: usize) -> usize {
 /// Up to how many bytes it is worth it where peers may read.
 fn worth(what: What, world: usize) -> usize {
     match what.collective {
-        Collective::Broadcast | Collective::Scatter | Collective::Gather => limit(what, world) / 4,
+        Collective::Broadcast | Collective::Scatter | Collective::Gather | Collective::Reduce => limit(what, world) / 4,
         Collective::AllGather => limit(what, world) / 2,
         _ => limit(what, world),
     }

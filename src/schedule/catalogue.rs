@@ -57,6 +57,7 @@ fn with_segments(elements: Option<usize>) -> Vec<Arc<dyn Schedule>> {
         Arc::new(direct::all_to_all(direct_segment)),
         Arc::new(direct::scan(direct_segment)),
         Arc::new(direct::exclusive_scan(direct_segment)),
+        Arc::new(pull::reduce()),
         Arc::new(pull::reduce_scatter()),
         Arc::new(pull::all_gather()),
         Arc::new(pull::broadcast()),

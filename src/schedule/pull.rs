@@ -14,13 +14,15 @@
 //! - Steps: one after the entry, then the exit, for which those wait whose buffers others read. Two rounds with the entry.
 //! - In place, an all-to-all goes through scratch of the rank's own, segment by segment: what was read in a turn takes the
 //!   place of what was sent when the other has read that, as its flag says.
-//! - Elements moved by a rank, of a length N over n ranks: reduce-scatter reads N and writes N/n; broadcast reads and writes
-//!   N; scatter reads and writes N/n, and a gather's root N; all-gather and all-to-all read and write N.
+//! - Elements moved by a rank, of a length N over n ranks: reduce-scatter reads N and writes N/n; a reduce's
+//!   root reads nN and writes N; broadcast reads and writes N; scatter reads and writes N/n, and a gather's root N; all-gather
+//!   and all-to-all read and write N.
 //! - Fold order: 0, 1, .., n-1 in every element.
-//! - Chosen: for what is moved and not folded, where buffers are private memory of processes that may read one another's,
-//!   above the size that the entry record carries. A peer's buffer is then copied by the system, once, where
-//!   [`staged`](super::staged) copies twice. What is to be folded must be copied first, which is no gain. (Peers may not
-//!   write: one that was stopped in a write could go on with it when the buffer's rank has given up.)
+//! - Chosen: where buffers are private memory of processes that may read one another's, above the size that the entry
+//!   record carries: for what is moved, from and to a root up to a size; and up to a size for reduce and reduce-scatter.
+//!   A peer's buffer is then copied by the system, once, where [`staged`](super::staged) copies twice. What is to be folded
+//!   must be copied first, which is a gain only out of near caches. (Peers may not write: one that was stopped in a
+//!   write could go on with it when the buffer's rank has given up.)
 
 use super::segments::{len_in, marks, repeat, turns};
 use super::{Access, Buffer, Collective, Layout, Place, Program, Resources, Schedule};
@@ -42,6 +44,11 @@ impl Pull {
     fn new(collective: Collective, segment: usize) -> Self {
         Pull { collective, segment: segment.max(1) }
     }
+}
+
+/// The root folds all inputs into its output.
+pub fn reduce() -> Pull {
+    Pull::new(Collective::Reduce, 1)
 }
 
 /// Rank r folds its part of all inputs into its output.
@@ -111,6 +118,9 @@ impl Schedule for Pull {
 
         let mut program = Program::new();
         match self.collective {
+            Collective::Reduce if rank == root => {
+                program.fold((0..layout.world()).map(|r| input(r, 0)), [output(0)], layout.count(rank));
+            }
             Collective::ReduceScatter => {
                 let inputs = (0..layout.world()).map(|r| input(r, part(rank).start));
                 program.fold(inputs, [output(0)], part(rank).len());
@@ -154,7 +164,7 @@ impl Pull {
     fn reads(&self, reader: usize, read: usize, layout: &Layout) -> bool {
         match self.collective {
             Collective::Broadcast | Collective::Scatter => read == layout.root(),
-            Collective::Gather => reader == layout.root(),
+            Collective::Gather | Collective::Reduce => reader == layout.root(),
             _ => true,
         }
     }

@@ -4,8 +4,8 @@
 //! Without a name, only schedules of fold order `Rank` are chosen, so that the bits of a result depend neither on its
 //! size nor on where the buffers lie: [`one_shot`](super::one_shot) for what is quick to carry along with the entry;
 //! above that [`direct`](super::direct) where all ranks' buffers can be addressed by all; else `one_shot` again, while
-//! it is worth it and contributions fit into the entry record, and beyond that [`pull`](super::pull) for what is moved and
-//! not folded where all ranks' buffers can be read by all, as long as that is worth it, and [`staged`](super::staged) for the rest.
+//! it is worth it and contributions fit into the entry record, and beyond that [`pull`](super::pull) where all ranks' buffers
+//! can be read by all, as long as that is worth it, and [`staged`](super::staged) for the rest.
 
 use std::sync::Arc;
 
@@ -47,24 +47,30 @@ pub(crate) fn carried(collective: Collective, world: usize, inline: usize) -> us
 /// than what two copies of a short message take, and the more so the less they get in each other's way.
 pub(crate) fn worth_carrying(collective: Collective, access: Access, carried: usize) -> usize {
     match (access, collective) {
-        (Access::Read, Collective::Broadcast | Collective::Scatter | Collective::Gather) => carried / 4,
+        (Access::Read, Collective::Broadcast | Collective::Scatter | Collective::Gather | Collective::Reduce) => {
+            carried / 4
+        }
         (Access::Read, Collective::AllGather) => carried / 2,
         _ => carried,
     }
 }
 
-/// Whether what is moved is pulled, where it can be. A pull keeps the rank that pulls busy; through slots, giver and taker
+/// Whether a call pulls, where it can. A pull keeps the rank that pulls busy; through slots, giver and taker
 /// copy at the same time, each half as far from its own data. So what is moved from or to a root is pulled as long as it
 /// comes out of a cache, or the root has a copy of its own to make meanwhile; beyond, it is staged. Where every rank takes
-/// from every other, all copy at the same time anyway. What is swapped in place would have to be copied twice, like what
-/// is folded.
+/// from every other, all copy at the same time anyway. What is folded is copied first, which is quicker than through slots
+/// as long as it stays in a near cache until it is folded; all-reduce would pull twice, and its results are fresh in
+/// their ranks' caches, from where they come slowly. What is swapped in place would have to be copied twice.
 pub(crate) fn worth_pulling(collective: Collective, layout: &Layout, element: usize) -> bool {
     let most = match (collective, layout.is_in_place()) {
         (Collective::AllToAll, true) => return false,
+        (Collective::AllToAll | Collective::AllGather, _) => return true,
         (Collective::Gather, _) => 256 << 10,
         (Collective::Broadcast | Collective::Scatter, true) => 512 << 10,
         (Collective::Broadcast | Collective::Scatter, false) => 4 << 20,
-        _ => return !collective.folds(),
+        (Collective::Reduce, _) => (128 << 10) / (layout.world() - 1).max(1),
+        (Collective::ReduceScatter, _) => (1 << 20) / layout.world(),
+        _ => return false,
     };
     (0..layout.world()).all(|rank| layout.count(rank).saturating_mul(element) <= most)
 }
