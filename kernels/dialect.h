@@ -176,6 +176,9 @@ DEVICE u16 narrow_f16(float value) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
     return bits;
 }
+// Nothing converts several elements at once here.
+DEVICE bool widen_f16_all(float*, const u16*, u32) { return false; }
+DEVICE bool narrow_f16_all(u16*, const float*, u32) { return false; }
 
 #elif defined(__HIPCC__) || defined(__HIPCC_RTC__) || (defined(__clang__) && defined(__HIP__))
 
@@ -274,6 +277,9 @@ DEVICE u16 narrow_f16(float value) {
     asm("v_cvt_f16_f32 %0, %1" : "=v"(bits) : "v"(value));
     return (u16)bits;
 }
+// Nothing converts several elements at once here.
+DEVICE bool widen_f16_all(float*, const u16*, u32) { return false; }
+DEVICE bool narrow_f16_all(u16*, const float*, u32) { return false; }
 
 #else
 

@@ -100,3 +100,30 @@ DEVICE void narrow(bf16& to, float value) {
     const u32 rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
     to.bits = (u16)(value == value ? rounded : 0x7fc0u);
 }
+
+// The same of several elements.
+template <class T, class A, u32 COUNT>
+DEVICE void widen_all(A (&to)[COUNT], const T* from) {
+#pragma unroll
+    for (u32 i = 0; i < COUNT; ++i) to[i] = widen<A>(from[i]);
+}
+template <class T, class A, u32 COUNT>
+DEVICE void narrow_all(T* to, const A (&from)[COUNT]) {
+#pragma unroll
+    for (u32 i = 0; i < COUNT; ++i) narrow(to[i], from[i]);
+}
+// A host may have instructions for them.
+template <u32 COUNT>
+DEVICE void widen_all(float (&to)[COUNT], const f16* from) {
+    if constexpr (COUNT % 16 == 0)
+        if (widen_f16_all(to, &from->bits, COUNT)) return;
+#pragma unroll
+    for (u32 i = 0; i < COUNT; ++i) to[i] = widen<float>(from[i]);
+}
+template <u32 COUNT>
+DEVICE void narrow_all(f16* to, const float (&from)[COUNT]) {
+    if constexpr (COUNT % 16 == 0)
+        if (narrow_f16_all(&to->bits, from, COUNT)) return;
+#pragma unroll
+    for (u32 i = 0; i < COUNT; ++i) narrow(to[i], from[i]);
+}

@@ -136,8 +136,7 @@ DEVICE void fold_elements(const Folding& folding, u64 i) {
 #pragma unroll 1
     for (u32 source = 0; source < folding.sources; ++source) {
         const T* const from = (const T*)folding.from[source] + i;
-#pragma unroll
-        for (u32 lane = 0; lane < COUNT; ++lane) next[lane] = widen<A>(from[lane]);
+        widen_all(next, from);
         taken_in(folding, next);
         if (source == 0) {
 #pragma unroll
@@ -147,15 +146,9 @@ DEVICE void fold_elements(const Folding& folding, u64 i) {
         }
     }
     finished(folding, values);
-    T folded[COUNT];
-#pragma unroll
-    for (u32 lane = 0; lane < COUNT; ++lane) narrow(folded[lane], values[lane]);
 #pragma unroll 1
-    for (u32 destination = 0; destination < folding.destinations; ++destination) {
-        T* const to = (T*)folding.to[destination] + i;
-#pragma unroll
-        for (u32 lane = 0; lane < COUNT; ++lane) to[lane] = folded[lane];
-    }
+    for (u32 destination = 0; destination < folding.destinations; ++destination)
+        narrow_all((T*)folding.to[destination] + i, values);
 }
 
 // Lines that a thread folds at once: as many as have their values in 16 registers, so that loads overlap.

@@ -49,6 +49,17 @@ fn products_have_the_same_bits_on_every_processor() {
     assert!(output.status.success(), "{said}");
 }
 
+/// So are conversions of f16: here by the instructions of a processor with AVX alone, and by none.
+#[test]
+fn halves_have_the_same_bits_on_every_processor() {
+    let Some(compiler) = compiler::compiler() else { return };
+    for (which, supported) in [("avx", "(what[2]=='x'&&what[3]==0)"), ("none", "0")] {
+        let program = program(&compiler, &["-O2", &format!("-D__builtin_cpu_supports(what)={supported}")]);
+        let (output, said) = run(&program, &["halves_one_by_one_and_together"]);
+        assert!(output.status.success(), "{which}: {said}");
+    }
+}
+
 #[test]
 fn thread_sanitizer_sees_gpu_threads_as_threads() {
     let Some(compiler) = compiler::compiler() else { return };

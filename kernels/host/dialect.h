@@ -16,6 +16,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "halves.h"
 #include "kernel.h"
 #include "words.h"
 
@@ -182,4 +183,16 @@ DEVICE u16 narrow_f16(float value) {
     const u32 finite = size < 0x38800000u ? small : ordinary;
     const u32 magnitude = size >= 0x477ff000u ? 0x7c00u : finite;
     return (u16)(magnitude | (bits_of_float(value) >> 16 & 0x8000u));
+}
+// By the processor's own instructions, if it has some, of a multiple of 16 elements; false if not. Narrowing makes every
+// NaN the canonical one.
+DEVICE bool widen_f16_all(float* to, const u16* from, u32 count) {
+    if (host::HALVES == nullptr) return false;
+    host::HALVES->widen(to, from, count);
+    return true;
+}
+DEVICE bool narrow_f16_all(u16* to, const float* from, u32 count) {
+    if (host::HALVES == nullptr) return false;
+    host::HALVES->narrow(to, from, count);
+    return true;
 }
