@@ -169,7 +169,7 @@ DEVICE double square_root(double value) { return __builtin_sqrt(value); }
 DEVICE float widen_f16(u16 bits) {
     // The sign, and the others where a float has them. The exponent is then 112 too small; a power of two makes good for
     // that, for subnormal numbers too.
-    const u32 placed = (u32)((i32)(i16)bits << 13) & 0x8fffe000u;
+    const u32 placed = (u32)(i32)(i16)bits << 13 & 0x8fffe000u;
     const u32 beyond = (placed & 0x0f800000u) == 0x0f800000u ? 0x7f800000u : 0; // infinity and NaN
     return float_of_bits(bits_of_float(float_of_bits(placed) * float_of_bits(0x77800000u)) | beyond);
 }
