@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Two ranks that reduce device memory in place, also from a captured graph; on GPUs if there are any, else on a device
+//! that is simulated on the CPU. `cargo run --release --example device_memory`
+
+use annulus::driver::Device;
+use annulus::{RankFailure, ReduceOp, run};
+
+fn main() -> Result<(), RankFailure> {
+    let lines = run(2, |comm| {
+        let device = Device::auto(comm.rank()).or_else(|_| Device::simulated(0))?;
+        let comm = comm.on(&device)?;
+        let stream = device.stream()?;
+        // Memory that peers map: nothing is copied to be sent.
+        let gradients = comm.allocate::<f32>(1 << 20)?;
+        stream.fill(&gradients, comm.rank() as f32)?;
+        comm.all_reduce_in_place(&gradients, ReduceOp::Avg, &stream)?; // enqueued; returns at once
+        let mean = stream.read(&gradients.part(..4)?)?;
+
+        let step = stream.capture(|stream| comm.all_reduce_in_place(&gradients, ReduceOp::Sum, stream))?;
+        for _ in 0..10 {
+            step.launch(&stream)?;
+        }
+        let doubled = stream.read(&gradients.part(..4)?)?;
+        assert_eq!((mean, doubled), (vec![0.5; 4], vec![512.0; 4]));
+        let call = comm.last_call().map(|call| format!("{} by {}", call.collective, call.algorithm));
+        comm.close()?;
+        Ok(format!("{device}: {}", call.unwrap_or_default()))
+    })?;
+    for (rank, line) in lines.iter().enumerate() {
+        println!("rank {rank} on {line}");
+    }
+    Ok(())
+}
