@@ -4,7 +4,7 @@
 //! hurt.
 //!
 //! The calls of a world follow one another on the same arenas, with ever other kernels, grids and lengths.
-//! `ANNULUS_TEST=full` takes the whole product; otherwise lengths, alignments and shapes take turns.
+//! `ANNULUS_TEST=full` takes their product, where only alignments and shapes take turns; otherwise lengths do, too.
 
 #![allow(unsafe_code)]
 
@@ -265,7 +265,8 @@ const SHAPES: [Shape; 4] = [
     Shape { blocks: 5, threads: 16 },
 ];
 
-/// Ways to make a call, with lengths: one in place and one out of place that differ from call to call, or all.
+/// Ways to make a call, with lengths: one in place and one out of place that differ from call to call; or of all, with
+/// every length, while alignments and shapes take turns.
 fn ways(turn: &mut usize) -> Vec<(usize, Way)> {
     let mut ways = Vec::new();
     for in_place in [false, true] {
@@ -276,10 +277,9 @@ fn ways(turn: &mut usize) -> Vec<(usize, Way)> {
                 ways.push((LENGTHS[length % LENGTHS.len()], Way { in_place, staged, offsets, shape }))
             };
             if full() {
+                *turn += 1;
                 for length in 0..LENGTHS.len() {
-                    for offsets in OFFSETS {
-                        add(length, offsets, SHAPES[length % SHAPES.len()]);
-                    }
+                    add(length, OFFSETS[(length + *turn) % OFFSETS.len()], SHAPES[(length + *turn / 4) % SHAPES.len()]);
                 }
             } else {
                 *turn += 1;
