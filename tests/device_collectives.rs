@@ -4,7 +4,7 @@
 //!
 //! Ranks are threads and processes; what needs several devices is run in a process of its own (`ranks`).
 
-#![cfg(all(feature = "sim", target_os = "linux"))]
+#![cfg(all(any(feature = "sim", feature = "cuda"), target_os = "linux"))]
 
 #[macro_use]
 mod types;
@@ -37,7 +37,7 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, is_cuda, on_the_stand_in, upload, variables};
+use simulated::{absent, block, is_cuda, is_on_cards, lacks, on_the_stand_in, upload, variables};
 use worlds::{everywhere, on, threads};
 
 #[test]

@@ -2,7 +2,7 @@
 //! Schedules on device memory, done by copies, folds and flags on simulated devices: bits, one's own schedules, graphs,
 //! failures.
 
-#![cfg(all(feature = "sim", target_os = "linux"))]
+#![cfg(all(any(feature = "sim", feature = "cuda"), target_os = "linux"))]
 
 #[macro_use]
 mod types;

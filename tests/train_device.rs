@@ -2,7 +2,7 @@
 //! Training in device memory, on the simulated device, and on CUDA over the stand-in for its driver: several ranks
 //! equal one, bit for bit, in every precision; against the CPU within a derived bound; and what goes wrong is noticed.
 
-#![cfg(all(feature = "cli", feature = "sim", target_os = "linux"))]
+#![cfg(all(feature = "cli", any(feature = "sim", feature = "cuda"), target_os = "linux"))]
 
 #[path = "train_device/bound.rs"]
 mod bound;

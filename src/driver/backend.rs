@@ -14,6 +14,7 @@ use std::ffi::c_void;
 use std::fmt;
 
 use super::capabilities::Capabilities;
+use crate::element::DataType;
 
 /// An address on a device; the host's own addresses are such addresses too.
 pub(crate) type Address = u64;
@@ -33,6 +34,44 @@ pub(crate) struct FunctionId(pub u64);
 /// Captured work of a device, ready to be launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct GraphId(pub u64);
+
+/// A user of a vendor's matrix products, on one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ProductsId(pub u64);
+
+/// Matrix products by the vendor's own library.
+#[derive(Debug)]
+pub(crate) struct Products {
+    pub id: ProductsId,
+    /// The library's name and version.
+    pub name: String,
+    /// Bytes of device memory that each product is given to work in.
+    pub workspace: usize,
+}
+
+/// A factor of a product: row-major, or, if it is transposed, column-major.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Factor {
+    pub address: Address,
+    /// Elements from a row to the next, or from a column to the next.
+    pub step: usize,
+    pub transposed: bool,
+}
+
+/// A matrix product of one type, f32, f16 or bf16, which is added up in f32. The result is row-major and without gaps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Product {
+    pub left: Factor,
+    pub right: Factor,
+    pub to: Address,
+    pub data_type: DataType,
+    pub rows: usize,
+    pub columns: usize,
+    /// Columns of the left factor, rows of the right one; not zero, as the others.
+    pub inner: usize,
+    /// Whether the product is added to what is there.
+    pub accumulate: bool,
+}
 
 /// What memory is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,6 +304,25 @@ pub(crate) unsafe trait Backend: Send + Sync {
         argument: &[u8],
         stream: StreamId,
     ) -> Result<(), Failure>;
+
+    /// Matrix products by the vendor's library, for one user; or why there are none. May wait for what runs.
+    fn products(&self) -> Result<Products, String> {
+        Err("these devices have no library of products".into())
+    }
+
+    /// A user of products asks for no more.
+    fn end_products(&self, _: ProductsId) {}
+
+    /// Enqueues a product: the same bits whenever it is enqueued on devices of one model. The first of its extents may wait
+    /// for what runs.
+    ///
+    /// # Safety
+    /// The id came from `products` of this device and is asked by nobody else at the same time. All memory is of this
+    /// device, and as long as the product takes it to be; nothing else uses the workspace meanwhile. The stream is of this
+    /// device.
+    unsafe fn multiply(&self, _: ProductsId, _: &Product, _: Address, _: StreamId) -> Result<(), Failure> {
+        Err(Failure { call: "multiply", code: -1, meaning: "there is no library of products".into() })
+    }
 
     /// From now on what is enqueued on the stream is recorded and not done.
     ///

@@ -41,6 +41,7 @@ mod kernel;
 #[cfg(any(annulus_simulated, all(feature = "cuda", target_os = "linux")))]
 mod mapping;
 mod mark;
+mod products;
 mod stream;
 pub mod strict;
 mod words;
@@ -53,6 +54,7 @@ pub use faults::FaultWords;
 pub use graph::Graph;
 pub use ipc::IpcHandle;
 pub use kernel::{Kernel, Shape, Use};
+pub(crate) use products::{Factor, Products};
 pub use stream::Stream;
 pub(crate) use stream::WeakStream;
 pub use words::Words;

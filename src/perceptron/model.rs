@@ -110,6 +110,16 @@ impl<T: Number> Perceptron<T> {
         &self.memory
     }
 
+    /// Who makes its matrix products: the library of the device's vendor, by its name and version, or else the own kernel,
+    /// and then why.
+    ///
+    /// # Errors
+    ///
+    /// That reason.
+    pub fn products(&self) -> std::result::Result<&str, &str> {
+        self.kernels.products()
+    }
+
     /// Rounds the weights for the layers, which otherwise read what the last update has left them.
     ///
     /// # Errors

@@ -134,6 +134,29 @@ impl<T: Number> Perceptron<T> {
         Ok(())
     }
 
+    /// Makes a pass of so many rows for nothing, where a library makes the products: such a library loads code at the first
+    /// product of some extents, and waits then for what runs on the device. What is in the batch and in the gradients
+    /// afterwards does not matter.
+    ///
+    /// # Errors
+    ///
+    /// As those of a pass.
+    pub fn rehearse(&self, rows: usize, stream: &Stream) -> Result<()> {
+        if self.kernels.products().is_err() {
+            return Ok(());
+        }
+        let mut pass = self.forward(rows, stream)?;
+        self.loss(&mut pass, 1.0, stream)?;
+        self.backward(&mut pass, 1.0, stream)?;
+        for layer in (0..self.layout.layers().len()).rev() {
+            self.leaves(&pass, false, stream)?;
+            if layer > 0 {
+                self.inward(&mut pass, stream)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the layer behind the outputs of a pass reads.
     fn input(&self, pass: &Pass<T>, layer: &Layer) -> Result<DeviceBuffer<T>> {
         match pass.outputs.last() {

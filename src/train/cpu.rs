@@ -93,6 +93,10 @@ impl Replica for OnCpu {
         Ok(None)
     }
 
+    fn products(&self) -> Option<String> {
+        None
+    }
+
     fn memory(&self) -> Option<MemoryReport> {
         None
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A replica in device memory.
 
+use std::collections::BTreeSet;
+
 use super::replica::Replica;
 use super::{Config, Prepared};
 use crate::communicator::Communicator;
@@ -31,6 +33,11 @@ impl<T: Number> OnDevice<T> {
             replay: config.replay,
         };
         let mut ddp = DeviceDdp::new(comm, device, &settings, &prepared.start)?;
+        // The shares of an epoch's last step are shorter, if any are.
+        let epoch = recipe.sampler(data.len())?.epoch(0);
+        let last: BTreeSet<usize> =
+            (0..recipe.ranks).map(|rank| epoch.share(settings.steps.saturating_sub(1), rank).len()).collect();
+        ddp.rehearse(comm, &last.into_iter().collect::<Vec<_>>())?;
         if let Some(fault) = config.fault {
             ddp.plant(fault);
         }
@@ -71,6 +78,13 @@ impl<T: Number> Replica for OnDevice<T> {
 
     fn scaling(&self) -> Result<Option<Scaling>> {
         self.ddp.scaling()
+    }
+
+    fn products(&self) -> Option<String> {
+        Some(match self.ddp.products() {
+            Ok(library) => library.to_owned(),
+            Err(why) => format!("own kernel, since {why}"),
+        })
     }
 
     fn memory(&self) -> Option<MemoryReport> {

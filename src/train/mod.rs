@@ -117,6 +117,7 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
         differences: replicas.map(|difference| difference.to_string()).into_iter().chain(one_rank).collect(),
         parameters_checksum: ddp::checksum(&parameters),
         scaling,
+        products: replica.products(),
         memory: replica.memory(),
         samples: trained.samples,
         seconds: slowest.as_secs_f64(),

@@ -34,6 +34,9 @@ pub(super) trait Replica {
     /// What has become of the loss scale; `None` if the loss is not scaled.
     fn scaling(&self) -> Result<Option<Scaling>>;
 
+    /// Who makes its matrix products; `None` on the CPU.
+    fn products(&self) -> Option<String>;
+
     /// What its tensors have of a device's memory; `None` on the CPU.
     fn memory(&self) -> Option<MemoryReport>;
 }

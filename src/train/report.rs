@@ -4,7 +4,7 @@
 use crate::ddp::Times;
 use crate::perceptron::{MemoryReport, Scaling};
 
-/// The same on every rank, but for `differences` and `memory`.
+/// The same on every rank, but for `differences`, `products` and `memory`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Where the ranks trained: `cpu`, or the name of a kind of device.
@@ -26,6 +26,9 @@ pub struct Report {
     pub parameters_checksum: u64,
     /// What has become of the loss scale, and how many steps were skipped. `None` if the loss was not scaled.
     pub scaling: Option<Scaling>,
+    /// Who makes the matrix products of this rank's device: a library, by its name, or the own kernel, and why. `None` on
+    /// the CPU.
+    pub products: Option<String>,
     /// What this rank's tensors have of its device's memory, and had at the most. `None` on the CPU.
     pub memory: Option<MemoryReport>,
     /// Samples that all ranks took, in all steps.

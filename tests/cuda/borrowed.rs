@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 
 use annulus::driver::{Device, DeviceBuffer, Stream};
 use annulus::{ReduceOp, run};
-use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, DevicePtrMut};
+use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, DevicePtrMut, sys};
 
 use super::{alone, invalid};
 
@@ -77,6 +77,35 @@ fn collectives_run_on_memory_and_streams_of_cudarc() {
             comm.barrier()
         })
         .unwrap();
+    });
+}
+
+/// Whatever the user captures, and however.
+#[test]
+fn a_capture_of_the_users_is_left_in_peace() {
+    alone("borrowed::a_capture_of_the_users_is_left_in_peace", &[], || {
+        let (context, device) = (CudaContext::new(0).unwrap(), Device::cuda(0).unwrap());
+        let theirs = context.new_stream().unwrap();
+        let mut slice: CudaSlice<u32> = theirs.alloc_zeros(10).unwrap();
+        theirs.synchronize().unwrap();
+        let before = device.allocate_mappable::<u32>(10).unwrap();
+        // SAFETY: what is used in the capture is allocated, and stays.
+        unsafe { context.disable_event_tracking() };
+        theirs.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL).unwrap();
+        let ours = || {
+            let (stream, buffer) = (device.stream().unwrap(), device.allocate_mappable::<u32>(1000).unwrap());
+            stream.fill(&buffer, 3).unwrap();
+            assert_eq!(stream.read(&buffer).unwrap(), [3; 1000]);
+            let graph = stream.capture(|stream| stream.fill(&buffer, 4)).unwrap();
+            graph.launch(&stream).unwrap();
+            assert_eq!(stream.read(&buffer).unwrap(), [4; 1000]);
+        };
+        ours();
+        std::thread::scope(|scope| scope.spawn(ours).join().unwrap());
+        drop(before);
+        theirs.memset_zeros(&mut slice).unwrap();
+        let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        assert!(theirs.end_capture(flags).unwrap().is_some(), "the capture was spoiled");
     });
 }
 

@@ -7,7 +7,7 @@ use annulus::reference::inputs;
 use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
 use super::calls::{Case, HEAP, KINDS, Rank};
-use super::{absent, is_cuda, on, ranks, threads, types, variables};
+use super::{absent, is_cuda, is_on_cards, lacks, on, ranks, threads, types, variables};
 
 /// Lengths around what a line and a block take, and beyond what one low-latency message and one slice take.
 const LENGTHS: [usize; 7] = [0, 1, 7, 33, 257, 600, 2049];
@@ -87,7 +87,11 @@ fn threads_get_the_bits_of_the_reference() {
         return;
     }
     // The stand-in takes its time.
-    let worlds = if is_cuda() && !ranks::full() { vec![1, 2, 5, 8] } else { (1..=8).collect() };
+    let worlds = match (is_on_cards(), is_cuda() && !ranks::full()) {
+        (true, _) => vec![1, 2, 4, 5, 8],
+        (false, true) => vec![1, 2, 5, 8],
+        (false, false) => (1..=8).collect(),
+    };
     for n in worlds {
         threads(n, |comm| everything(&comm));
     }
@@ -98,7 +102,8 @@ fn processes_get_the_bits_of_the_reference() {
     if absent() {
         return;
     }
-    for n in if ranks::full() { vec![1, 2, 3, 4, 5, 6, 7, 8] } else { vec![2, 3, 8] } {
+    let few = if is_on_cards() { vec![1, 2, 4, 8] } else { vec![2, 3, 8] };
+    for n in if ranks::full() { vec![1, 2, 3, 4, 5, 6, 7, 8] } else { few } {
         ranks::processes(n, "bits::processes_get_the_bits_of_the_reference", |comm| everything(&comm));
     }
 }
@@ -109,7 +114,8 @@ fn ranks_on_several_devices_get_the_bits_of_the_reference() {
         return;
     }
     let all = [("4", 4), ("3", 5), ("2", 2), ("2", 3), ("8", 8), ("4", 8)];
-    for (devices, n) in all.into_iter().take(if ranks::full() { 6 } else { 2 }) {
+    let all = all.into_iter().filter(|(devices, _)| !lacks(devices, ""));
+    for (devices, n) in all.take(if ranks::full() { 6 } else { 2 }) {
         let name = format!("bits::ranks_on_several_devices_get_the_bits_of_the_reference {devices} {n}");
         let variables = variables(&[("ANNULUS_SIM_DEVICES", devices)]);
         let of_threads = || {

@@ -10,7 +10,7 @@ use annulus::communicator::Question;
 use annulus::schedule::Collective;
 use annulus::{Communicator, DataType, Error, ReduceOp, run};
 
-use super::{absent, bits, block, is_cuda, on, ranks, upload, variables};
+use super::{absent, bits, block, is_cuda, lacks, on, ranks, upload, variables};
 
 /// Worlds, as (ranks, devices, pairs out of reach): of a rank a device, the last with ranks that share one; all pairs
 /// out of reach, or some.
@@ -19,6 +19,9 @@ const WORLDS: [(usize, &str, &str); 4] =
 
 /// Runs `body` on threads and on processes of such a world.
 fn everywhere((n, devices, pairs): (usize, &str, &str), name: &str, body: impl Fn(&Communicator) + Sync) {
+    if lacks(devices, pairs) {
+        return;
+    }
     let variables = variables(&[("ANNULUS_SIM_DEVICES", devices), ("ANNULUS_SIM_UNREACHABLE", pairs)]);
     let name = format!("{name} {devices} {n}");
     let of_threads = || {

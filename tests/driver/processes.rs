@@ -107,7 +107,8 @@ fn names_that_name_nothing_are_refused() {
                 bytes[byte] ^= 0x10;
                 match device.import::<f32>(&IpcHandle::from_bytes(&bytes)) {
                     Err(Error::System(_) | Error::InvalidArgument(_)) => {}
-                    Ok(buffer) => assert!(buffer.len() <= 100),
+                    // An allocation of CUDA is a page at the least.
+                    Ok(buffer) => assert!(buffer.len() <= if is_cuda() { (2 << 20) / 4 } else { 100 }),
                     Err(other) => panic!("byte {byte}: {other}"),
                 }
             }

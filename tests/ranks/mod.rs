@@ -19,8 +19,10 @@ use rustix::process::{Pid, Signal};
 /// The environment variable in which a process finds the world whose rank it is.
 const WORLD: &str = "ANNULUS_TEST_WORLD";
 
-/// How long ranks wait for one another, where a test does not say otherwise.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long ranks wait for one another, where a test does not say otherwise: a minute, or `ANNULUS_TIMEOUT` seconds.
+fn patience() -> Duration {
+    Duration::from_secs(std::env::var("ANNULUS_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60))
+}
 
 /// When a world of processes is killed for taking too long.
 const LONGEST: Duration = Duration::from_secs(150);
@@ -41,7 +43,7 @@ pub fn threads<T: Send>(ranks: usize, body: impl Fn(Communicator) -> T + Sync) -
         return Vec::new();
     }
     let results = run(ranks, |comm| {
-        comm.set_timeout(PATIENCE);
+        comm.set_timeout(patience());
         Ok(body(comm))
     });
     results.unwrap_or_else(|failure| panic!("{failure}"))
@@ -112,7 +114,7 @@ pub fn start(ranks: &[usize], world: usize, name: &str, variables: &[(&str, &str
             .envs([("RANK", rank.to_string()), ("LOCAL_RANK", rank.to_string())])
             .envs([("WORLD_SIZE", world.to_string()), ("LOCAL_WORLD_SIZE", world.to_string())])
             .envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500"), ("ANNULUS_JOB", &job)])
-            .env("ANNULUS_TIMEOUT", PATIENCE.as_secs().to_string())
+            .env("ANNULUS_TIMEOUT", patience().as_secs().to_string())
             .envs(variables.iter().copied())
             .process_group(started.first().map_or(0, |first| first.child.id() as i32));
         started.push(Started::new(*rank, command));

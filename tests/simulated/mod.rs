@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What tests on devices have in common, and the kind of device that they are on: simulated ones, or, in a process that
 //! `on_the_stand_in` starts, those of CUDA over the stand-in for its driver. Neither is a GPU.
+//!
+//! `ANNULUS_TEST_DEVICE=cuda` puts them on the cards that the machine's own driver shows: then they need neither a
+//! compiler nor the stand-in, and leave out what takes more cards than there are (benches/gpu.sh).
 #![allow(dead_code)] // each test uses its part
 
 use std::process::Command;
@@ -12,11 +15,33 @@ use annulus::{Element, Error};
 
 use crate::{compiler, standin};
 
-/// The environment variable of a process whose tests are on CUDA.
+/// The environment variable of a process whose tests are on CUDA: over the stand-in, or on cards.
 const KIND: &str = "ANNULUS_TEST_DEVICE";
+const STAND_IN: &str = "stand-in";
+const CARDS: &str = "cuda";
 
 pub fn is_cuda() -> bool {
-    std::env::var_os(KIND).is_some()
+    match std::env::var(KIND) {
+        Err(_) => false,
+        Ok(kind) if kind == STAND_IN || kind == CARDS => true,
+        Ok(other) => panic!("{KIND} is {other}; it may be {CARDS}, or is not set"),
+    }
+}
+
+/// Whether the tests are on real cards.
+pub fn is_on_cards() -> bool {
+    std::env::var(KIND).is_ok_and(|kind| kind == CARDS)
+}
+
+/// Whether there are fewer cards than a test takes, or they cannot be made so that these pairs are out of reach. Other
+/// devices are made as they are needed.
+pub fn lacks(devices: &str, unreachable: &str) -> bool {
+    let lacks =
+        is_on_cards() && (!unreachable.is_empty() || devices.parse().is_ok_and(|devices: usize| devices > count()));
+    if lacks {
+        eprintln!("not tested here: {devices} cards, out of reach: {unreachable:?}");
+    }
+    lacks
 }
 
 /// The device of that number, of the kind that is tested.
@@ -53,9 +78,11 @@ pub fn on_the_stand_in(calling: &str) {
     let Some(library) = standin::library() else { return };
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--skip", calling])
-        .env(KIND, "cuda")
+        .env(KIND, STAND_IN)
         .env("LD_LIBRARY_PATH", library)
         .env("STANDIN_MEMORY", "16384")
+        // A real library of products could do nothing with it.
+        .env("ANNULUS_PRODUCTS", "own")
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -8,11 +8,22 @@
 
 void invalidate(Capture& capture) { capture.invalid = true; }
 
+// How the thread takes captures: 0 global, 1 of its own, 2 not at all.
+static thread_local int thread_mode = 0;
+
+DRIVER cuThreadExchangeStreamCaptureMode(int* mode) {
+    ENTER_INITIALIZED;
+    if (mode == nullptr || *mode < 0 || *mode > 2) return INVALID_VALUE;
+    std::swap(thread_mode, *mode);
+    return SUCCESS;
+}
+
 Result refuse_in_capture() {
     bool refused = false;
+    if (thread_mode == 2) return SUCCESS;
     for (const auto& capture : state().captures) {
         const bool ours = capture->thread == std::this_thread::get_id();
-        if (capture->mode == 2 || (capture->mode == 1 && !ours)) continue;
+        if (capture->mode == 2 || ((capture->mode == 1 || thread_mode == 1) && !ours)) continue;
         invalidate(*capture);
         refused = true;
     }

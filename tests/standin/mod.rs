@@ -58,6 +58,36 @@ pub fn library_without(symbol: &str) -> Option<PathBuf> {
     Some(compiler::once(&name, &FLAGS, &inputs(), |folder| link(&compiler, &objects, folder, symbol)))
 }
 
+/// A stand-in for cuBLAS, over the stand-in for the driver: the folder to put beside that one's, or `None`.
+pub fn blas() -> Option<PathBuf> {
+    blas_without("")
+}
+
+/// The same without one function.
+pub fn blas_without(symbol: &str) -> Option<PathBuf> {
+    let (compiler, driver) = (compiler::compiler()?, library()?);
+    let sources = compiler::files(&["tests/standin/blas"], &["cpp"]);
+    let name = format!("standin-blas{symbol}");
+    Some(compiler::once(&name, &FLAGS, &sources, |folder| {
+        let renamed = format!("-D{symbol}=lacking_{symbol}");
+        let soname = format!("-Wl,-soname,{BLAS_LIBRARY}");
+        let search = format!("-L{}", driver.display());
+        let mut arguments: Vec<&str> = FLAGS.to_vec();
+        arguments.extend(["-O2", "-shared", &soname]);
+        if !symbol.is_empty() {
+            arguments.push(&renamed);
+        }
+        let to = folder.join(BLAS_LIBRARY);
+        let sources: Vec<PathBuf> = sources
+            .iter()
+            .cloned()
+            .chain([search, "-xnone".into(), "-l:libcuda.so.1".into()].map(PathBuf::from))
+            .collect();
+        compiler::compile(&compiler, &arguments, &sources, &to);
+    }))
+}
+
+const BLAS_LIBRARY: &str = "libcublas.so.12";
 const MANAGEMENT: &str = "tests/standin/management";
 const MANAGEMENT_LIBRARY: &str = "libnvidia-ml.so.1";
 

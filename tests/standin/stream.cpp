@@ -143,12 +143,18 @@ DRIVER cuStreamSynchronize(void* handle) {
     return context.fault;
 }
 
+// One function of the host at a time in a process, whatever their streams are, as a driver may do it: a program that has
+// one wait for another's hangs.
 DRIVER cuLaunchHostFunc(void* handle, void (*function)(void*), void* data) {
     ENTER_CONTEXT;
     const auto stream = find_stream(context, handle);
     if (stream == nullptr) return INVALID_HANDLE;
     if (function == nullptr) return INVALID_VALUE;
-    return enqueue(stream, [=] { function(data); });
+    return enqueue(stream, [=] {
+        static std::mutex one_at_a_time;
+        const std::lock_guard<std::mutex> alone(one_at_a_time);
+        function(data);
+    });
 }
 
 DRIVER cuStreamQuery(void* handle) {

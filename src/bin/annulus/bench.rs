@@ -36,7 +36,8 @@ pub struct Args {
     /// Ranks are processes, started by this command, rather than threads
     #[arg(long)]
     processes: bool,
-    /// On which memory: cpu, or sim: that of simulated devices, as many as ANNULUS_SIM_DEVICES says, dealt to ranks
+    /// On which memory: cpu; cuda: that of NVIDIA's devices; or sim: that of simulated ones, as many as ANNULUS_SIM_DEVICES
+    /// says. Devices are dealt to ranks
     #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = on)]
     device: On,
     /// allocated: peers map it; plain: any slice, or any buffer of a device
@@ -111,6 +112,18 @@ const MEASURED: [&str; 15] = [
 pub enum On {
     Cpu,
     Simulated,
+    Cuda,
+}
+
+impl On {
+    /// The device of a rank; none on the CPU.
+    pub fn device(self, local_rank: usize) -> Result<Option<Device>> {
+        Ok(match self {
+            On::Cpu => None,
+            On::Simulated => Some(Device::simulated(local_rank % Device::simulated_count()?)?),
+            On::Cuda => Some(Device::cuda(local_rank % Device::cuda_count()?)?),
+        })
+    }
 }
 
 pub fn run(args: &Args) -> Result<u8> {
@@ -124,7 +137,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let check = |ranks| {
         bench.sweeps.iter().try_for_each(|sweep| match args.device {
             On::Cpu => sweep.check(ranks),
-            On::Simulated => sweep.check_on_devices(ranks),
+            On::Simulated | On::Cuda => sweep.check_on_devices(ranks),
         })
     };
     match World::of(args.ranks.map(Into::into), args.processes, 2)? {
@@ -190,13 +203,13 @@ impl Bench<'_> {
         // Before this thread has one core alone.
         let machine = Machine::this();
         let on_device = Instant::now();
-        let gpus = match args.device {
-            On::Cpu => {
+        let gpus = match args.device.device(comm.local_rank())? {
+            None => {
                 pin(comm.rank())?;
                 None
             }
-            // Not pinned: the work is that of the devices' threads.
-            On::Simulated => Some(comm.on(&Device::simulated(comm.local_rank() % Device::simulated_count()?)?)?),
+            // Not pinned: the work is the device's, or that of its threads.
+            Some(device) => Some(comm.on(&device)?),
         };
         let creation = creation + gpus.as_ref().map_or(Duration::ZERO, |_| on_device.elapsed());
         let gpus = gpus.as_ref();
@@ -303,7 +316,7 @@ fn collective(name: &str) -> Result<Collective, String> {
 
 /// What goes by that name.
 pub fn on(name: &str) -> Result<On, String> {
-    one_of(name, [("cpu", On::Cpu), ("sim", On::Simulated)])
+    one_of(name, [("cpu", On::Cpu), ("cuda", On::Cuda), ("sim", On::Simulated)])
 }
 
 fn memory(name: &str) -> Result<Memory, String> {

@@ -44,8 +44,19 @@ enum Subcommands {
     Tune(tune::Args),
 }
 
+/// How many streams of a GPU go on at a time, whatever each of them waits for: the most that a driver has. Ranks that share
+/// a GPU as threads wait for one another, and of the streams beyond the number they may do so in vain.
+const QUEUES: (&str, &str) = ("CUDA_DEVICE_MAX_CONNECTIONS", "32");
+
+#[allow(unsafe_code)]
 fn main() -> ExitCode {
-    let status = match Command::parse().subcommand {
+    let subcommand = Command::parse().subcommand;
+    let has_ranks = matches!(subcommand, Subcommands::Bench(_) | Subcommands::Train(_));
+    if has_ranks && std::env::var_os(QUEUES.0).is_none() {
+        // SAFETY: this process has no other thread yet.
+        unsafe { std::env::set_var(QUEUES.0, QUEUES.1) };
+    }
+    let status = match subcommand {
         Subcommands::Bench(args) => bench::run(&args),
         Subcommands::Devices(args) => devices::run(&args),
         #[cfg(all(feature = "cuda", target_os = "linux"))]

@@ -2,7 +2,6 @@
 //! `annulus schedule`: draws a schedule, and proves it.
 
 use annulus::communicator::Question;
-use annulus::driver::Device;
 use annulus::schedule::{self, Access, Collective, Fault, Layout};
 use annulus::{DataType, Error, ReduceOp, Result, run as run_threads};
 
@@ -80,14 +79,14 @@ fn explain(args: &Args) -> Result<u8> {
                  it drawn, or explain it on devices with --device sim"
             )));
         }
-        (On::Simulated, name) => on_devices(&question, ranks, name.as_deref())?,
+        (on, name) => on_devices(on, &question, ranks, name.as_deref())?,
     };
     let _ = output::print(&format!("{said}\n"))?;
     Ok(0)
 }
 
-/// What rank 0 of so many would do on simulated devices.
-fn on_devices(question: &Question, ranks: usize, algorithm: Option<&str>) -> Result<String> {
+/// What rank 0 of so many would do on such devices.
+fn on_devices(on: On, question: &Question, ranks: usize, algorithm: Option<&str>) -> Result<String> {
     // Before so many threads are made.
     if ranks > annulus::kernel::RANKS {
         return Err(Error::invalid(format!(
@@ -96,10 +95,12 @@ fn on_devices(question: &Question, ranks: usize, algorithm: Option<&str>) -> Res
         )));
     }
     let explained = run_threads(ranks, |comm| {
-        let gpus = comm.on(&Device::simulated(comm.rank() % Device::simulated_count()?)?)?;
+        let device = on.device(comm.rank())?.ok_or_else(|| Error::invalid("the CPU is no device"))?;
+        let gpus = comm.on(&device)?;
         gpus.set_algorithm(algorithm)?;
         gpus.explain(question)
     })?;
     let said = explained.first().map_or_else(String::new, ToString::to_string);
-    Ok(said + "\nshapes are those of simulated devices, which execute kernels on the CPU")
+    let caveat = "\nshapes are those of simulated devices, which execute kernels on the CPU";
+    Ok(said + if on == On::Simulated { caveat } else { "" })
 }

@@ -122,11 +122,13 @@ impl<T: Number> DeviceDdp<T> {
         let layout = Layout::new(settings.widths)?;
         let first = if comm.rank() == 0 { Some(layout.pack(start)?) } else { None };
         let buckets = buckets(&layout, settings.bucket_bytes.div_ceil(size_of::<T>()));
+        let host = comm;
         let comm = comm.on(device)?;
         let (compute, exchange) = (device.stream()?, device.stream()?);
         let gradients = comm.allocate(layout.elements())?;
         let model = Perceptron::new(layout, settings.rows, gradients, settings.loss_scale, &compute)?;
         let update = Update::new(settings.rule, &model, &compute)?;
+        check_products(host, model.products())?;
         if let Some(first) = first {
             compute.write(model.weights(), &first)?;
         }
@@ -135,7 +137,7 @@ impl<T: Number> DeviceDdp<T> {
         compute.synchronize()?;
         let losses = model.memory().lasting(TensorClass::Losses, settings.steps, &compute)?;
         let clock = Clock::new();
-        Ok(DeviceDdp {
+        let ddp = DeviceDdp {
             parts: Parts { comm, model, update, pass: None, buckets, fault: None },
             replay: settings.replay,
             graphs: Graphs::default(),
@@ -147,7 +149,34 @@ impl<T: Number> DeviceDdp<T> {
             clock,
             compute,
             exchange,
-        })
+        };
+        ddp.rehearse(host, &[settings.rows])?;
+        Ok(ddp)
+    }
+
+    /// Collective, before any step, of the ranks of `comm`. Where a library makes the matrix products, it loads what shares
+    /// of so many rows take, as `new` does for full ones. Otherwise it does so at the first such step, and waits then for all
+    /// that runs on the device: also for kernels of ranks that share it, which may wait for this one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where a share is too large; the failures of every call on devices.
+    pub fn rehearse(&self, comm: &Communicator, rows: &[usize]) -> Result<()> {
+        let rehearsed = rows.iter().try_for_each(|rows| self.parts.model.rehearse(*rows, &self.compute));
+        let rehearsed = rehearsed.and_then(|()| self.compute.synchronize());
+        // Whoever has failed comes to the barrier as well.
+        comm.barrier()?;
+        rehearsed
+    }
+
+    /// Who makes the matrix products: the library of the device's vendor, by its name, or else the own kernel, and then
+    /// why.
+    ///
+    /// # Errors
+    ///
+    /// That reason.
+    pub fn products(&self) -> std::result::Result<&str, &str> {
+        self.parts.model.products()
     }
 
     /// Enqueues a step on this rank's share of a batch: inputs, one row after the other, and a label a row.
@@ -277,6 +306,32 @@ impl<T: Number> DeviceDdp<T> {
     /// From now on this goes wrong. For tests of what shall notice it.
     pub fn plant(&mut self, fault: Fault) {
         self.parts.fault = Some(fault);
+    }
+}
+
+/// Collective. All ranks' products must be made by the same library, or all by the own kernel: others round otherwise.
+fn check_products(comm: &Communicator, own: std::result::Result<&str, &str>) -> Result<()> {
+    const LONGEST: usize = 64;
+    let name = own.unwrap_or("the own kernel").as_bytes();
+    let mut padded = [0_u8; LONGEST];
+    padded[..name.len().min(LONGEST)].copy_from_slice(&name[..name.len().min(LONGEST)]);
+    let mut all = vec![0_u8; LONGEST * comm.world_size()];
+    comm.all_gather(&padded, &mut all)?;
+    let name = |rank: usize| {
+        let name = &all[LONGEST * rank..LONGEST * (rank + 1)];
+        String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()
+    };
+    match (1..comm.world_size()).find(|rank| name(*rank) != name(0)) {
+        None => Ok(()),
+        Some(rank) => Err(Error::Mismatch(
+            format!(
+                "matrix products are made by {} on rank 0 and by {} on rank {rank}, which round otherwise; give all ranks \
+                 the same libraries, or set ANNULUS_PRODUCTS=own on all",
+                name(0),
+                name(rank)
+            )
+            .into(),
+        )),
     }
 }
 

@@ -3,6 +3,9 @@
 //!
 //! The primary context is the one that CUDA's runtime and cudarc use, so their streams and memory are ours and the other
 //! way round. It is retained for good. What was current in the user's thread before is current again after each call.
+//!
+//! A user may capture meanwhile, by default so that whatever allocates or asks on any thread spoils the capture. None of
+//! our calls is of that capture, so each is made as a relaxed one.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -11,7 +14,7 @@ use std::ptr;
 
 use super::super::backend::Failure;
 use super::library::{Driver, Fault};
-use super::sys::{CUcontext, CUdevice, CUdevice_attribute, CUuuid};
+use super::sys::{CUcontext, CUdevice, CUdevice_attribute, CUstreamCaptureMode, CUuuid};
 
 /// What was refused by the library itself, for a reason that the driver has a number for.
 pub(super) fn refused(call: &'static str, code: i32, meaning: impl Into<String>) -> Failure {
@@ -135,26 +138,38 @@ impl Context {
     pub fn enter(&self) -> Result<Entered, Fault> {
         // SAFETY: the context is never released.
         unsafe { self.ordinal.driver.cuCtxPushCurrent_v2(self.raw) }?;
-        Ok(Entered(self.ordinal.driver))
+        let mut entered = Entered { driver: self.ordinal.driver, mode: None };
+        let mut mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: the pointer is to a variable of ours, of one of the modes, and gets another of them.
+        unsafe { entered.cuThreadExchangeStreamCaptureMode(&mut mode) }?;
+        entered.mode = Some(mode);
+        Ok(entered)
     }
 }
 
 /// The driver, with a context current in this thread.
-pub(super) struct Entered(&'static Driver);
+pub(super) struct Entered {
+    driver: &'static Driver,
+    /// How the thread took others' captures before.
+    mode: Option<CUstreamCaptureMode>,
+}
 
 impl Deref for Entered {
     type Target = Driver;
 
     fn deref(&self) -> &Driver {
-        self.0
+        self.driver
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut context = ptr::null_mut();
-        // It cannot be refused: what was pushed is there.
-        // SAFETY: the pointer is to a variable of ours.
-        let _ = unsafe { self.0.cuCtxPopCurrent_v2(&mut context) };
+        // Neither can be refused: the mode was the thread's, and what was pushed is there.
+        // SAFETY: the pointers are to variables of ours.
+        unsafe {
+            let _ = self.mode.take().map(|mut mode| self.driver.cuThreadExchangeStreamCaptureMode(&mut mode));
+            let _ = self.driver.cuCtxPopCurrent_v2(&mut context);
+        }
     }
 }

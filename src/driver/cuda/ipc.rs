@@ -39,7 +39,7 @@ pub(super) fn import(driver: &Entered, handle: &Handle) -> Result<(Address, usiz
         },
     )?;
     match range(driver, address) {
-        Ok((_, bytes)) => Ok((address, bytes)),
+        Ok((base, bytes)) => Ok((address, bytes - (address - base) as usize)),
         Err(fault) => {
             // SAFETY: it was opened just now, and nobody has been told of it.
             let _ = unsafe { driver.cuIpcCloseMemHandle(address) };

@@ -2,6 +2,8 @@
 //! Device memory: from the driver's pool where nobody else maps it, else an allocation of its own.
 //!
 //! What peers and other processes map must not come from a pool: a pool's memory is neither exported nor mapped by peers.
+//! Nor may it share pages with other allocations, as the driver lets short ones do: a handle is of the whole page, so
+//! whoever opened it would see what is not its, and could not open a second allocation of the same page.
 //!
 //! To free an allocation, or to unmap what was imported, the driver waits for all that runs on the device; what runs may
 //! wait for a peer, and the peer for the thread that frees. So such memory is *retired*, and given back when nothing runs:
@@ -20,6 +22,9 @@ use super::library::Fault;
 use super::pinned::Pinned;
 use super::stream;
 use super::sys::{CUdevice_attribute, CUstream};
+
+/// The driver's page: no two allocations of whole pages share one.
+const PAGE: usize = 2 << 20;
 
 pub(super) struct Memory {
     has_pool: bool,
@@ -70,6 +75,10 @@ impl Memory {
         if kind == MemoryKind::Hosted {
             return self.hosted.allocate(driver, bytes);
         }
+        let bytes = match kind {
+            MemoryKind::Mappable => bytes.checked_next_multiple_of(PAGE).unwrap_or(bytes),
+            _ => bytes,
+        };
         let allocated = self.allocate_of_device(driver, bytes, kind);
         let address = allocated.or_else(|fault| match self.give_back(driver) {
             true => self.allocate_of_device(driver, bytes, kind),

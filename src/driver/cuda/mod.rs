@@ -6,17 +6,21 @@
 //! | `library` `management` | the driver's functions, and those of the management library, found at run time |
 //! | `context` | devices, and their primary contexts |
 //! | `code` `ptx` | the kernels' code: embedded, loaded, launched; how many blocks are resident |
+//! | `first_use` | what the driver makes ready at its first use, made ready when a device is opened |
 //! | `memory` `pinned` `hosted` | memory of the device and of the host, and when it may be given back |
 //! | `ipc` `peers` | memory of other processes and of other devices |
 //! | `stream` `graph` | streams, events, fills; captures |
+//! | `blas` | matrix products by cuBLAS |
 //! | `borrowed` | a user's own streams and memory |
 //!
 //! Each call makes the device's context current, asks the driver, and puts back what was current before.
 #![allow(unsafe_code)]
 
+mod blas;
 mod borrowed;
 mod code;
 mod context;
+mod first_use;
 mod graph;
 mod hosted;
 mod ipc;
@@ -37,6 +41,7 @@ pub(crate) use self::library::{Driver, Fault, version};
 pub(crate) use self::management::{Managed, Management};
 pub(crate) use cudarc::driver::sys;
 
+use self::blas::Blas;
 use self::code::Code;
 use self::context::{Context, Entered};
 use self::memory::{Memory, raw};
@@ -44,8 +49,8 @@ use self::peers::Peers;
 use self::stream::raw_event;
 use self::sys::CUdevice_attribute;
 use super::backend::{
-    Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind,
-    StreamId, Whole,
+    Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind, Product,
+    Products, ProductsId, StreamId, Whole,
 };
 use super::capabilities::{Capabilities, Platform};
 use super::device::Core;
@@ -58,6 +63,7 @@ pub(super) struct Cuda {
     code: Code,
     memory: Memory,
     peers: Peers,
+    blas: Blas,
 }
 
 /// A device with its context current, on which something is being enqueued.
@@ -115,9 +121,10 @@ impl Cuda {
         let capabilities = capabilities(ordinal, index)?;
         let context = Context::retain(ordinal)?;
         let code = Code::load(&context)?;
+        let _ = first_use::fills_and_copies(&context);
         let memory = Memory::new(&context)?;
         let peers = Peers::new(&context, index)?;
-        Ok(Cuda { context, capabilities, code, memory, peers })
+        Ok(Cuda { context, capabilities, code, memory, peers, blas: Blas::default() })
     }
 
     fn enqueuing(&self) -> Result<Enqueuing<'_>, Failure> {
@@ -301,6 +308,25 @@ unsafe impl Backend for Cuda {
     ) -> Result<(), Failure> {
         // SAFETY: the caller's promise.
         unsafe { self.code.launch(&self.enqueuing()?.driver, function, grid, together, argument, stream) }
+    }
+
+    fn products(&self) -> Result<Products, String> {
+        self.blas.begin(&self.context.enter().map_err(|fault| fault.to_string())?)
+    }
+
+    fn end_products(&self, id: ProductsId) {
+        self.blas.end(id);
+    }
+
+    unsafe fn multiply(
+        &self,
+        id: ProductsId,
+        product: &Product,
+        workspace: Address,
+        stream: StreamId,
+    ) -> Result<(), Failure> {
+        // SAFETY: the caller's promise.
+        unsafe { self.blas.multiply(&self.enqueuing()?.driver, id, product, workspace, stream) }
     }
 
     unsafe fn begin_capture(&self, stream: StreamId) -> Result<(), Failure> {

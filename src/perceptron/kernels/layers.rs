@@ -2,7 +2,7 @@
 //! Layers and loss, forward and backward.
 
 use super::{Kernels, check};
-use crate::driver::{DeviceBuffer, Stream};
+use crate::driver::{DeviceBuffer, Factor, Stream};
 use crate::element::Element;
 use crate::error::Result;
 use crate::kernel::training::{
@@ -32,6 +32,11 @@ impl<'a, T: Number> Matrix<'a, T> {
         Matrix { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
 
+    fn as_factor(&self) -> Factor<'a, T> {
+        let Matrix { elements, rows, columns, transposed } = *self;
+        Factor { elements, rows, columns, transposed }
+    }
+
     /// Elements from a row to the next, and from a column to the next.
     fn steps(&self) -> (u64, u64) {
         if self.transposed { (1, self.rows as u64) } else { (self.columns as u64, 1) }
@@ -50,6 +55,9 @@ impl Kernels {
     ) -> Result<()> {
         check("the inner extent of a product", left.columns, right.rows)?;
         check("a product", to.len(), left.rows * right.columns)?;
+        if let Ok(products) = &self.products {
+            return products.multiply([left.as_factor(), right.as_factor()], to, accumulate, stream);
+        }
         let ((left_row, left_column), (right_row, right_column)) = (left.steps(), right.steps());
         let arguments = Product {
             left: left.elements.address(),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The trainer's kernels, each as a call on buffers whose lengths are checked: of `layers` and loss, and of `updates`.
+//! Matrix products are the vendor's library's, where the device has one.
 #![allow(unsafe_code)]
 
 mod layers;
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 pub(super) use self::layers::Matrix;
 pub(super) use self::updates::Weights;
 use super::Number;
-use crate::driver::{self, Device, DeviceBuffer, Stream, Use};
+use crate::driver::{self, Device, DeviceBuffer, Products, Stream, Use};
 use crate::element::{DataType, Element};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Shape};
@@ -21,6 +22,8 @@ const THREADS: (u32, u32) = (256, 64);
 /// The kernels of a perceptron that computes with one type, loaded.
 pub(super) struct Kernels {
     loaded: HashMap<Kernel, Loaded>,
+    /// The vendor's products, or why they are not used.
+    products: Result<Products, String>,
 }
 
 /// A kernel, and how many blocks of it are resident: with 256 threads, and with 64.
@@ -55,7 +58,17 @@ impl Kernels {
             let resident = (kernel.resident_blocks(THREADS.0, 0)?, kernel.resident_blocks(THREADS.1, 0)?);
             Ok((name, Loaded { kernel, resident }))
         });
-        Ok(Kernels { loaded: loaded.collect::<Result<_>>()? })
+        let products = match Products::of(device) {
+            Ok(products) => Ok(products),
+            Err(Error::Unsupported(why)) => Err(why.to_string()),
+            Err(other) => return Err(other),
+        };
+        Ok(Kernels { loaded: loaded.collect::<Result<_>>()?, products })
+    }
+
+    /// Whose products these are: the library's name, or why the own kernel makes them.
+    pub fn products(&self) -> Result<&str, &str> {
+        self.products.as_ref().map(Products::name).map_err(String::as_str)
     }
 
     fn loaded(&self, kernel: Kernel) -> Result<&Loaded> {

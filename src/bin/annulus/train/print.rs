@@ -37,6 +37,7 @@ pub fn as_json(config: &Config, report: &Report, transport: &str) -> Value {
         "differences": report.differences,
         "loss_scale": report.scaling.map(|scaling| shortest(scaling.scale)),
         "skipped_steps": report.scaling.map(|scaling| scaling.skipped),
+        "matrix_products": report.products,
         "device_memory": report.memory.as_ref().map(memory_as_json),
         "parameters_checksum": format!("{:016x}", report.parameters_checksum),
         "samples_per_second": report.samples_per_second(),
@@ -102,6 +103,9 @@ pub fn as_tables(config: &Config, report: &Report, transport: &str) -> String {
         ("parameters' checksum", format!("{:016x}", report.parameters_checksum)),
         ("samples a second", format!("{:.0}", report.samples_per_second())),
     ]);
+    if let Some(products) = &report.products {
+        lines.push(("matrix products", products.clone()));
+    }
     if let Some(memory) = &report.memory {
         lines.push(("peak device bytes", format!("{} on rank 0", memory.all().peak)));
     }

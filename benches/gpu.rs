@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The speeds that one GPU must reach, each against a ceiling that is measured in the same run: a table in Markdown.
+//!
+//! Ranks are threads that share the device. Calls are captured, several in a graph; a device barrier comes before each
+//! replay, so that what is timed, by events, is calls and not who comes late. A time is the median over replays of the
+//! slowest rank's. `benches/gpu.sh` runs this with all else that is asked of a card; `--test` is a quick pass over
+//! everything, with lengths that say nothing of any speed.
+#![allow(unsafe_code)] // the fold is launched
+
+use std::time::Duration;
+
+use annulus::driver::{Device, DeviceBuffer, Shape, Stream, Use};
+use annulus::kernel::{self, Kernel};
+use annulus::{Communicator, DataType, DeviceCommunicator, Element, ReduceOp, Result, bf16, run};
+
+/// How much is measured.
+struct Scale {
+    /// Bytes that no cache holds.
+    large: usize,
+    /// Worlds in which bandwidth is measured, and worlds in which latency is.
+    wide: &'static [usize],
+    deep: &'static [usize],
+    /// Calls in a graph of short ones, and how often a graph is replayed.
+    calls: usize,
+    replays: usize,
+}
+
+const FULL: Scale = Scale { large: 256 << 20, wide: &[2, 4], deep: &[2, 4, 8], calls: 100, replays: 15 };
+const QUICK: Scale = Scale { large: 256 << 10, wide: &[2], deep: &[2], calls: 3, replays: 2 };
+
+/// The longest message of the latency rows, and the lengths.
+const SHORT: [usize; 4] = [8, 64, 1 << 10, 4 << 10];
+
+/// All-reduces that fold in the order of the ranks, among which `auto` chooses.
+const RANK_ORDER: [&str; 3] = ["low_latency", "one_shot", "two_shot"];
+
+fn main() {
+    let scale = if std::env::args().any(|argument| argument == "--test") { QUICK } else { FULL };
+    let device = match Device::auto(0) {
+        Ok(device) => device,
+        Err(why) => return println!("nothing is measured: {why}"),
+    };
+    let has = device.capabilities();
+    println!("{}, {}, {} multiprocessors\n", device, has.name, has.multiprocessors);
+    println!("| what | measured | must reach | does it |\n|---|---|---|---|");
+    if let Err(error) = everything(&device, &scale) {
+        println!("| the rest | {error} | | NO |");
+        std::process::exit(1);
+    }
+}
+
+fn everything(device: &Device, scale: &Scale) -> Result<()> {
+    let copying = folds(device, scale)?;
+    for &n in scale.wide {
+        bandwidths(device, scale, n, copying)?;
+    }
+    for &n in scale.deep {
+        latencies(device, scale, n)?;
+    }
+    for &n in scale.wide {
+        choices(device, scale, n)?;
+    }
+    Ok(())
+}
+
+/// One row; `well` where something must be reached.
+fn row(what: &str, measured: &str, must: &str, well: Option<bool>) {
+    println!("| {what} | {measured} | {must} | {} |", well.map_or("", |well| if well { "yes" } else { "NO" }));
+}
+
+/// Copies and folds within the device; gigabytes a second, read and written, of copies.
+fn folds(device: &Device, scale: &Scale) -> Result<f64> {
+    let (bytes, stream) = (scale.large, device.stream()?);
+    let buffers = (0..9).map(|_| device.allocate::<u8>(bytes)).collect::<Result<Vec<_>>>()?;
+    let (to, from) = buffers.split_last().ok_or_else(|| annulus::Error::invalid("no buffers"))?;
+    from.iter().enumerate().try_for_each(|(place, buffer)| scramble(buffer, place, &stream))?;
+    let rate = |moved: usize, step: &dyn Fn() -> Result<()>| -> Result<f64> {
+        step()?;
+        let mut times = Vec::new();
+        for _ in 0..scale.replays {
+            times.push(between(&stream, || (0..4).try_for_each(|_| step()))?.as_nanos() as f64);
+        }
+        Ok((4 * moved) as f64 / median(times))
+    };
+    let copying = rate(2 * bytes, &|| stream.copy(&from[0], to))?;
+    row(&format!("copy of {} within the device", size(bytes)), &speed(copying), "", None);
+    for data_type in [DataType::F32, DataType::Bf16] {
+        let name = Kernel::Fold(data_type);
+        let loaded = device.kernel(&name.to_string())?;
+        let shape = kernel::Shape::of(name, bytes as u64, loaded.resident_blocks(256, 0)?);
+        for sources in [2, 8] {
+            let (operation, factor) = kernel::operation(ReduceOp::Sum, data_type);
+            let mut argument = kernel::Fold {
+                from: [0; kernel::SOURCES],
+                to: [0; kernel::SOURCES],
+                elements: (bytes / data_type.size()) as u64,
+                factor,
+                sources: sources as u32,
+                destinations: 1,
+                operation,
+                ranks: sources as u32,
+            };
+            argument.to[0] = to.address();
+            argument.from.iter_mut().zip(from).take(sources).for_each(|(place, buffer)| *place = buffer.address());
+            let uses: Vec<Use> = from[..sources].iter().map(Use::reads).chain([Use::writes(to)]).collect();
+            let folding = rate((sources + 1) * bytes, &|| {
+                let shape = Shape::new(shape.blocks, shape.threads);
+                // SAFETY: the argument is the kernel's, and its addresses are of buffers of that many elements that are
+                // used so.
+                unsafe { stream.launch(&loaded, shape, bytemuck::bytes_of(&argument), &uses) }
+            })?;
+            let what = format!("{name} of {sources} x {}, {} blocks", size(bytes), shape.blocks);
+            let part = folding / copying;
+            let measured = format!("{}, {part:.2} x the copy", speed(folding));
+            row(&what, &measured, "0.9 x the copy", Some(part >= 0.9));
+        }
+    }
+    Ok(copying)
+}
+
+/// Long all-reduces against the bytes that they must move.
+fn bandwidths(device: &Device, scale: &Scale, n: usize, copying: f64) -> Result<()> {
+    let all = of_ranks(n, device, |rank| {
+        let of_f32 = ["two_shot", "ring"].map(|path| rank.all_reduce::<f32>(scale, Some(path), scale.large));
+        let [two_shot, ring] = of_f32;
+        Ok([two_shot?, ring?, rank.all_reduce::<bf16>(scale, Some("two_shot"), scale.large)?])
+    })?;
+    let [two_shot, ring, of_bf16] = all;
+    let length = scale.large;
+    // As the kernels' files count them, of all ranks.
+    for (path, time, moved) in [("two_shot", two_shot, 2 * n * length), ("ring", ring, 6 * (n - 1) * length)] {
+        let (bound, part) = (moved as f64 / copying, moved as f64 / copying / time);
+        let what = format!("all_reduce by {path}, f32, {n} ranks, {}", size(length));
+        let measured = format!("{}; bound {}; {part:.2} x the bound", period(time), period(bound));
+        row(&what, &measured, "0.8 x the bound", Some(part >= 0.8));
+    }
+    let ratio = of_bf16 / two_shot;
+    let what = format!("bf16 against f32, two_shot, {n} ranks, {}", size(length));
+    row(&what, &format!("{ratio:.2} x the time"), "within 10 %", Some((0.9..=1.1).contains(&ratio)));
+    Ok(())
+}
+
+/// Short all-reduces.
+fn latencies(device: &Device, scale: &Scale, n: usize) -> Result<()> {
+    let most = [(2, 5e3), (4, 7e3), (8, 9e3)].into_iter().find(|(ranks, _)| *ranks == n).map(|(_, most)| most);
+    for path in ["one_shot", "low_latency"] {
+        let times = of_ranks(n, device, |rank| {
+            let mut times = [0.0; 2 * SHORT.len()];
+            for (place, bytes) in SHORT.into_iter().enumerate() {
+                times[2 * place] = rank.all_reduce::<f32>(scale, Some(path), bytes)?;
+                times[2 * place + 1] = rank.all_reduce::<bf16>(scale, Some(path), bytes)?;
+            }
+            Ok(times)
+        })?;
+        let longest = times.iter().copied().fold(0.0, f64::max);
+        let each: Vec<String> =
+            times.chunks(2).zip(SHORT).map(|(times, bytes)| format!("{} {}", size(bytes), period(times[0]))).collect();
+        let must = most.map_or(String::new(), |most| format!("at most {}", period(most)));
+        let what = format!("all_reduce by {path}, {n} ranks, a graph of {} calls", scale.calls);
+        row(&what, &each.join(", "), &must, most.map(|most| longest <= most));
+        let ratio = times.chunks(2).map(|times| times[1] / times[0]).fold(0.0, f64::max);
+        row(
+            &format!("bf16 against f32, {path}, {n} ranks"),
+            &format!("{ratio:.2} x the time at the most"),
+            "within 10 %",
+            Some(ratio <= 1.1),
+        );
+    }
+    Ok(())
+}
+
+/// What `auto` takes, against the best that it could have taken.
+fn choices(device: &Device, scale: &Scale, n: usize) -> Result<()> {
+    let mut bytes = 8;
+    while bytes <= scale.large / 4 {
+        let times = of_ranks(n, device, |rank| {
+            let mut times = [f64::INFINITY; 1 + RANK_ORDER.len()];
+            times[0] = rank.all_reduce::<f32>(scale, None, bytes)?;
+            for (place, path) in RANK_ORDER.into_iter().enumerate() {
+                let fits = path != "low_latency" || bytes <= DeviceCommunicator::LOW_LATENCY;
+                // One-shot reads everything on every rank: of long messages there is no need to know how slow that is.
+                if fits && (path != "one_shot" || bytes <= 16 << 20) {
+                    times[1 + place] = rank.all_reduce::<f32>(scale, Some(path), bytes)?;
+                }
+            }
+            Ok(times)
+        })?;
+        let (best, path) = times[1..]
+            .iter()
+            .zip(RANK_ORDER)
+            .min_by(|a, b| a.0.total_cmp(b.0))
+            .map_or((0.0, ""), |(time, path)| (*time, path));
+        let measured = format!("{}; {path} {}", period(times[0]), period(best));
+        row(&format!("auto, {n} ranks, {}", size(bytes)), &measured, "1.1 x the best", Some(times[0] <= 1.1 * best));
+        bytes *= 4;
+    }
+    Ok(())
+}
+
+/// A rank on the device.
+struct Rank<'a> {
+    comm: &'a Communicator,
+    gpus: DeviceCommunicator,
+    stream: Stream,
+}
+
+/// What all ranks have measured alike.
+fn of_ranks<const N: usize>(
+    n: usize,
+    device: &Device,
+    measure: impl Fn(&Rank) -> Result<[f64; N]> + Sync,
+) -> Result<[f64; N]> {
+    let all = run(n, |comm| {
+        let rank = Rank { gpus: comm.on(device)?, stream: device.stream()?, comm: &comm };
+        let measured = measure(&rank);
+        rank.stream.synchronize()?;
+        comm.barrier()?;
+        measured
+    });
+    Ok(all.map_err(annulus::Error::from)?[0])
+}
+
+impl Rank<'_> {
+    /// Nanoseconds of a call on memory that peers address.
+    fn all_reduce<T: Element>(&self, scale: &Scale, path: Option<&str>, bytes: usize) -> Result<f64> {
+        let Rank { comm, gpus, stream } = self;
+        let elements = (bytes / size_of::<T>()).max(1);
+        let (from, to) = (gpus.allocate::<T>(elements)?, gpus.allocate::<T>(elements)?);
+        scramble(&from.as_bytes(), comm.rank(), stream)?;
+        gpus.set_algorithm(path)?;
+        let calls = (scale.calls * (1 << 20) / bytes.max(1 << 20)).max(2);
+        let graph =
+            stream.capture(|stream| (0..calls).try_for_each(|_| gpus.all_reduce(&from, &to, ReduceOp::Sum, stream)))?;
+        let mut times = Vec::new();
+        for _ in 0..=scale.replays {
+            comm.barrier()?;
+            gpus.barrier(stream)?;
+            let mut longest = [between(stream, || graph.launch(stream))?.as_nanos() as f64 / calls as f64];
+            comm.all_reduce_in_place(&mut longest, ReduceOp::Max)?;
+            times.push(longest[0]);
+        }
+        gpus.set_algorithm(None)?;
+        drop(graph);
+        gpus.deregister(&from)?;
+        gpus.deregister(&to)?;
+        Ok(median(times.split_off(1)))
+    }
+}
+
+/// What the stream takes from one event to another.
+fn between(stream: &Stream, enqueue: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let (first, last) = (stream.device().event()?, stream.device().event()?);
+    stream.record(&first)?;
+    enqueue()?;
+    stream.record(&last)?;
+    stream.synchronize()?;
+    last.since(&first)
+}
+
+/// Bytes of no pattern, which as numbers of any type are small.
+fn scramble(buffer: &DeviceBuffer<u8>, seed: usize, stream: &Stream) -> Result<()> {
+    const PIECE: usize = 8 << 20;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed as u64 + 1) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // No exponent of f32 or bf16 has its highest bit.
+        (state & 0x3f7f_3f7f_3f7f_3f7f).to_le_bytes()
+    };
+    let bytes: Vec<u8> = (0..PIECE.min(buffer.len()).div_ceil(8)).flat_map(|_| next()).collect();
+    for begin in (0..buffer.len()).step_by(PIECE) {
+        let part = buffer.part(begin..buffer.len().min(begin + PIECE))?;
+        stream.write(&part, &bytes[..part.len()])?;
+    }
+    stream.synchronize()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn speed(gigabytes: f64) -> String {
+    format!("{gigabytes:.0} GB/s read and written")
+}
+
+fn period(nanoseconds: f64) -> String {
+    if nanoseconds < 1e6 { format!("{:.2} us", nanoseconds / 1e3) } else { format!("{:.2} ms", nanoseconds / 1e6) }
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..0x400 => format!("{bytes} B"),
+        0x400..0x10_0000 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}

@@ -1,0 +1,239 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MPL-2.0
+# What one NVIDIA GPU must be asked before Annulus may say that it runs on it.
+#
+#   benches/gpu.sh build [MNIST]           builds target/gpu: programs, tests, data and this script. MNIST is a folder with
+#                                          its four files; without it, `train` is put through the digits.
+#   target/gpu/gpu.sh run [FILE]           does everything and writes one Markdown file [gpu.md]. Needs the driver's
+#                                          libraries and a shell: no compiler, no toolkit, no Rust, no network.
+#
+# `run` takes below eight minutes, whatever the card does: each part has a time limit and is killed at it, and what comes
+# after goes on. Its status is the number of parts that failed. compute-sanitizer and a python with PyTorch are used where
+# there are any. ANNULUS_GPU_PARTS=names runs some parts alone.
+#
+# Over the stand-in for the driver (tests/standin) everything runs too, slowly: ANNULUS_GPU_STANDIN=FOLDER, where its
+# libraries are. Then the file says so in each headline, and nothing in it is a result of a GPU.
+set -uo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+tests=(driver device_collectives device_schedules train_device)
+
+build() {
+    cd "$here/.." || exit 2
+    local mnist=${1:-} to=target/gpu artifact
+    rm -rf $to && mkdir -p $to || exit 2
+    # Without simulated devices: a test that asked for one would say so, and no C++ is linked.
+    local features=(--no-default-features --features cli,cuda --profile "${ANNULUS_GPU_PROFILE:-release}")
+    cargo build "${features[@]}" --bin annulus || exit 2
+    local wanted=(--bench gpu)
+    for artifact in "${tests[@]}"; do wanted+=(--test "$artifact"); done
+    local list
+    list=$(cargo test --no-run "${features[@]}" "${wanted[@]}" --message-format=json) || exit 2
+    for artifact in "${tests[@]}" gpu annulus; do
+        local path
+        path=$(grep -o "\"name\":\"$artifact\".*\"executable\":\"[^\"]*\"" <<<"$list" | grep -o '"executable":"[^"]*"' |
+            tail -1 | cut -d'"' -f4)
+        [ -n "$path" ] || { echo "cargo does not say where $artifact is" >&2; exit 2; }
+        strip -o "$to/$artifact" "$path" || exit 2
+    done
+    cp benches/gpu.sh benches/peers/mnist_torch.py $to/
+    if [ -n "$mnist" ]; then
+        mkdir $to/mnist && cp "$mnist"/*-ubyte* $to/mnist/ && chmod -R u+w $to/mnist || exit 2
+    fi
+    { git rev-parse HEAD; git diff --quiet HEAD -- || echo "with changes"; } >$to/commit
+    # Everything that is linked: the C library and its kin, and nothing else.
+    local linked
+    linked=$(for artifact in "${tests[@]}" gpu annulus; do ldd "$to/$artifact"; done | awk '{ print $1 }' | sort -u |
+        grep -vE '^(linux-vdso\.so\.1|/lib64/ld-linux-x86-64\.so\.2|lib(c|m|gcc_s)\.so\.[0-9]+)$')
+    [ -z "$linked" ] || { echo "these libraries would be needed there: $linked" >&2; exit 2; }
+    du -sh $to
+    [ "$(du -sm $to | cut -f1)" -lt 60 ] || { echo "$to is too large to be carried" >&2; exit 2; }
+}
+
+out=
+failed=0
+begun=$SECONDS
+all=470 # seconds
+standin=${ANNULUS_GPU_STANDIN:-}
+
+say() { printf '%s\n' "$*" >>"$out"; }
+
+# part NAME SECONDS TITLE COMMAND..: one part of the file. Its output is kept, the end of it if it is long.
+part() {
+    local name=$1 seconds=$2 title=$3 started=$SECONDS log status left=$((all - (SECONDS - begun)))
+    shift 3
+    [[ -z ${ANNULUS_GPU_PARTS:-} || " $ANNULUS_GPU_PARTS " == *" $name "* ]] || return 0
+    say "" "## $title" ""
+    if [ "$left" -lt 5 ]; then
+        say "Not begun: the time for everything was up."
+        failed=$((failed + 1))
+        return 0
+    fi
+    [ "$left" -lt "$seconds" ] && seconds=$left
+    log=$(mktemp)
+    timeout --kill-after=3 "$seconds" "$@" >"$log" 2>&1 </dev/null
+    status=$?
+    # What a killed part has left behind.
+    local left_behind
+    left_behind=$(children_of_this)
+    [ -z "$left_behind" ] || kill -KILL $left_behind 2>/dev/null
+    local verdict="well"
+    case $status in
+    0) ;;
+    77) verdict="not done here" ;;
+    124 | 137) verdict="NOT ENDED within $seconds s, and killed" ;;
+    *) verdict="FAILED, status $status" ;;
+    esac
+    [[ $status == 0 || $status == 77 ]] || failed=$((failed + 1))
+    printf '%-24s %4d s  %s\n' "$name" $((SECONDS - started)) "$verdict" >&2
+    say "$verdict, in $((SECONDS - started)) s." ""
+    if [ "$(grep -c '^|' "$log")" -gt 2 ]; then
+        cat "$log" >>"$out"
+    else
+        say '```'
+        [ "$(wc -l <"$log")" -gt 150 ] && say ".. the last 150 lines:"
+        tail -150 "$log" | cut -c1-400 >>"$out"
+        say '```'
+    fi
+    rm -f "$log"
+}
+
+# Processes that carry this run's mark in their environment and are not this shell.
+children_of_this() {
+    local process
+    for process in /proc/[0-9]*; do
+        [ "${process#/proc/}" != $$ ] && grep -qsz "^ANNULUS_GPU_RUN=$ANNULUS_GPU_RUN\$" "$process/environ" &&
+            echo "${process#/proc/}"
+    done 2>/dev/null
+}
+
+# Tests of a program, on the card: those of these names, or all.
+tested() {
+    local program=$1
+    shift
+    "$here/$program" --test-threads=1 "$@"
+}
+
+sanitized() {
+    local tool
+    for tool in compute-sanitizer /usr/local/cuda/bin/compute-sanitizer /usr/local/cuda/compute-sanitizer/compute-sanitizer; do
+        command -v "$tool" >/dev/null && break
+        tool=
+    done
+    [ -n "$tool" ] || { echo "there is no compute-sanitizer on this machine: nothing was looked at"; return 77; }
+    echo "racecheck sees shared memory alone, which says nothing of what ranks share: memcheck it is"
+    # Deadlines grow, since everything is slow under it.
+    ANNULUS_TIMEOUT=120 "$tool" --tool memcheck --target-processes all --error-exitcode 9 --leak-check no \
+        "$here/device_collectives" --test-threads=1 --nocapture \
+        bits::several_blocks_get_the_bits_of_the_reference_and_of_the_host order::a_call_returns_before
+}
+
+training() {
+    local report status
+    report=$("$here/annulus" train --device cuda --json --data "$data" "$@")
+    status=$?
+    grep -o '"\(test_accuracy\|equal_to_one_rank\|matrix_products\|samples_per_second\|seconds\)":[^,}]*' <<<"$report"
+    return $status
+}
+
+# The same model and batch as a rank's of the trainer's: samples a second of steps, by PyTorch as it is.
+peer() {
+    local python
+    for python in "${ANNULUS_GPU_PYTHON:-python3}" python3 python; do
+        "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 2>/dev/null && break
+        python=
+    done
+    [ -n "$python" ] || { echo "there is no python with PyTorch on this machine: only ours is known"; return 77; }
+    "$python" "$here/mnist_torch.py"
+}
+
+# Where PyTorch keeps its cuBLAS, if the loader does not find one by itself.
+find_blas() {
+    ldconfig -p 2>/dev/null | grep -q 'libcublas\.so\.1[23]' && return
+    local place
+    place=$("${ANNULUS_GPU_PYTHON:-python3}" - 2>/dev/null <<'PYTHON'
+import glob, sys
+for folder in sys.path:
+    for found in sorted(glob.glob(folder + "/nvidia/*/lib/libcublas.so.1[23]"), reverse=True):
+        print(found.rsplit("/", 1)[0])
+        raise SystemExit
+PYTHON
+    )
+    [ -z "$place" ] || export LD_LIBRARY_PATH="$place${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+}
+
+run() {
+    out=$(realpath -m "${1:-gpu.md}")
+    : >"$out" || exit 2
+    local of="on a GPU"
+    # Files that a machine may not have are looked for where its makers put them.
+    local folder
+    for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib /usr/lib/wsl/lib; do
+        [ -z "$standin" ] && [ -e "$folder/libcuda.so.1" ] && ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1' &&
+            export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    done
+    [ -n "$standin" ] || find_blas
+    export ANNULUS_TEST_DEVICE=cuda ANNULUS_TEST_COMMAND="$here/annulus" ANNULUS_GPU_RUN=$$.$RANDOM
+    # As many streams go on at a time as there may be; ranks that are threads wait for one another.
+    export CUDA_DEVICE_MAX_CONNECTIONS=32
+    # Ranks that miss one another say so before their part is killed.
+    export ANNULUS_TIMEOUT=15
+    # What the driver compiles, it compiles once.
+    export CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-$(mktemp -d)} CUDA_CACHE_MAXSIZE=1073741824
+    if [ -n "$standin" ]; then
+        export LD_LIBRARY_PATH=$standin ANNULUS_TEST_DEVICE=stand-in STANDIN_MEMORY=16384 ANNULUS_GPU_QUICK=1
+        of="over the STAND-IN for the CUDA driver: NO GPU, and no speed of one"
+    fi
+    local quick=() data=digits
+    [ -n "${ANNULUS_GPU_QUICK:-}" ] && quick=(--test)
+    [ -d "$here/mnist" ] && data=$here/mnist
+    say "# Everything, $of" ""
+    say "$(date -u +%Y-%m-%d), commit $(tr '\n' ' ' <"$here/commit" 2>/dev/null), $(nproc) cores, $(uname -sr)" ""
+    say '```'
+    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv >>"$out" 2>&1 ||
+        say "nvidia-smi does not answer"
+    say '```'
+
+    # The first process has the driver compile all kernels; the others find them in its cache.
+    part devices 60 "Devices" "$here/annulus" devices
+    part first 120 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
+        --end 64K --factor 8 --iterations 20
+    part doctor 120 "What the card is believed to do" "$here/annulus" doctor --gpu --deadline 10
+    part speeds 90 "Speeds" "$here/gpu" "${quick[@]}"
+    local ranks
+    local rates=(--hidden 512,512 --batch 512 --epochs 3)
+    [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --steps 3 --epochs 1)
+    export -f training
+    export here data
+    part train-1 40 "Training, one rank" bash -c 'training "$@"' _ --ranks 1 "${rates[@]}"
+    part train-1-eager 40 "Training, one rank, each step enqueued anew" bash -c 'training "$@"' _ --ranks 1 --eager "${rates[@]}"
+    part train-1-own 40 "Training, one rank, by our own products" env ANNULUS_PRODUCTS=own bash -c 'training "$@"' _ \
+        --ranks 1 "${rates[@]}"
+    part train-2 40 "Training, two ranks on the card" bash -c 'training "$@"' _ --ranks 2 "${rates[@]}"
+    part train-2-processes 60 "Training, two processes on the card" bash -c 'training "$@"' _ --ranks 2 --processes \
+        "${rates[@]}" --steps 20
+    export -f peer
+    part torch 60 "The same training by PyTorch" bash -c peer
+    export -f tested
+    part threads 60 "Bits of every call: 1 to 8 ranks as threads" bash -c 'tested "$@"' _ device_collectives \
+        bits::threads bits::several_blocks bits::long_messages
+    part replays 40 "A thousand replays, mixed with calls" bash -c 'tested "$@"' _ device_collectives order::
+    part driver 60 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver
+    part failures 60 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: records::
+    part processes 90 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
+        bits::processes
+    part schedules 60 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
+    part trainer 60 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
+        train_device
+    part trainer-library 30 "Ranks equal one, by the library's products" bash -c 'tested "$@"' _ train_device proof::
+    export -f sanitized
+    part memcheck 60 "memcheck" bash -c sanitized
+    say "" "$failed parts failed; $((SECONDS - begun)) s in all."
+    echo "$failed parts failed, in $((SECONDS - begun)) s: $out" >&2
+    return $failed
+}
+
+case ${1:-} in
+build | run) "$@" ;;
+*) sed -n '3,/^set/p' "$0" | grep '^#' | cut -c3- >&2; exit 2 ;;
+esac
