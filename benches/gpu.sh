@@ -22,9 +22,8 @@ build() {
     cd "$here/.." || exit 2
     local mnist=${1:-} to=target/gpu artifact
     rm -rf $to && mkdir -p $to || exit 2
-    # Without simulated devices: a test that asked for one would say so, and no C++ is linked.
+    # Without simulated devices: a test that asked for one would say so, and no C++ is linked. The command is built along.
     local features=(--no-default-features --features cli,cuda --profile "${ANNULUS_GPU_PROFILE:-release}")
-    cargo build "${features[@]}" --bin annulus || exit 2
     local wanted=(--bench gpu)
     for artifact in "${tests[@]}"; do wanted+=(--test "$artifact"); done
     local list
@@ -56,7 +55,7 @@ begun=$SECONDS
 all=470 # seconds
 standin=${ANNULUS_GPU_STANDIN:-}
 
-say() { printf '%s\n' "$*" >>"$out"; }
+say() { printf '%s\n' "$@" >>"$out"; }
 
 # part NAME SECONDS TITLE COMMAND..: one part of the file. Its output is kept, the end of it if it is long.
 part() {
@@ -132,7 +131,7 @@ training() {
     local report status
     report=$("$here/annulus" train --device cuda --json --data "$data" "$@")
     status=$?
-    grep -o '"\(test_accuracy\|equal_to_one_rank\|matrix_products\|samples_per_second\|seconds\)":[^,}]*' <<<"$report"
+    grep -oE '"(test_accuracy|equal_to_one_rank|matrix_products|samples_per_second|seconds)":("[^"]*"|[^,}]*)' <<<"$report"
     return $status
 }
 
@@ -188,7 +187,7 @@ run() {
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && quick=(--test)
     [ -d "$here/mnist" ] && data=$here/mnist
     say "# Everything, $of" ""
-    say "$(date -u +%Y-%m-%d), commit $(tr '\n' ' ' <"$here/commit" 2>/dev/null), $(nproc) cores, $(uname -sr)" ""
+    say "$(date -u +%Y-%m-%d), commit $(cat "$here/commit" 2>/dev/null), $(nproc) cores, $(uname -sr)" ""
     say '```'
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv >>"$out" 2>&1 ||
         say "nvidia-smi does not answer"
@@ -198,11 +197,13 @@ run() {
     part devices 60 "Devices" "$here/annulus" devices
     part first 120 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
         --end 64K --factor 8 --iterations 20
-    part doctor 120 "What the card is believed to do" "$here/annulus" doctor --gpu --deadline 10
+    # It asks with the driver's own number of queues too.
+    part doctor 120 "What the card is believed to do" env -u CUDA_DEVICE_MAX_CONNECTIONS "$here/annulus" doctor --gpu \
+        --deadline 15
     part speeds 90 "Speeds" "$here/gpu" "${quick[@]}"
     local ranks
     local rates=(--hidden 512,512 --batch 512 --epochs 3)
-    [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --steps 3 --epochs 1)
+    [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
     export -f training
     export here data
     part train-1 40 "Training, one rank" bash -c 'training "$@"' _ --ranks 1 "${rates[@]}"
