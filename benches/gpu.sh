@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: MPL-2.0
 # What one NVIDIA GPU must be asked before Annulus may say that it runs on it.
 #
-#   benches/gpu.sh build [MNIST]           builds target/gpu: programs, tests, data and this script. MNIST is a folder with
-#                                          its four files; without it, `train` is put through the digits.
+#   benches/gpu.sh build [MNIST]           builds target/gpu: programs, tests, data and this script. MNIST is a folder
+#                                          with its four files; without it, `train` is put through the digits.
 #   target/gpu/gpu.sh run [FILE]           does everything and writes one Markdown file [gpu.md]. Needs the driver's
 #                                          libraries and a shell: no compiler, no toolkit, no Rust, no network.
 #
-# `run` takes below eight minutes, whatever the card does: each part has a time limit and is killed at it, and what comes
-# after goes on. Its status is the number of parts that failed. compute-sanitizer and a python with PyTorch are used where
-# there are any. ANNULUS_GPU_PARTS=names runs some parts alone.
+# `run` takes below eight minutes, whatever the card does: each part has a time limit and is killed at it, and what
+# comes after goes on. Its status is the number of parts that failed. compute-sanitizer and a python with PyTorch are
+# used where there are any. ANNULUS_GPU_PARTS=names runs some parts alone.
 #
 # Over the stand-in for the driver (tests/standin) everything runs too, slowly: ANNULUS_GPU_STANDIN=FOLDER, where its
 # libraries are. Then the file says so in each headline, and nothing in it is a result of a GPU.
@@ -20,9 +20,10 @@ tests=(driver device_collectives device_schedules train_device)
 
 build() {
     cd "$here/.." || exit 2
-    local mnist=${1:-} to=target/gpu artifact
-    rm -rf $to && mkdir -p $to || exit 2
-    # Without simulated devices: a test that asked for one would say so, and no C++ is linked. The command is built along.
+    local mnist=${1:-} to=target/gpu/all artifact
+    rm -rf target/gpu && mkdir -p $to || exit 2
+    # Without simulated devices: a test that asked for one would say so, and no C++ is linked. The command is built
+    # along with the tests.
     local features=(--no-default-features --features cli,cuda --profile "${ANNULUS_GPU_PROFILE:-release}")
     local wanted=(--bench gpu)
     for artifact in "${tests[@]}"; do wanted+=(--test "$artifact"); done
@@ -35,7 +36,8 @@ build() {
         [ -n "$path" ] || { echo "cargo does not say where $artifact is" >&2; exit 2; }
         strip -o "$to/$artifact" "$path" || exit 2
     done
-    cp benches/gpu.sh benches/peers/mnist_torch.py $to/
+    cp benches/peers/mnist_torch.py $to/
+    cp benches/gpu.sh target/gpu/
     if [ -n "$mnist" ]; then
         mkdir $to/mnist && cp "$mnist"/*-ubyte* $to/mnist/ && chmod -R u+w $to/mnist || exit 2
     fi
@@ -45,8 +47,10 @@ build() {
     linked=$(for artifact in "${tests[@]}" gpu annulus; do ldd "$to/$artifact"; done | awk '{ print $1 }' | sort -u |
         grep -vE '^(linux-vdso\.so\.1|/lib64/ld-linux-x86-64\.so\.2|lib(c|m|gcc_s)\.so\.[0-9]+)$')
     [ -z "$linked" ] || { echo "these libraries would be needed there: $linked" >&2; exit 2; }
-    du -sh $to
-    [ "$(du -sm $to | cut -f1)" -lt 60 ] || { echo "$to is too large to be carried" >&2; exit 2; }
+    # Each program has the kernels' code in it, as text.
+    tar -C $to -czf target/gpu/all.tar.gz . && rm -r $to || exit 2
+    du -sh target/gpu
+    [ "$(du -sm target/gpu | cut -f1)" -lt 60 ] || { echo "target/gpu is too large to be carried" >&2; exit 2; }
 }
 
 out=
@@ -110,12 +114,12 @@ children_of_this() {
 tested() {
     local program=$1
     shift
-    "$here/$program" --test-threads=1 "$@"
+    "$here/$program" --test-threads=1 --skip all_of_it_on_cuda "$@"
 }
 
 sanitized() {
-    local tool
-    for tool in compute-sanitizer /usr/local/cuda/bin/compute-sanitizer /usr/local/cuda/compute-sanitizer/compute-sanitizer; do
+    local tool toolkit=/usr/local/cuda
+    for tool in compute-sanitizer $toolkit/bin/compute-sanitizer $toolkit/compute-sanitizer/compute-sanitizer; do
         command -v "$tool" >/dev/null && break
         tool=
     done
@@ -131,7 +135,8 @@ training() {
     local report status
     report=$("$here/annulus" train --device cuda --json --data "$data" "$@")
     status=$?
-    grep -oE '"(test_accuracy|equal_to_one_rank|matrix_products|samples_per_second|seconds)":("[^"]*"|[^,}]*)' <<<"$report"
+    local fields='test_accuracy|equal_to_one_rank|matrix_products|samples_per_second|seconds'
+    grep -oE "\"($fields)\":(\"[^\"]*\"|[^,}]*)" <<<"$report"
     return $status
 }
 
@@ -164,6 +169,11 @@ PYTHON
 run() {
     out=$(realpath -m "${1:-gpu.md}")
     : >"$out" || exit 2
+    if [ -e "$here/all.tar.gz" ]; then
+        local unpacked
+        unpacked=$(mktemp -d) && tar -C "$unpacked" -xzf "$here/all.tar.gz" || exit 2
+        here=$unpacked
+    fi
     local of="on a GPU"
     # Files that a machine may not have are looked for where its makers put them.
     local folder
@@ -172,7 +182,7 @@ run() {
             export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     done
     [ -n "$standin" ] || find_blas
-    export ANNULUS_TEST_DEVICE=cuda ANNULUS_TEST_COMMAND="$here/annulus" ANNULUS_GPU_RUN=$$.$RANDOM
+    export ANNULUS_TEST_DEVICE=cuda ANNULUS_TEST_COMMAND="$here/annulus" ANNULUS_GPU_RUN=$$.$RANDOM RUST_BACKTRACE=0
     # As many streams go on at a time as there may be; ranks that are threads wait for one another.
     export CUDA_DEVICE_MAX_CONNECTIONS=32
     # Ranks that miss one another say so before their part is killed.
@@ -207,7 +217,8 @@ run() {
     export -f training
     export here data
     part train-1 40 "Training, one rank" bash -c 'training "$@"' _ --ranks 1 "${rates[@]}"
-    part train-1-eager 40 "Training, one rank, each step enqueued anew" bash -c 'training "$@"' _ --ranks 1 --eager "${rates[@]}"
+    part train-1-eager 40 "Training, one rank, each step enqueued anew" bash -c 'training "$@"' _ --ranks 1 --eager \
+        "${rates[@]}"
     part train-1-own 40 "Training, one rank, by our own products" env ANNULUS_PRODUCTS=own bash -c 'training "$@"' _ \
         --ranks 1 "${rates[@]}"
     part train-2 40 "Training, two ranks on the card" bash -c 'training "$@"' _ --ranks 2 "${rates[@]}"
@@ -220,7 +231,8 @@ run() {
         bits::threads bits::several_blocks bits::long_messages
     part replays 40 "A thousand replays, mixed with calls" bash -c 'tested "$@"' _ device_collectives order::
     part driver 60 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver
-    part failures 60 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: records::
+    part failures 60 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
+        records::
     part processes 90 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
         bits::processes
     part schedules 60 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules

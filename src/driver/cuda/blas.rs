@@ -106,10 +106,12 @@ pub(super) struct Blas {
     spare: Mutex<Vec<ProductsId>>,
 }
 
+/// The library, or why there is none, once somebody has asked.
+static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
+
 impl Library {
     /// The library, loaded once in a process, for a driver of this version; or why there is none.
     fn get(driver: i32) -> Result<&'static Library, String> {
-        static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
         LIBRARY.get_or_init(|| Library::load(driver)).as_ref().map_err(Clone::clone)
     }
 
@@ -179,23 +181,22 @@ impl Blas {
     /// As [`Backend::multiply`](super::super::backend::Backend::multiply).
     pub unsafe fn multiply(
         &self,
-        driver: &Entered,
+        _: &Entered,
         id: ProductsId,
         product: &Product,
         workspace: Address,
         stream: StreamId,
     ) -> Result<(), Failure> {
-        let too_old = |why: String| refused("cublasGemmEx", NOT_SUPPORTED, why);
-        let library = Library::get(driver.version()?).map_err(too_old)?;
+        let refused = |why: String| refused("cublasGemmEx", NOT_SUPPORTED, why);
+        let Some(Ok(library)) = LIBRARY.get() else { return Err(refused("there is no cuBLAS".into())) };
         let extent = |extent: usize| {
-            let meaning = || too_old(format!("an extent of {extent} is more than it takes"));
-            c_int::try_from(extent).map_err(|_| meaning())
+            c_int::try_from(extent).map_err(|_| refused(format!("an extent of {extent} is more than it takes")))
         };
         let (data_type, computed) = match product.data_type {
             DataType::F32 => (cudaDataType::CUDA_R_32F, cublasComputeType_t::CUBLAS_COMPUTE_32F_PEDANTIC),
             DataType::F16 => (cudaDataType::CUDA_R_16F, cublasComputeType_t::CUBLAS_COMPUTE_32F),
             DataType::Bf16 => (cudaDataType::CUDA_R_16BF, cublasComputeType_t::CUBLAS_COMPUTE_32F),
-            other => return Err(too_old(format!("products of {other} are not made here"))),
+            other => return Err(refused(format!("products of {other} are not made here"))),
         };
         // The library's matrices lie column by column. What lies row by row is, to it, the transposed matrix: so it is asked
         // for the transposed product, which is that of the transposed factors the other way round.
