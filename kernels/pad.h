@@ -4,7 +4,7 @@
 //
 // Every rank owns an arena, device memory that its peers map:
 //
-//     Pad | packets (low_latency.cu) | staging, two halves of `half` bytes
+//     Pad | packets (low_latency.cu) | staging, two halves of `half` bytes | slots of messages (messages.cu)
 //
 // and, for itself alone, a State, a Report and a journal. All of it starts as zeros. Memory that peers map has a *place*, the
 // number of its region in the upper 16 bits and an offset in the others: regions are numbered alike on all ranks, and a
@@ -19,9 +19,12 @@
 //     passed[b]             block b of q - 1   so many messages lie in q's slots (ring.cu)
 //     taken[b]              block b of q + 1   q + 1 has taken so many messages
 //     flags[r][f]           r                  how far r has come in its program (flags.cu)
+//     sent[b][r]            block b of r       what r sends to q, where that is, and so many pieces (messages.cu)
+//     received[b][r]        block b of r       so many pieces r has received of q
+//     said[d][r]            block 0 of q       the message that q sends to r or receives from it, for hosts alone
 //     called                block 0 of q       which call q is in; nobody on a device reads it
 //     awaited[r]            q                  so many threads of q wait for r, and have for a while, or did in vain
-//     State                 this rank alone    how many calls there have been
+//     State                 this rank alone    how many calls there have been, and messages
 //     journal               block 0 of q       when launches were where, for q's host
 //
 // `called` stays what it was when a call has failed. Hosts read it to say in words which calls differ: all ranks that
@@ -50,6 +53,9 @@
 // `flags` are counters of 64 bits that count on from call to call, from `base` in the State, and never wrap. Other
 // words are counters, too: turn in the upper half, a step within the call in the lower one, so that they only grow from
 // call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
+//
+// Messages have counts of their own, of each block and ordered pair of ranks: nothing of the above counts them, and no
+// other call touches their words and slots. (messages.cu has the proof.)
 #pragma once
 
 #include "wait.h"
@@ -74,6 +80,20 @@ struct Called {
     u64 word[WORDS];
 };
 
+// What a block sends: `contents` and `from` are written before `count` is raised for the first piece.
+struct Sent {
+    u64 count;    // the message in the upper half, as the block counts those of the pair; pieces in the lower one
+    u64 contents; // type and length, as both must name them
+    u64 from;     // the place of what is sent; STAGED: it comes in pieces, through slots
+    u64 unused;
+};
+
+// A message that a rank is in.
+struct Said {
+    u64 number;   // of those of the pair that there were before
+    u64 contents; // 0: it is in none
+};
+
 struct Pad {
     Entry entries[2][BLOCKS][RANKS];
     u64 done[BLOCKS][RANKS];
@@ -82,6 +102,9 @@ struct Pad {
     u64 flags[RANKS][FLAGS];
     Called called;
     u32 awaited[RANKS];
+    Sent sent[BLOCKS][RANKS];
+    u64 received[BLOCKS][RANKS];
+    Said said[2][RANKS]; // sent, and received
 };
 
 // What block 0 of one launch tells the host, by the device's clock in nanoseconds. Bits 48 to 63 of each word are the
@@ -107,6 +130,7 @@ struct State {
     u32 failed; // not 0 once a call has failed: later ones leave at once
     u32 unused;
     u64 base; // what flags have at the end of the last call that was a program; the same on all ranks
+    u32 messages[2][BLOCKS][RANKS]; // that a block has sent to that rank, and received from it
 };
 
 // Why the first call of a rank that failed did, for the host to read. Bits of ranks: bit r is rank r.
@@ -126,6 +150,8 @@ enum Phase : u32 {
     FINISHING = 2, // all have entered; a rank is not done
     RECEIVING = 3, // ring: nothing from the rank before; flags: one was not raised
     SENDING = 4,   // ring: the rank after does not take what it has; low latency: a packet is missing
+    GIVING = 5,    // messages: the receiver does not take it; `calls` are those of the pair before it, of that block,
+    TAKING = 6,    // .. or the sender sends nothing
 };
 
 // The arguments of every collective.

@@ -92,6 +92,7 @@ const UNSAFE: &[&str] = &[
     "src/communicator/addresses.rs",
     "src/communicator/device/copies.rs",
     "src/communicator/device/launch.rs",
+    "src/communicator/device/messages.rs",
     "src/communicator/execute.rs",
     "src/communicator/memory.rs",
     "src/doctor/gpu/card/code.rs",

@@ -26,7 +26,7 @@ use simulated::absent;
 
 const RANKS: usize = 3;
 const LENGTH: usize = 1000;
-const CALLS: [&str; 11] = [
+const CALLS: [&str; 12] = [
     "low_latency",
     "one_shot",
     "two_shot",
@@ -38,6 +38,7 @@ const CALLS: [&str; 11] = [
     "scatter",
     "gather",
     "all_to_all",
+    "send_recv",
 ];
 const FOLDS: [&str; 6] = ["low_latency", "one_shot", "two_shot", "ring", "reduce_scatter", "reduce"];
 const MEMORIES: [&str; 2] = ["plain", "allocated"];
@@ -54,14 +55,24 @@ const MISTAKES: [(&str, &[&str], &[&str]); 6] = [
     // Of a gather, only the root looks where the others are, and it is another rank that is wrong.
     (
         "order",
-        &["one_shot", "two_shot", "reduce_scatter", "reduce", "broadcast", "scatter", "all_to_all"],
+        &["one_shot", "two_shot", "reduce_scatter", "reduce", "broadcast", "scatter", "all_to_all", "send_recv"],
         &["allocated"],
     ),
     // Who takes itself for the root of a gather gets what nobody compares, and gives what it should.
     ("root", &["reduce", "broadcast", "scatter"], &MEMORIES),
     (
         "place",
-        &["one_shot", "two_shot", "reduce_scatter", "reduce", "broadcast", "scatter", "gather", "all_to_all"],
+        &[
+            "one_shot",
+            "two_shot",
+            "reduce_scatter",
+            "reduce",
+            "broadcast",
+            "scatter",
+            "gather",
+            "all_to_all",
+            "send_recv",
+        ],
         &["allocated"],
     ),
 ];
@@ -96,6 +107,7 @@ fn wrong(comm: &Communicator) -> BTreeSet<String> {
                 "scatter" => reference::scatter(&inputs, root, &[LENGTH; RANKS]),
                 "gather" => reference::gather(&inputs, root),
                 "all_to_all" => reference::all_to_all(&inputs, &[[LENGTH; RANKS]; RANKS]),
+                "send_recv" => Ok((0..RANKS).map(|rank| inputs[(rank + 2) % RANKS].clone()).collect()),
                 _ => reference::all_reduce(order, op, &inputs),
             };
             let output = &outputs.unwrap()[rank];
@@ -116,6 +128,7 @@ fn wrong(comm: &Communicator) -> BTreeSet<String> {
                 "scatter" => gpus.scatter(is_root.then_some(&send), &recv, root, &stream),
                 "gather" => gpus.gather(&send, is_root.then_some(&recv), root, &stream),
                 "all_to_all" => gpus.all_to_all(&send, &recv, &stream),
+                "send_recv" => gpus.send_recv(&send, (rank + 1) % RANKS, &recv, (rank + 2) % RANKS, &stream),
                 _ => gpus.all_reduce(&send, &recv, op, &stream),
             }
             .unwrap();

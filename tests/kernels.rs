@@ -89,7 +89,7 @@ fn address_sanitizer_knows_the_stacks_of_fibers() {
 }
 
 /// Mistakes that are planted in the shipped kernels by a macro, and the case that must notice each.
-const PLANTED: [(&str, &str); 13] = [
+const PLANTED: [(&str, &str); 15] = [
     ("PLANTED_NO_BARRIER", "calls_of_one_kind"), // a block signals before all of its threads are done
     ("PLANTED_SINGLE_SLOT", "a_rank_runs_ahead"), // one entry a rank instead of two
     ("PLANTED_RESET", "a_rank_cleans_late"),     // packets are reset while they arrive
@@ -100,8 +100,10 @@ const PLANTED: [(&str, &str); 13] = [
     ("PLANTED_IN_PLACE", "a_rank_folds_late"),   // one-shot in place without staging
     ("PLANTED_IN_PLACE", "a_rank_moves_late"),   // all-to-all in place without staging
     ("PLANTED_NOT_FINISHED", "a_rank_moves_late"), // an input is given back while it is read
-    ("PLANTED_SIGNED_COMPARE", "counts_wrap"),   // counters are compared, and not their difference
-    ("PLANTED_BLOCK_PARITY", "grids_change"),    // staging halves by the count of a block
+    ("PLANTED_NOT_TAKEN", "a_message_is_taken_late"), // both, of messages
+    ("PLANTED_NOT_FINISHED", "a_message_is_taken_late"),
+    ("PLANTED_SIGNED_COMPARE", "counts_wrap"), // counters are compared, and not their difference
+    ("PLANTED_BLOCK_PARITY", "grids_change"),  // staging halves by the count of a block
     ("PLANTED_STALE_FLAGS", "programs_in_a_row"), // flags that begin anew in each call
 ];
 
@@ -151,7 +153,7 @@ fn thread_sanitizer_notices_a_missing_release() {
     let flags = ["-fsanitize=thread", "-O1", "-g"];
     if compiler::accepts(&compiler, &flags) {
         let program = planted(&compiler, "collectives.cpp", "PLANTED_RELAXED", &flags);
-        for case in ["calls_of_one_kind", "programs_in_a_row"] {
+        for case in ["calls_of_one_kind", "messages_in_rings", "programs_in_a_row"] {
             let (output, said) = run(&program, &[case]);
             assert!(!output.status.success() && said.contains("data race"), "{case} did not report it:\n{said}");
         }

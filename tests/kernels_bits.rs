@@ -16,10 +16,9 @@ use std::sync::OnceLock;
 
 use annulus::element::Factor;
 use annulus::kernel::{
-    Arena, Called, Collective, Convert, Flags, Fold, FoldPartials, Kernel, Mark, Pad, Place, Report, STATE_BYTES,
-    Shape, Stamps,
+    Arena, Called, Collective, Convert, Flags, Fold, FoldPartials, Kernel, Mark, Message, Messages, Pad, Place, Report,
+    STATE_BYTES, Said, Sent, Shape, Stamps, WORDS, operation,
 };
-use annulus::kernel::{WORDS, operation};
 use annulus::reference::{self, inputs};
 use annulus::{DataType, Element, FoldOrder, ReduceOp, bf16, f16};
 use bytemuck::Zeroable;
@@ -641,9 +640,13 @@ fn arguments_are_laid_out_alike() {
         }
         Called { calls hash word }
         Stamps { entered before waited after who }
-        Pad { entries done passed taken flags called awaited }
+        Pad { entries done passed taken flags called awaited sent received said }
+        Sent { count contents from unused }
+        Said { number contents }
         Mark { rank flag before_end }
         Flags { call raised awaited closes marks }
+        Message { address place bytes contents peer blocks before unused }
+        Messages { call slots slot sends messages message }
     }
     rust += &format!("State - 0 {STATE_BYTES}\n");
     fields! { Report { claims ended phase block calls missing differing deserted } }

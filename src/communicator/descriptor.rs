@@ -51,6 +51,22 @@ impl Descriptor {
         }
     }
 
+    /// Of a message. Among two, sending is broadcasting; in place, since the sender receives nothing.
+    pub fn of_message(data_type: DataType, count: usize) -> Self {
+        Descriptor {
+            collective: Collective::Broadcast,
+            data_type,
+            op: None,
+            operator: None,
+            count,
+            root: 0,
+            in_place: true,
+            algorithm: 0,
+            program: 0,
+            is_varying: false,
+        }
+    }
+
     /// As words, all of which count.
     pub fn words(&self) -> [u64; DESCRIPTOR] {
         let op = match self.operator {

@@ -16,7 +16,6 @@ use super::descriptor::Descriptor;
 use super::{Buffer, Communicator, Pending};
 use crate::element::{DataType, Element};
 use crate::error::{Error, Result};
-use crate::schedule::Collective;
 
 /// Messages that proceed together: see [`Communicator::batch`]. `'env` is what they may borrow.
 pub struct Batch<'env> {
@@ -51,20 +50,8 @@ impl<'env> Batch<'env> {
     }
 }
 
-/// Among two, sending is broadcasting; in place, since the sender receives nothing.
 fn message(lane: usize, data_type: DataType, run: Run) -> Call<'static> {
-    let descriptor = Descriptor {
-        collective: Collective::Broadcast,
-        data_type,
-        op: None,
-        operator: None,
-        count: run.bytes / data_type.size(),
-        root: 0,
-        in_place: true,
-        algorithm: 0,
-        program: 0,
-        is_varying: false,
-    };
+    let descriptor = Descriptor::of_message(data_type, run.bytes / data_type.size());
     Call { lane, descriptor, layout: None, verified: None, operator: None, input: run, output: run }
 }
 

@@ -47,7 +47,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use device::{DeviceCommunicator, DeviceExplanation};
+pub use device::{BatchRecord, DeviceBatch, DeviceCommunicator, DeviceExplanation};
 pub use explain::{Explanation, Question};
 pub use failure::AbortHandle;
 pub use memory::{Buffer, Shared};

@@ -22,6 +22,36 @@ pub struct Pad {
     pub called: Called,
     /// By rank: how many threads of this one wait for it, and have for a while.
     pub awaited: [u32; RANKS],
+    /// By block and writer: what it sends to this rank.
+    pub sent: [[Sent; RANKS]; BLOCKS],
+    /// By block and writer: how far it has received what this rank sends to it.
+    pub received: [[u64; RANKS]; BLOCKS],
+    /// The messages that this rank is in, sent and received, by the other rank.
+    pub said: [[Said; RANKS]; 2],
+}
+
+/// What a block of one rank sends to another.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Sent {
+    /// The message in the upper half, the pieces of it that are there in the lower one.
+    pub count: u64,
+    /// Its type and length.
+    pub contents: u64,
+    /// The [`Place`] of it, or staged.
+    pub from: u64,
+    /// Zero.
+    pub unused: u64,
+}
+
+/// A message that a rank is in, or that has failed, for hosts to read.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Said {
+    /// How many there were of the pair before, modulo 2^32.
+    pub number: u64,
+    /// Its type and length; 0: the rank is in none.
+    pub contents: u64,
 }
 
 /// Words of a call's descriptor.
@@ -59,8 +89,8 @@ pub struct Stamps {
     pub who: u64,
 }
 
-/// Bytes of a rank's private state: four words a block, and four more.
-pub const STATE_BYTES: usize = (BLOCKS + 1) * 16;
+/// Bytes of a rank's private state: four words a block, four more, and two for each block and rank.
+pub const STATE_BYTES: usize = (BLOCKS + 1) * 16 + 2 * BLOCKS * RANKS * 4;
 
 /// Why the first failing call of a rank failed. Bits of ranks: bit r is rank r.
 #[repr(C)]
@@ -70,11 +100,11 @@ pub struct Report {
     pub claims: u32,
     /// 1: aborted, 2: late, 3: a rank makes another call, 4: a rank gave up, 5: a rank names memory that is gone.
     pub ended: u32,
-    /// 1: entering, 2: finishing, 3: receiving (a message or a flag), 4: sending.
+    /// 1: entering, 2: finishing, 3: receiving (a chunk or a flag), 4: sending, 5: giving a message, 6: taking one.
     pub phase: u32,
     /// Which block it was.
     pub block: u32,
-    /// How many calls the rank had made before this one, modulo 2^32.
+    /// How many calls the rank had made before this one, modulo 2^32; of a message, how many there were of its pair.
     pub calls: u32,
     /// Ranks that were waited for when it ended.
     pub missing: u32,
@@ -113,6 +143,12 @@ impl Place {
     }
 }
 
+/// Slots of a message for each block.
+pub const PIECES: usize = 4;
+
+/// Bytes of each.
+const SLOT: u64 = 4 << 10;
+
 /// What lies where in an arena, in bytes from its beginning, a multiple of 16. The same on all ranks; zero at first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arena {
@@ -124,6 +160,10 @@ pub struct Arena {
     pub staging: u64,
     /// Bytes of each half: the most that a staged call moves.
     pub half: u64,
+    /// Where the slots of messages begin: [`PIECES`] for each receiver and block.
+    pub slots: u64,
+    /// Bytes of a slot.
+    pub slot: u64,
     /// Bytes in all.
     pub bytes: u64,
 }
@@ -136,6 +176,8 @@ impl Arena {
         let lines = small.div_ceil(8) as u64;
         let staging = packets + 2 * world as u64 * lines * 16;
         let half = staged.next_multiple_of(16) as u64;
-        Arena { packets, lines, staging, half, bytes: staging + 2 * half }
+        let (slots, slot) = (staging + 2 * half, SLOT);
+        let bytes = slots + (world * BLOCKS * PIECES) as u64 * slot;
+        Arena { packets, lines, staging, half, slots, slot, bytes }
     }
 }

@@ -147,6 +147,54 @@ pub struct Flags {
     pub marks: [Mark; MARKS],
 }
 
+/// The most messages of one launch of `messages`.
+pub const MESSAGES: usize = 64;
+
+/// What a rank sends to another, or receives from it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Message {
+    /// Address of what is sent, or of where it is received.
+    pub address: u64,
+    /// Of what is sent: the [`Place`](super::Place) where the receiver finds it, or staged.
+    pub place: u64,
+    /// How many bytes there are.
+    pub bytes: u64,
+    /// What both ranks must name alike; not 0.
+    pub contents: u64,
+    /// The other rank.
+    pub peer: u32,
+    /// Blocks that move it, which follow from `bytes`: 1 to those of the launch.
+    pub blocks: u32,
+    /// The message that comes before it, of the same peer and direction; or [`NONE`](Self::NONE).
+    pub before: u32,
+    /// Zero.
+    pub unused: u32,
+}
+
+impl Message {
+    /// There is no message before it.
+    pub const NONE: u32 = u32::MAX;
+}
+
+/// `messages` (`kernels/messages.cu`): what a rank sends and receives, all at once.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Messages {
+    /// Of its members `regions` to `patience`, `rank`, `world`, `journal` and `number` count.
+    pub call: Collective,
+    /// Offset of the slots in the arenas.
+    pub slots: u64,
+    /// Bytes of a slot.
+    pub slot: u64,
+    /// How many are sent.
+    pub sends: u32,
+    /// How many there are: [`MESSAGES`] at the most.
+    pub messages: u32,
+    /// First those that are sent, then those that are received.
+    pub message: [Message; MESSAGES],
+}
+
 /// The words `operation` and `factor` of a fold of such elements. The operation must apply to the type.
 pub fn operation(op: ReduceOp, data_type: DataType) -> (u32, u64) {
     let factor = match op {

@@ -10,7 +10,9 @@ mod name;
 mod shape;
 pub mod training;
 
-pub use arena::{Arena, Called, LAUNCHES, Pad, Place, Report, STATE_BYTES, Stamps, WORDS};
-pub use arguments::{Collective, Convert, Flags, Fold, FoldPartials, MARKS, Mark, SOURCES, operation};
+pub use arena::{Arena, Called, LAUNCHES, PIECES, Pad, Place, Report, STATE_BYTES, Said, Sent, Stamps, WORDS};
+pub use arguments::{
+    Collective, Convert, Flags, Fold, FoldPartials, MARKS, MESSAGES, Mark, Message, Messages, SOURCES, operation,
+};
 pub use name::Kernel;
 pub use shape::{BLOCKS, FLAGS, RANKS, Shape};

@@ -56,6 +56,8 @@ pub enum Kernel {
     AdamW(DataType),
     /// Raises flags and waits for others; [`Flags`](super::Flags).
     Flags,
+    /// Sends and receives messages; [`Messages`](super::Messages).
+    Messages,
     /// Nothing but entering; [`Collective`](super::Collective), as of all that follow. `elements`: by how much flags
     /// advance with the call, of which this is the entry.
     Barrier,
@@ -99,6 +101,7 @@ impl Kernel {
             Kernel::Sgd(_) => "sgd",
             Kernel::AdamWBegin | Kernel::AdamW(_) => "adamw",
             Kernel::Flags => "flags",
+            Kernel::Messages => "messages",
             Kernel::Barrier => "barrier",
             Kernel::OneShot(_) => "one_shot",
             Kernel::TwoShot(_) | Kernel::Reduce(_) | Kernel::ReduceScatter(_) => "two_shot",
@@ -115,6 +118,7 @@ impl Kernel {
             self,
             Kernel::Barrier
                 | Kernel::Flags
+                | Kernel::Messages
                 | Kernel::OneShot(_)
                 | Kernel::TwoShot(_)
                 | Kernel::Reduce(_)
@@ -151,6 +155,7 @@ impl fmt::Display for Kernel {
             Kernel::AdamWBegin => f.write_str("adamw_begin"),
             Kernel::AdamW(data_type) => write!(f, "adamw_{data_type}"),
             Kernel::Flags => f.write_str("flags"),
+            Kernel::Messages => f.write_str("messages"),
             Kernel::Barrier => f.write_str("barrier"),
             Kernel::OneShot(data_type) => write!(f, "one_shot_{data_type}"),
             Kernel::TwoShot(data_type) => write!(f, "two_shot_{data_type}"),

@@ -18,13 +18,14 @@
 // Where a rank can be stalled, beside the phases; and how often each wait had to look twice.
 constexpr u32 FOLDING = 0;
 static void stall(u32 place, u32 rank);
-static std::atomic<u32> spun[5];
+static std::atomic<u32> spun[7];
 #define AT(place, rank) stall(place, rank)
 #define SPUN(phase) spun[phase].fetch_add(1, std::memory_order_relaxed)
 
 #include "../../kernels/barrier.cu"
 #include "../../kernels/flags.cu"
 #include "../../kernels/low_latency.cu"
+#include "../../kernels/messages.cu"
 #include "../../kernels/one_shot.cu"
 #include "../../kernels/parts.cu"
 #include "../../kernels/ring.cu"
@@ -59,7 +60,7 @@ constexpr u64 LONG = 500000000;
 constexpr u64 LONG = 60ull * 1000000000;
 #endif
 constexpr u64 SHORT = 100000000;
-constexpr u64 HALF = 16384, LINES = 64, HEAP = 8192;
+constexpr u64 HALF = 16384, LINES = 64, HEAP = 8192, SLOT = 64;
 
 // The memory of some ranks. Inputs lie in region 1, outputs in region 2; in place, inputs do.
 struct World {
@@ -73,12 +74,15 @@ struct World {
 
     // Ranks that have made so many calls of each kind.
     explicit World(u32 ranks, u32 calls = 0) : n(ranks), states(ranks), reports(ranks) {
-        const u64 packets = 2 * n * LINES;
+        const u64 packets = 2 * n * LINES, slots = n * BLOCKS * PIECES * SLOT / 16;
         for (u32 rank = 0; rank < n; ++rank) {
-            arenas.emplace_back((sizeof(Pad) + 2 * HALF) / 16 + packets);
+            arenas.emplace_back((sizeof(Pad) + 2 * HALF) / 16 + packets + slots);
             inputs.emplace_back(HEAP / 16);
             outputs.emplace_back(HEAP / 16);
             for (Turn& turn : states[rank].turns) turn = {calls, calls, calls, 0};
+            for (auto& way : states[rank].messages)
+                for (auto& block : way)
+                    for (u32& count : block) count = calls;
             // What a world that has come so far has in its pads and packets.
             Pad& pad = *(Pad*)arenas[rank].data();
             for (auto& slot : pad.entries)
@@ -88,6 +92,10 @@ struct World {
                 for (u64& word : block) word = counter_of(calls, 1);
             for (u64& word : pad.passed) word = counter_of(calls, 1);
             for (u64& word : pad.taken) word = counter_of(calls, 1);
+            for (auto& block : pad.sent)
+                for (Sent& sent : block) sent.count = counter_of(calls, 1);
+            for (auto& block : pad.received)
+                for (u64& word : block) word = counter_of(calls, 2);
             for (u64 i = 0; i < packets; ++i)
                 arenas[rank][sizeof(Pad) / 16 + i] = {{(u64)calls << 32, (u64)calls << 32}};
         }
@@ -465,4 +473,6 @@ CASE(other_calls_are_named) {
     }
 }
 
+#include "messages.h"
 #include "programs.h"
+#include "undelivered.h"

@@ -60,7 +60,9 @@ fn calls<T: Element>(rank: &mut Rank<'_>) -> annulus::Result<()> {
     gpus.all_to_all_in_place(&whole, stream)?;
     rank.keep(&whole)?;
     gpus.barrier(stream)?;
-    stream.synchronize()
+    let (next, before) = ((gpus.rank() + 1) % n, (gpus.rank() + n - 1) % n);
+    gpus.send_recv(&one, next, &slice.part(..LENGTH - 1)?, before, stream)?;
+    rank.keep(&slice)
 }
 
 macro_rules! all_types {
@@ -97,6 +99,27 @@ pub fn rings_agree() -> Result<(), String> {
     })
 }
 
+/// The same of messages that are longer than their slots: each way, of two blocks, the second of which is a message's
+/// alone.
+pub fn messages_agree() -> Result<(), String> {
+    const BYTES: usize = 40_000;
+    agree(2, |comm, device| {
+        let (gpus, stream) = (comm.on(device)?, device.stream()?);
+        let given = inputs::random::<u8>(3, 5, &[2 * BYTES; 2]);
+        let (from, to) = (super::upload(device, &given[gpus.rank()])?, device.allocate::<u8>(2 * BYTES)?);
+        let peer = 1 - gpus.rank();
+        gpus.batch(&stream, |batch| {
+            for part in [0..BYTES, BYTES..BYTES + 100] {
+                batch.send(&from.part(part.clone()).expect("it is as long"), peer);
+                batch.recv(&to.part(part).expect("it is as long"), peer);
+            }
+        })?;
+        let mut rank = Rank { gpus: &gpus, stream: &stream, got: Vec::new() };
+        rank.keep(&to)?;
+        Ok(rank.got)
+    })
+}
+
 fn agree(n: usize, calls: impl Fn(&Communicator, &Device) -> annulus::Result<Vec<u8>> + Sync) -> Result<(), String> {
     let quick = run(n, |comm| calls(&comm, &Device::simulated(0)?)).map_err(|failure| failure.to_string())?;
     for seed in SEEDS {
@@ -113,5 +136,6 @@ fn collectives_give_the_same_bits_in_every_schedule() {
     if !simulated::absent() {
         everything_agrees().unwrap();
         rings_agree().unwrap();
+        messages_agree().unwrap();
     }
 }

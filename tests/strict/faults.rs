@@ -139,11 +139,12 @@ fn what_does_not_compile_is_said() {
 }
 
 /// Mistakes that are planted in the library's kernels by a macro, the file that has each, and what is said of it.
-const PLANTED: [(&str, &str, &str); 4] = [
+const PLANTED: [(&str, &str, &str); 5] = [
     // A block signals before all of its threads are done.
     ("PLANTED_NO_BARRIER", "two_shot", "kernels/meet.h"),
     // A slot is written before it was read.
     ("PLANTED_NOT_TAKEN", "ring", "are not those of other simulated devices"),
+    ("PLANTED_NOT_TAKEN", "messages", "are not those of other simulated devices"),
     // A tile is loaded while others still read the one before; and read before others have loaded their parts of it.
     ("PLANTED_EARLY_LOAD", "product", "kernels/product.cu"),
     ("PLANTED_EARLY_PRODUCT", "product", "kernels/product.cu"),
@@ -175,6 +176,7 @@ fn planted(mistake: &str, unit: &str) -> String {
     let agrees = match unit {
         "product" => trainer::everything_agrees(),
         "ring" => collectives::rings_agree(),
+        "messages" => collectives::messages_agree(),
         _ => collectives::everything_agrees(),
     };
     agrees.err().unwrap_or_default()

@@ -44,7 +44,7 @@ impl Members {
     }
 
     /// What is in a rank's pad from that byte on.
-    fn pad<T: AnyBitPattern>(&self, rank: usize, first: usize) -> Option<T> {
+    pub fn pad<T: AnyBitPattern>(&self, rank: usize, first: usize) -> Option<T> {
         let words = self.arenas[rank].part(first..first + size_of::<T>()).ok()?;
         let stream = match words.is_hosted() || words.device() == self.device {
             true => self.stream.clone(),

@@ -5,7 +5,7 @@
 
 use crate::driver::{Device, DeviceBuffer};
 use crate::error::Result;
-use crate::kernel::{Collective, Place};
+use crate::kernel::{Collective, Messages, Place};
 
 /// Whether this mistake is to be made.
 fn is_planted(mistake: &str) -> bool {
@@ -28,6 +28,20 @@ pub(super) fn corrupted(arguments: Collective) -> Collective {
         }
         () => arguments,
     }
+}
+
+/// The same of messages.
+pub(super) fn corrupted_messages(mut arguments: Messages) -> Messages {
+    if arguments.call.rank != arguments.call.world - 1 {
+        return arguments;
+    }
+    let sends = arguments.sends as usize;
+    for (number, message) in arguments.message.iter_mut().take(arguments.messages as usize).enumerate() {
+        let is_placed = number < sends && message.place != Place::STAGED.word();
+        message.place += if is_placed && is_planted("place") { 16 } else { 0 };
+        message.bytes -= u64::from(number >= sends && message.bytes > 100 && is_planted("short"));
+    }
+    arguments
 }
 
 /// Whether ranks meet in memory of the host, or where some of them cannot come.

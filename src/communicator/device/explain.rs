@@ -9,6 +9,7 @@ use super::DeviceCommunicator;
 use super::operations::{Operation, operations};
 use super::plan::Plan;
 use super::schedule::Path;
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Shape};
 use crate::schedule::cost::Moved;
@@ -95,6 +96,29 @@ impl DeviceCommunicator {
         let shape = Shape::of(kernel, plan.work_of(plan.longest) as u64, self.members.room);
         let (algorithm, kernel, reason) = (algorithm.to_owned(), Some(kernel), plan.reason);
         Ok(DeviceExplanation { algorithm, kernel, shape, launches, copies: 0, staged, reason, path })
+    }
+
+    /// How a message of `count` elements of a type would be sent, by itself: as [`explain`](Self::explain), where
+    /// `allocated` is of the sender's buffer; where the receiver's is does not matter. Local.
+    pub fn explain_message<T: Element>(&self, count: usize, allocated: bool) -> DeviceExplanation {
+        let staged = !allocated || self.members.hosted;
+        DeviceExplanation {
+            algorithm: Kernel::Messages.to_string(),
+            kernel: Some(Kernel::Messages),
+            shape: self.message_shape(count.saturating_mul(size_of::<T>())),
+            launches: 1,
+            copies: 0,
+            staged,
+            reason: match staged {
+                true => "the sender copies pieces into slots, and the receiver reads them there".into(),
+                false => "the receiver reads what is sent where it lies".into(),
+            },
+            path: match staged {
+                true if self.members.hosted => HOSTED,
+                true => "staged: the sender's buffer is plain; DeviceCommunicator::allocate or register avoids that",
+                false => "zero-copy: the receiver sees the sender's buffer where it lies",
+            },
+        }
     }
 
     fn explain_schedule(&self, question: &Question, number: u32) -> Result<DeviceExplanation> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::super::descriptor::{list, mismatch_of};
 use super::called::sentence;
+use super::delivery::Delivery;
 use super::join::{Members, SELF_TESTS};
 use crate::driver::Words;
 use crate::error::Error;
@@ -31,35 +32,38 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) fn explain(members: &Members, words: &Words) -> Error {
     let report = settled(words);
     let call = u64::from(report.calls.wrapping_sub(SELF_TESTS));
-    let failure = match report.ended {
-        LATE => late(members, &report, call),
-        DIFFERS => {
+    let delivery = Delivery::of(members, &report);
+    let title = delivery.map_or_else(|| format!("call {call}"), |delivery| delivery.title());
+    let failure = match (report.ended, delivery) {
+        (LATE, _) => late(members, &report, delivery, &title),
+        (DIFFERS, None) => {
             let calls = called(members, &report);
             mismatch_of(call, calls.into_iter().enumerate().filter_map(|(rank, text)| Some((rank, text?))))
         }
-        GONE => Error::Mismatch(
+        (DIFFERS, Some(delivery)) => delivery.mismatch(members),
+        (GONE, _) => Error::Mismatch(
             format!(
-                "call {call}: {} names memory that was deregistered, by a graph that was captured before; drop such \
+                "{title}: {} names memory that was deregistered, by a graph that was captured before; drop such \
                  graphs, and capture anew",
                 name(&ranks(report.missing))
             )
             .into(),
         ),
         // Somebody else has failed, or asked for it, and is about to say so.
-        ended => eventually(|| members.reporter.failure()).unwrap_or_else(|| {
+        (ended, _) => eventually(|| members.reporter.failure()).unwrap_or_else(|| {
             let deserted = ranks(report.deserted);
             let because = match ended {
-                ABORTED => "the call was aborted".to_owned(),
-                _ => format!("{} gave the call up", name(&deserted)),
+                ABORTED => "it was aborted".to_owned(),
+                _ => format!("{} gave it up", name(&deserted)),
             };
-            Error::Aborted(format!("call {call} of rank {}: {because}", members.rank).into())
+            Error::Aborted(format!("{title}, of rank {}: {because}", members.rank).into())
         }),
     };
     members.reporter.report(failure)
 }
 
 /// Looks until there is something.
-fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(super) fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begin = Instant::now();
     loop {
         let found = look();
@@ -86,7 +90,7 @@ fn settled(words: &Words) -> Report {
     bytemuck::cast(seen.unwrap_or_else(read))
 }
 
-fn late(members: &Members, report: &Report, call: u64) -> Error {
+fn late(members: &Members, report: &Report, delivery: Option<Delivery>, title: &str) -> Error {
     let waited_for = report.missing;
     let waits = |rank| if rank == members.rank { waited_for } else { bits(members.awaited(rank)) };
     let at_fault = at_fault(waited_for, waits);
@@ -94,14 +98,20 @@ fn late(members: &Members, report: &Report, call: u64) -> Error {
     let what = match report.phase {
         // It is not this rank alone that waits.
         _ if at_fault & !waited_for != 0 => "kept others waiting and did not go on",
+        _ if delivery.is_some_and(|delivery| delivery.has_come(members)) => "came to it and did not go on",
+        _ if delivery.is_some() => "did not come to it",
         FINISHING => "entered and did not finish",
         RECEIVING.. => "entered and sent nothing",
         _ => "did not enter",
     };
-    let own = called_in(members, report, members.rank).map_or_else(String::new, |own| format!(", {own}"));
+    let own = match delivery {
+        Some(delivery) => delivery.own(members),
+        None => called_in(members, report, members.rank),
+    };
+    let own = own.map_or_else(String::new, |own| format!(", {own}"));
     let patience = Duration::from_nanos(members.patience());
     let them = if missing.len() == 1 { "it" } else { "them" };
-    let context = format!("call {call}{own}: {} {what} within {patience:?}; see what keeps {them}", name(&missing));
+    let context = format!("{title}{own}: {} {what} within {patience:?}; see what keeps {them}", name(&missing));
     Error::Timeout { missing, context: context.into() }
 }
 

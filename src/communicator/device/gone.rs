@@ -2,6 +2,7 @@
 //! Ranks that are gone, and missed by a call of this rank.
 
 use super::called::sentence;
+use super::delivery::Delivery;
 use super::join::{Members, SELF_TESTS};
 use crate::error::{Cause, Error};
 use crate::kernel::Called;
@@ -9,7 +10,7 @@ use crate::kernel::Called;
 /// What was seen of ranks that are gone.
 #[derive(Default)]
 pub(super) struct Gone {
-    /// Those that had died and were waited for when it was looked last.
+    /// Those that were waited for, in vain if they still are, when it was looked last.
     awaited: Vec<usize>,
 }
 
@@ -17,7 +18,8 @@ impl Gone {
     /// Reports a rank that is gone, where a call of this rank waits for it.
     ///
     /// A rank that has left has done all of its calls (`leave`), and makes no other: so it is missed if this rank is in
-    /// a call to which it has not come.
+    /// a call to which it has not come. Of messages a rank does not know whether another has come to them; but what that
+    /// had done is there when it is seen to have left, so it is as with one that has died.
     ///
     /// A process that has died may have been in the middle of a call. What it had done is there when its death is seen,
     /// and a kernel that waits for that goes on. So a wait that was there at this look and at the last one is in vain.
@@ -29,13 +31,17 @@ impl Gone {
         }
         let own = members.called(members.rank).unwrap_or_default();
         let may_be_cut_short = |cause| cause == Cause::Died && members.transport.kind() == "processes";
-        let (died, left): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(_, cause)| may_be_cut_short(*cause));
         let counts = members.awaited(members.rank);
-        let awaited = died.into_iter().map(|(rank, _)| rank).filter(|rank| counts[*rank] != 0).collect();
-        let before = std::mem::replace(&mut self.awaited, awaited);
-        let dead = self.awaited.iter().find(|rank| before.contains(rank)).map(|rank| (*rank, Cause::Died));
-        let missed = || left.into_iter().find(|(rank, _)| !has_come(members, *rank, &own));
-        if let Some((rank, cause)) = dead.or_else(missed) {
+        let is_awaited = |rank: usize, cause| {
+            counts[rank] != 0 && (may_be_cut_short(cause) || Delivery::with(members, rank).is_some())
+        };
+        let awaited: Vec<(usize, Cause)> =
+            gone.iter().copied().filter(|(rank, cause)| is_awaited(*rank, *cause)).collect();
+        let before = std::mem::replace(&mut self.awaited, awaited.iter().map(|(rank, _)| *rank).collect());
+        let in_vain = awaited.into_iter().find(|(rank, _)| before.contains(rank));
+        let mut left = gone.into_iter().filter(|(_, cause)| !may_be_cut_short(*cause));
+        let missed = || left.find(|(rank, _)| !has_come(members, *rank, &own));
+        if let Some((rank, cause)) = in_vain.or_else(missed) {
             members.reporter.report(lost(members, rank, cause, &own));
         }
     }
@@ -48,6 +54,12 @@ fn has_come(members: &Members, rank: usize, own: &Called) -> bool {
 }
 
 fn lost(members: &Members, rank: usize, cause: Cause, own: &Called) -> Error {
+    if let Some(delivery) = Delivery::with(members, rank) {
+        let title = delivery.title();
+        let what = delivery.own(members).map_or_else(String::new, |what| format!(", {what}"));
+        let context = format!("rank {} waited for it to go on in {title}{what}", members.rank);
+        return Error::RankLost { rank, cause, context: context.into() };
+    }
     let call = (own.calls as u32).wrapping_sub(SELF_TESTS);
     let what = if has_come(members, rank, own) { "go on in" } else { "enter" };
     let context = format!("rank {} waited for it to {what} call {call}, {}", members.rank, sentence(&own.word));

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::DeviceCommunicator;
+use super::batches::Exchanged;
 use super::join::SELF_TESTS;
 use crate::driver::Words;
 use crate::element::{DataType, ReduceOp};
@@ -45,24 +46,25 @@ pub(super) struct Enqueued {
 pub(super) struct History {
     journal: Words,
     calls: RefCell<VecDeque<Enqueued>>,
+    batches: RefCell<VecDeque<Exchanged>>,
     /// The number of the next launch.
     next: Cell<u64>,
 }
 
 /// What a launch says of itself, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Launched {
-    entered: u64,
-    before: u64,
-    waited: u64,
-    after: u64,
-    last_rank: usize,
+pub(super) struct Launched {
+    pub entered: u64,
+    pub before: u64,
+    pub waited: u64,
+    pub after: u64,
+    pub last_rank: usize,
     calls: u32,
 }
 
 impl History {
     pub fn new(journal: Words) -> Self {
-        History { journal, calls: RefCell::default(), next: Cell::new(0) }
+        History { journal, calls: RefCell::default(), batches: RefCell::default(), next: Cell::new(0) }
     }
 
     pub fn journal(&self) -> &Words {
@@ -80,11 +82,17 @@ impl History {
     }
 
     pub fn push(&self, call: Enqueued) {
-        let mut calls = self.calls.borrow_mut();
-        if calls.len() == REMEMBERED {
-            calls.pop_front();
-        }
-        calls.push_back(call);
+        remember(&mut self.calls.borrow_mut(), call);
+    }
+
+    pub fn push_batch(&self, batch: Exchanged) {
+        remember(&mut self.batches.borrow_mut(), batch);
+    }
+
+    /// What `record` makes of batches of messages that have been done.
+    pub fn exchanged<R>(&self, record: impl Fn(&Exchanged, Launched) -> R) -> Vec<R> {
+        let batches = self.batches.borrow();
+        batches.iter().filter_map(|batch| Some(record(batch, self.launched(batch.launch)?))).collect()
     }
 
     /// Forgets what was called so far.
@@ -107,6 +115,14 @@ impl History {
         let words = self.journal.pairs().get(first..first + STAMPS)?.iter().map(|word| word.load(Ordering::Relaxed));
         decode(&words.collect::<Vec<_>>(), number)
     }
+}
+
+/// Remembers one more, and the oldest no longer.
+fn remember<T>(all: &mut VecDeque<T>, one: T) {
+    if all.len() == REMEMBERED {
+        all.pop_front();
+    }
+    all.push_back(one);
 }
 
 /// The stamps, if they are complete and those of that launch.

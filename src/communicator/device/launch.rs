@@ -4,6 +4,8 @@
 
 use std::sync::PoisonError;
 
+use bytemuck::Zeroable;
+
 use super::DeviceCommunicator;
 use super::call::Carried;
 use crate::driver::{self, DeviceBuffer, Stream, Use};
@@ -33,20 +35,35 @@ impl<'a> Launch<'a> {
 }
 
 impl DeviceCommunicator {
-    /// What the kernel of a launch is told, with the number by which it is remembered.
-    pub(super) fn arguments(&self, launch: &Launch<'_>, number: u64) -> kernel::Collective {
-        let Launch { call, from, to, .. } = *launch;
-        let descriptor = call.descriptor;
+    /// What every kernel of the communicator's is told, with the number by which the launch is remembered.
+    pub(super) fn common(&self, number: u64) -> kernel::Collective {
         let (members, layout) = (&self.members, &self.members.layout);
-        let (operation, factor) = descriptor.op.map_or((0, 0), |op| kernel::operation(op, descriptor.data_type));
-        let place = |buffer: &DeviceBuffer<u8>| members.place_of(buffer.address(), buffer.len());
         kernel::Collective {
-            hash: call.hash,
             regions: members.table.address(),
             state: members.state.address(),
             report: self.faults.words().address(),
             abort: members.abort.address(),
             patience: members.patience(),
+            packets: layout.packets,
+            lines: layout.lines,
+            staging: layout.staging,
+            half: layout.half,
+            rank: members.rank as u32,
+            world: members.world as u32,
+            journal: self.history.journal().address(),
+            number,
+            ..Zeroable::zeroed()
+        }
+    }
+
+    /// What the kernel of a launch is told.
+    pub(super) fn arguments(&self, launch: &Launch<'_>, number: u64) -> kernel::Collective {
+        let Launch { call, from, to, .. } = *launch;
+        let descriptor = call.descriptor;
+        let (operation, factor) = descriptor.op.map_or((0, 0), |op| kernel::operation(op, descriptor.data_type));
+        let place = |buffer: &DeviceBuffer<u8>| self.members.place_of(buffer.address(), buffer.len());
+        kernel::Collective {
+            hash: call.hash,
             from: from.address(),
             to: to.address(),
             from_place: place(from).word(),
@@ -54,18 +71,22 @@ impl DeviceCommunicator {
             elements: launch.elements as u64,
             stride: launch.stride as u64,
             factor,
-            packets: layout.packets,
-            lines: layout.lines,
-            staging: layout.staging,
-            half: layout.half,
             operation,
             root: launch.root as u32,
-            rank: members.rank as u32,
-            world: members.world as u32,
             call: call.words,
-            journal: self.history.journal().address(),
-            number,
+            ..self.common(number)
         }
+    }
+
+    /// What every launch uses beside its call's buffers. The state is written by each, so launches on different streams
+    /// are in order.
+    pub(super) fn uses(&self) -> Vec<Use> {
+        let members = &self.members;
+        let mut uses = vec![Use::writes(&members.state), Use::shares(&members.table)];
+        uses.extend([&members.abort, self.faults.words(), self.history.journal()].map(Use::words));
+        let regions = members.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.extend(regions.iter().flatten().map(Use::shares));
+        uses
     }
 
     /// Enqueues a launch.
@@ -74,13 +95,8 @@ impl DeviceCommunicator {
         let (members, arguments) = (&self.members, self.arguments(launch, self.history.count()));
         #[cfg(annulus_corrupt)]
         let arguments = super::corrupt::corrupted(arguments);
-        // The state is written by every launch, so launches on different streams are in order.
-        let mut uses =
-            vec![Use::reads(from), Use::writes(to), Use::writes(&members.state), Use::shares(&members.table)];
-        uses.extend([&members.abort, self.faults.words(), self.history.journal()].map(Use::words));
-        let regions = members.regions.lock().unwrap_or_else(PoisonError::into_inner);
-        uses.extend(regions.iter().flatten().map(Use::shares));
-        drop(regions);
+        let mut uses = vec![Use::reads(from), Use::writes(to)];
+        uses.extend(self.uses());
         let Shape { blocks, threads } = Shape::of(kernel, launch.work as u64, members.room);
         let shape = driver::Shape::new(blocks, threads).together();
         self.remember(stream);

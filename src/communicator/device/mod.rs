@@ -17,8 +17,11 @@
 //! | `operations` `copies` | the copy-engine path: what a stream does for a program; that, enqueued |
 //! | `own` | schedules of one's own |
 //! | `explain` | what a call would run, and why |
+//! | `messages` | messages from one rank to another |
 //! | `called` | what a rank calls: what is compared, and said in words |
 //! | `history` | what is known of calls that have been done |
+//! | `batches` | what is known of messages that have been done |
+//! | `delivery` | a message that is on its way, or has failed, in words |
 //! | `fault` | a kernel's report, in words: which rank is at fault |
 //! | `gone` | ranks that have died or left, and are missed |
 //! | `watchdog` | who looks after calls that nobody waits for |
@@ -32,6 +35,7 @@
 //! Failures go the way of the host's: a second communicator of the same ranks carries them. The rank whose kernel ends
 //! early says so there; every other rank's watchdog sees it, and ends what runs.
 
+mod batches;
 mod call;
 mod called;
 mod close;
@@ -39,6 +43,7 @@ mod collectives;
 mod copies;
 #[cfg(annulus_corrupt)]
 mod corrupt;
+mod delivery;
 mod exchange;
 mod explain;
 mod fault;
@@ -46,6 +51,7 @@ mod gone;
 mod history;
 mod join;
 mod launch;
+mod messages;
 mod operations;
 mod own;
 mod plan;
@@ -60,10 +66,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use self::batches::BatchRecord;
 use self::call::Algorithm;
 pub use self::explain::DeviceExplanation;
 use self::history::History;
 use self::join::{Explaining, Members};
+pub use self::messages::DeviceBatch;
 use self::programs::Schedules;
 use self::schedule::{PREFIX, Path};
 use self::watchdog::Watchdog;

@@ -6,6 +6,7 @@
 #include "../../../kernels/fold.cu"
 #include "../../../kernels/fold_partials.cu"
 #include "../../../kernels/host/device.h"
+#include "../../../kernels/messages.cu"
 #include "../../../kernels/pad.h"
 
 #include <cstddef>

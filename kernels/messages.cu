@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MPL-2.0
+//
+// Messages: what ranks send to one another and receive, all of one batch in one launch. Bytes are moved as they are,
+// whatever their type. The receiver moves them: out of the sender's memory where it sees that, out of slots of the
+// sender's arena otherwise, into which the sender copies them in pieces.
+//
+// A message is its two ranks' alone: other ranks take no part, and may be anywhere. The k-th that a sends to b is the
+// k-th that b receives from a. Messages of a batch go on independently of one another, in whatever order their peers
+// come to them, but those of the same pair and direction, which go one after the other.
+//
+// Bytes moved per byte of a message: 1 read over the link and 1 written; staged: 1 read and written more, by the
+// sender. Flags of a block: one forward and two back, and for each piece after the first one more forward and back.
+//
+// Launch: 1 to BLOCKS blocks, resident together on both ranks, of 256 threads: as many as the longest message of the
+// batch has. A message's follow from its length, on both ranks alike: about one for every 8 lines a thread of it. Block b
+// of the sender and block b of the receiver move one range of it, and meet nobody else; block 0 has a part in every
+// message.
+//
+// The words of one message, of one block, between sender s and receiver r. t counts the messages of this pair and block,
+// on both ranks, in device memory, from 1 on; a counter is {t, step} (pad.h).
+//
+//     sent[b][s] of r's Pad        {t, k}      k of its pieces are there; one that is not staged is one piece
+//     received[b][r] of s's Pad    {t, 1 + k}  r has come to it, and taken k of its pieces
+//
+// Proof. *Right data.* The writes of the sender's block into slot k modulo PIECES, and those of earlier kernels to what
+// is read where it lies, come before sync_block() and the release store of {t, k + 1}; a thread of the receiver's block
+// acquires that before sync_block(), which comes before the block reads. `contents` and `from` are stored by the thread
+// that then releases {t, 1}, and read by the thread that has acquired it. *Nothing is overwritten too early.* The
+// receiver's reads of piece k come before sync_block() and the release store of {t, 2 + k}. The sender writes piece k of
+// a slot when it has acquired {t, 2 + k - PIECES}; and its message ends, so that its buffer may be written, `contents`
+// and `from` stored anew and all slots used again, when it has acquired {t, 1 + all pieces}. Slots are a block's and a
+// pair's own. *Counters* have one writer each and only grow: t by one a message, and within it pieces. What is awaited is
+// not before any that a peer can have come to, by less than half the range, so wrapping is harmless: the receiver is at
+// most one message ahead of what the sender has seen ({t + 1, 1} says that t has been taken), the sender never. *No
+// circle.* A block looks at all of its messages in turn and stops at none: whatever one waits for, the others go on. A
+// message waits for the peer's launch that has its counterpart, for earlier ones of the same pair, and for nothing else.
+//
+// The receiver compares what both say. Where they differ it says so in `received` (OTHER), since the sender waits for that
+// word anyway; block 0 meets block 0 even where lengths differ and so do grids, and other blocks see that their rank has
+// failed. A rank whose call fails says GAVE_UP in the word of each message that it is in.
+#include "exchange.h"
+
+// Moves the next piece of a message, by all threads of the block.
+DEVICE void move_piece(const Messages& args, const Exchange& x, u32 i) {
+    const Message& message = args.message[i];
+    const Range range = range_of(message);
+    char* const own = (char*)message.address;
+    if (!is_staged(args, x, i)) {
+        void* const to[] = {own};
+        if (!is_sent(args, i)) copy_range(x.from[i], to, 1, range);
+        return;
+    }
+    const u64 begin = range.begin + x.step[i] * args.slot, rest = range.end - begin;
+    char* const slot = slot_of(args, i, x.step[i]);
+    void* const to[] = {is_sent(args, i) ? slot : own + begin};
+    copy_range(is_sent(args, i) ? own + begin : slot, to, 1, {0, rest < args.slot ? rest : args.slot});
+}
+
+// Says what was done, and notes it, by one thread.
+DEVICE void tell(const Messages& args, Exchange& x, u32 i) {
+    const Collective& call = args.call;
+    const Message& message = args.message[i];
+    bool ends = x.ready[i] == ENDS;
+    if (!ends) {
+        const u32 moved = ++x.step[i];
+        if (is_sent(args, i)) {
+            Sent* const sent = &pad_of(call, message.peer)->sent[block()][call.rank];
+            if (moved == 1) {
+                store_relaxed_system(&sent->contents, message.contents);
+                store_relaxed_system(&sent->from, message.place);
+            }
+            publish(&sent->count, counter_of(x.number[i], moved));
+        } else {
+            publish(own_word(args, i), counter_of(x.number[i], 1 + moved));
+            ends = moved == pieces_of(args, i, is_staged(args, x, i));
+        }
+    }
+    if (!ends) return;
+    *count_of(args, i) = x.number[i];
+    x.done[i] = 1;
+    if (block() != 0) return;
+    store_relaxed_system(&pad_of(call, call.rank)->said[is_sent(args, i) ? 0 : 1][message.peer].contents, 0);
+}
+
+DEVICE void begin_batch(const Messages& args, Exchange& x) {
+    for (u32 i = thread(); i < args.messages; i += threads()) {
+        x.ready[i] = x.ended[i] = x.begun[i] = x.number[i] = x.step[i] = x.looks[i] = x.come[i] = 0;
+        x.deadline[i] = x.seen[i] = 0;
+        x.from[i] = nullptr;
+        x.done[i] = block() < args.message[i].blocks ? 0 : 1;
+        // Whether or not another block of this rank has failed by now: that may be of this message.
+        if (args.message[i].before == NONE) say_message(args, i);
+    }
+    if (thread() == 0) {
+        x.failed = load_relaxed_system(&args.call.state->failed);
+        x.met.begun = x.met.entered = clock_ns();
+    }
+    sync_block();
+}
+
+// Whether all is well, which all threads of the block answer alike.
+DEVICE bool is_well(const Messages& args, const Exchange& x) {
+    u32 ended = x.failed;
+    for (u32 i = 0; i < args.messages; ++i) ended |= x.ended[i];
+    return ended == 0;
+}
+
+DEVICE bool are_done(const Messages& args, const Exchange& x) {
+    u32 left = 0;
+    for (u32 i = 0; i < args.messages; ++i) left |= x.done[i] ^ 1;
+    return left == 0;
+}
+
+// Tells the peers of messages that are not done that this rank gave them up. What they were told of an earlier one, whose
+// failure this is, stays: they may not have seen it.
+DEVICE void give_up(const Messages& args, Exchange& x) {
+    for (u32 i = thread(); i < args.messages; i += threads()) {
+        if (!is_next(args, x, i) || (u32)load_relaxed_system(own_word(args, i)) >= OTHER) continue;
+        const u32 why = x.ended[i] == DIFFERS && !is_sent(args, i) ? OTHER : GAVE_UP;
+        publish(own_word(args, i), counter_of(*count_of(args, i) + 1, why));
+    }
+}
+
+// Stamps the launch for the host: who came last, of the peers of its messages. To a message behind another of its pair
+// they come when that has been moved, which is no waiting.
+DEVICE void stamp_batch(const Messages& args, Exchange& x) {
+    if (block() != 0 || thread() != 0) return;
+    for (u32 peer = 0; peer < args.call.world; ++peer) x.met.seen[peer] = 0;
+    for (u32 i = 0; i < args.messages; ++i) {
+        u64& seen = x.met.seen[args.message[i].peer];
+        if (args.message[i].before == NONE && x.seen[i] > seen) seen = x.seen[i];
+    }
+    stamp(args.call, args.call.state->turns[0], x.met);
+}
+
+KERNEL(messages, Messages) {
+    SHARED Exchange x;
+    begin_batch(args, x);
+    AT(ENTERING, args.call.rank);
+    bool well = true;
+    while (well && !are_done(args, x)) {
+        if (thread() == 0) look_around(args, x);
+        sync_block();
+        well = is_well(args, x);
+        if (well) {
+            AT(FOLDING, args.call.rank);
+            for (u32 i = 0; i < args.messages; ++i)
+                if (x.ready[i] == MOVES) move_piece(args, x, i);
+            sync_before_publishing();
+            for (u32 i = thread(); i < args.messages; i += threads())
+                if (x.ready[i] != WAITS) tell(args, x, i);
+            sync_block();
+        }
+    }
+    if (!well) give_up(args, x);
+    stamp_batch(args, x);
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Messages on device memory, on simulated devices, and on CUDA over the stand-in for its driver: bits, order, failures.
+//!
+//! Ranks are threads and processes; what needs several devices is run in a process of its own (`ranks`).
+
+#![cfg(all(feature = "sim", target_os = "linux"))]
+
+#[macro_use]
+mod types;
+
+#[path = "device_messages/bits.rs"]
+mod bits;
+mod compiler;
+#[path = "device_messages/failures.rs"]
+mod failures;
+#[path = "device_messages/order.rs"]
+mod order;
+mod ranks;
+mod simulated;
+#[path = "standin/mod.rs"]
+mod standin;
+#[path = "simulated/worlds.rs"]
+mod worlds;
+
+use simulated::{absent, block, is_cuda, on_the_stand_in, variables};
+use worlds::{everywhere, on, threads};
+
+#[test]
+fn all_of_it_on_cuda_over_the_stand_in() {
+    on_the_stand_in("all_of_it_on_cuda_over_the_stand_in");
+}
