@@ -14,7 +14,7 @@
 //!
 //! The types here are written once, over one trait that knows ids, addresses and bytes (`backend`); every kind of
 //! device implements it. `cuda` (feature `cuda`) drives NVIDIA's, through the driver's own library, looked for
-//! when the program runs. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU; a strict
+//! when the program runs, and is `gpu` with a table of functions. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU; a strict
 //! one looks at everything that they do, and executes users' kernels too ([`strict`]).
 //!
 //! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the
@@ -33,6 +33,8 @@ pub(crate) mod cuda;
 mod device;
 mod event;
 mod faults;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub(crate) mod gpu;
 mod graph;
 #[cfg(annulus_simulated)]
 mod host;

@@ -124,7 +124,6 @@ const HEARD: &[&str] = &[
     "cuPointerGetAttribute",
     "cuMemcpyAsync",
     "cuMemcpyPeerAsync",
-    "cuMemcpyDtoDAsync_v2",
     "cuMemsetD8Async",
     "cuMemsetD16Async",
     "cuMemsetD32Async",

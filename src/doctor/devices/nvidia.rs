@@ -3,7 +3,8 @@
 
 use super::{Link, Listed, Machine, Process, Way};
 use crate::driver::Platform;
-use crate::driver::cuda::{Driver, Fault, Managed, Management, Ordinal, version};
+use crate::driver::cuda::{Driver, Managed, Management, version};
+use crate::driver::gpu::{self, Fault, Ordinal};
 
 /// A device, as the driver knows it, and as the management library does.
 type Known = (Ordinal, Option<Managed>);
@@ -29,7 +30,7 @@ pub(super) fn look(machine: &mut Machine) {
 
 fn list(machine: &mut Machine, driver: &'static Driver, management: Option<&'static Management>) -> Result<(), Fault> {
     let (mut all, mut devices): (Vec<Known>, Vec<Listed>) = Default::default();
-    for index in 0..driver.devices()? {
+    for index in 0..gpu::count(driver)? {
         let ordinal = Ordinal::new(driver, index)?;
         let bus = ordinal.bus().ok();
         let managed = management.zip(bus.as_deref()).and_then(|(management, bus)| management.device(bus));

@@ -21,8 +21,8 @@ use cudarc::cublas::sys::{
 };
 
 use super::super::backend::{Address, Factor, Failure, Product, Products, ProductsId, StreamId};
-use super::context::{Entered, NOT_SUPPORTED, refused};
-use super::memory::raw;
+use super::super::gpu::{Multiplies, number};
+use super::library::Driver;
 use crate::element::DataType;
 
 /// Bytes of a user's workspace: what its makers advise for their largest cards.
@@ -152,9 +152,10 @@ impl Library {
     }
 }
 
-impl Blas {
-    /// A handle for one user, at a time when nothing waits for this thread; or why there is none.
-    pub fn begin(&self, driver: &Entered) -> Result<Products, String> {
+impl Multiplies for Blas {
+    // To make a handle may wait for what runs.
+    fn begin(&self) -> Result<Products, String> {
+        let driver = Driver::get().map_err(|absent| absent.to_string())?;
         let version = driver.version().map_err(|fault| fault.to_string())?;
         let library = Library::get(version)?;
         let fails = |failure: Failure| format!("cuBLAS cannot be used: {failure}");
@@ -170,24 +171,19 @@ impl Blas {
         Ok(Products { id, name, workspace: WORKSPACE })
     }
 
-    /// Keeps a handle for the next user.
-    pub fn end(&self, id: ProductsId) {
+    // Keeps the handle for the next user.
+    fn end(&self, id: ProductsId) {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(id);
     }
 
-    /// Enqueues a product.
-    ///
-    /// # Safety
-    /// As [`Backend::multiply`](super::super::backend::Backend::multiply).
-    pub unsafe fn multiply(
+    unsafe fn multiply(
         &self,
-        _: &Entered,
         id: ProductsId,
         product: &Product,
         workspace: Address,
         stream: StreamId,
     ) -> Result<(), Failure> {
-        let refused = |why: String| refused("cublasGemmEx", NOT_SUPPORTED, why);
+        let refused = |meaning| Failure { call: "cublasGemmEx", code: number::NOT_SUPPORTED as i32, meaning };
         let Some(Ok(library)) = LIBRARY.get() else { return Err(refused("there is no cuBLAS".into())) };
         let extent = |extent: usize| {
             c_int::try_from(extent).map_err(|_| refused(format!("an extent of {extent} is more than it takes")))
@@ -211,7 +207,7 @@ impl Blas {
         // SAFETY: the caller's promise; the two numbers are read before the call returns, as handles do that nobody has told
         // otherwise. A new stream makes the handle forget its workspace, so that is told after it.
         unsafe {
-            library.cublasSetStream_v2(handle, raw(stream).cast())?;
+            library.cublasSetStream_v2(handle, at(stream.0).cast())?;
             library.cublasSetWorkspace_v2(handle, at(workspace), WORKSPACE)?;
             library.cublasGemmEx(
                 handle,

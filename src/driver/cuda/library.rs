@@ -19,7 +19,7 @@ use cudarc::driver::sys::{
     CUstreamCaptureMode, CUuuid,
 };
 
-use super::super::backend::Failure;
+use super::super::gpu::{self, Fault, number};
 use crate::error::Error;
 
 /// The oldest version of CUDA whose drivers will do: the embedded kernels are PTX 8.0.
@@ -85,34 +85,17 @@ pub(crate) fn version(number: i32) -> String {
     format!("{}.{}", number / 1000, number % 1000 / 10)
 }
 
-/// What a function of the driver answered when it failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// The function.
-    pub call: &'static str,
-    /// The number it answered.
-    pub code: u32,
-    /// That number's name, if the driver has one.
-    pub name: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} answers {} ({})", self.call, self.name, self.code)
-    }
-}
-
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        Error::System(fault.to_string().into())
-    }
-}
-
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
-        Failure { call: fault.call, code: fault.code as i32, meaning: fault.name }
-    }
-}
+// The numbers that mean something are those that the room knows.
+const _: () = assert!(
+    sys::CUresult::CUDA_ERROR_NO_DEVICE as u32 == number::NO_DEVICE
+        && sys::CUresult::CUDA_ERROR_INVALID_DEVICE as u32 == number::INVALID_DEVICE
+        && sys::CUresult::CUDA_ERROR_INVALID_CONTEXT as u32 == number::INVALID_CONTEXT
+        && sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU as u32 == number::NO_BINARY
+        && sys::CUresult::CUDA_ERROR_NOT_READY as u32 == number::NOT_READY
+        && sys::CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED as u32 == number::PEER_ACCESS_ALREADY_ENABLED
+        && sys::CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE as u32 == number::TOO_MANY_BLOCKS
+        && sys::CUresult::CUDA_ERROR_NOT_SUPPORTED as u32 == number::NOT_SUPPORTED
+);
 
 /// The functions that are called: a line each, as in the driver's header. For each, a method of [`Driver`].
 macro_rules! functions {
@@ -290,17 +273,14 @@ impl Driver {
         if found < MINIMUM {
             return Err(Absent::Version(found));
         }
-        const NO_DEVICE: u32 = 100;
-        let started = |fault: Fault| if fault.code == NO_DEVICE { Absent::Device } else { Absent::Start(fault) };
+        let started =
+            |fault: Fault| if fault.code == number::NO_DEVICE { Absent::Device } else { Absent::Start(fault) };
         // SAFETY: the one value that the flags may have.
         unsafe { driver.cuInit(0) }.map_err(started)?;
-        let mut devices = 0;
-        // SAFETY: the pointer is to an integer of ours.
-        unsafe { driver.cuDeviceGetCount(&mut devices) }.map_err(started)?;
-        if devices < 1 {
-            return Err(Absent::Device);
+        match gpu::count(&driver).map_err(started)? {
+            0 => Err(Absent::Device),
+            _ => Ok(driver),
         }
-        Ok(driver)
     }
 
     /// The version of CUDA that the driver is for: 12080 is 12.8.
@@ -311,15 +291,7 @@ impl Driver {
         Ok(version)
     }
 
-    /// How many devices the driver shows to this process.
-    pub fn devices(&self) -> Result<usize, Fault> {
-        let mut count = 0;
-        // SAFETY: the pointer is to an integer of ours.
-        unsafe { self.cuDeviceGetCount(&mut count) }?;
-        Ok(count.max(0) as usize)
-    }
-
-    /// Loads the code of a function now, if the driver can be told to.
+    /// Loads the code of a function now, if the driver can be told to. Since CUDA 12.4 it can.
     ///
     /// # Safety
     /// The function is of a module of the current context.
@@ -331,7 +303,7 @@ impl Driver {
         }
     }
 
-    fn fault(&self, call: &'static str, code: u32) -> Fault {
+    pub(super) fn fault(&self, call: &'static str, code: u32) -> Fault {
         let mut name = std::ptr::null();
         // SAFETY: the pointer is to a pointer of ours.
         let name = match unsafe { (self.error_name)(code, &mut name) } {

@@ -38,26 +38,9 @@ pub(super) fn oldest() -> u32 {
     UNITS.iter().filter_map(|unit| oldest(unit.name)).max().unwrap_or(0)
 }
 
-/// The kernels of a text: their names, and the bytes of their one argument, where it is a struct.
-pub(super) fn entries(text: &str) -> impl Iterator<Item = (&str, Option<usize>)> {
-    text.split(".entry ").skip(1).filter_map(|rest| {
-        let (name, rest) = rest.split_once('(')?;
-        let (parameters, _) = rest.split_once(')')?;
-        let bytes = parameters.trim().strip_suffix(']').and_then(|one| one.rsplit_once('[')?.1.parse().ok());
-        Some((name.trim(), bytes.filter(|_| parameters.matches(".param").count() == 1)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn entries_are_read() {
-        let text = ".visible .entry one(\n\t.param .align 8 .b8 one_param_0[288]\n)\n{ }\n\
-                    .visible .entry two(\n\t.param .u32 two_param_0,\n\t.param .align 4 .b8 two_param_1[4]\n)\n";
-        assert_eq!(entries(text).collect::<Vec<_>>(), [("one", Some(288)), ("two", None)]);
-    }
 
     #[test]
     fn a_card_gets_the_newest_code_that_it_runs() {
@@ -77,7 +60,7 @@ mod tests {
     #[test]
     fn arguments_are_as_long_as_on_the_host() {
         let mut count = 0;
-        for (name, bytes) in UNITS.iter().flat_map(|unit| entries(unit.text)) {
+        for (name, bytes) in UNITS.iter().flat_map(|unit| super::super::super::gpu::entries(unit.text)) {
             let on_the_host = super::super::super::host::argument_bytes(name);
             assert!(bytes.is_some() && bytes == on_the_host, "{name}: {bytes:?}, on the host {on_the_host:?}");
             count += 1;

@@ -13,7 +13,8 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use super::super::backend::{Address, Failure};
-use super::context::{Entered, NOT_SUPPORTED, refused};
+use super::context::Entered;
+use super::fault::{number, refused};
 
 /// What small blocks are cut from.
 const SLAB: usize = 1 << 20;
@@ -21,9 +22,6 @@ const SLAB: usize = 1 << 20;
 const SMALL: usize = SLAB / 16;
 /// The shortest block, and the alignment of all.
 const LEAST: usize = 256;
-
-/// For all contexts, and mapped into their devices.
-pub(super) const PORTABLE_AND_MAPPED: u32 = 3;
 
 #[derive(Default)]
 pub(super) struct Pinned(Mutex<Blocks>);
@@ -76,7 +74,7 @@ impl Pinned {
 fn pin(driver: &Entered, bytes: usize) -> Result<Address, Failure> {
     let mut memory = ptr::null_mut::<c_void>();
     // SAFETY: the pointer is to a variable of ours.
-    unsafe { driver.cuMemHostAlloc(&mut memory, bytes, PORTABLE_AND_MAPPED) }?;
+    unsafe { driver.pin(&mut memory, bytes) }?;
     address_of(driver, memory)
 }
 
@@ -84,11 +82,11 @@ fn pin(driver: &Entered, bytes: usize) -> Result<Address, Failure> {
 pub(super) fn address_of(driver: &Entered, memory: *mut c_void) -> Result<Address, Failure> {
     let mut address = 0;
     // SAFETY: the pointer is to a variable of ours; the driver says of any memory whether it is pinned.
-    unsafe { driver.cuMemHostGetDevicePointer_v2(&mut address, memory, 0) }?;
+    unsafe { driver.device_address(&mut address, memory) }?;
     if address != memory.expose_provenance() as Address {
         return Err(refused(
-            "cuMemHostGetDevicePointer",
-            NOT_SUPPORTED,
+            "device_address",
+            number::NOT_SUPPORTED,
             format!("pinned memory at {memory:p} is at {address:#x} for the device; unified addresses are needed"),
         ));
     }

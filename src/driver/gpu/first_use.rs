@@ -7,7 +7,7 @@
 
 use super::super::backend::Address;
 use super::context::Context;
-use super::library::Fault;
+use super::fault::Fault;
 use super::memory::raw;
 use super::stream;
 
@@ -20,18 +20,18 @@ pub(super) fn fills_and_copies(context: &Context) -> Result<(), Fault> {
     // SAFETY: the pointer is to a variable of ours; all that is used is within the memory, which nobody else knows of,
     // and is given back once it has been done.
     unsafe {
-        let used = driver.cuMemAlloc_v2(&mut memory, 2 * HALF).and_then(|()| {
+        let used = driver.allocate(&mut memory, 2 * HALF, false).and_then(|()| {
             let work = driver
-                .cuMemsetD8Async(memory, 0, HALF, raw(stream))
-                .and_then(|()| driver.cuMemsetD16Async(memory, 0, HALF / 2, raw(stream)))
-                .and_then(|()| driver.cuMemsetD32Async(memory, 0, HALF / 4, raw(stream)))
-                .and_then(|()| driver.cuMemcpyAsync(memory + HALF as Address, memory, HALF, raw(stream)))
-                .and_then(|()| driver.cuMemcpyAsync(memory + HALF as Address, memory, 3, raw(stream)));
-            let done = driver.cuStreamSynchronize(raw(stream));
-            driver.cuMemFree_v2(memory)?;
+                .fill_8(memory, 0, HALF, raw(stream))
+                .and_then(|()| driver.fill_16(memory, 0, HALF / 2, raw(stream)))
+                .and_then(|()| driver.fill_32(memory, 0, HALF / 4, raw(stream)))
+                .and_then(|()| driver.copy(memory + HALF as Address, memory, HALF, raw(stream)))
+                .and_then(|()| driver.copy(memory + HALF as Address, memory, 3, raw(stream)));
+            let done = driver.synchronize_stream(raw(stream));
+            driver.free(memory)?;
             work.and(done)
         });
-        driver.cuStreamDestroy_v2(raw(stream))?;
+        driver.destroy_stream(raw(stream))?;
         used
     }
 }

@@ -6,10 +6,7 @@ use std::sync::OnceLock;
 
 use super::super::backend::Failure;
 use super::context::{Context, Ordinal};
-use super::library::Fault;
-
-/// `CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED`: somebody else did, which is as good.
-const ALREADY_ENABLED: u32 = 704;
+use super::fault::{Fault, number, refused};
 
 /// The devices that the driver shows, as one of them sees them.
 pub(super) struct Peers {
@@ -27,13 +24,13 @@ struct Peer {
 
 impl Peers {
     pub fn new(context: &Context, own: usize) -> Result<Peers, Fault> {
-        let driver = context.ordinal.driver;
+        let library = context.ordinal.library;
         let peer = |index| {
-            let ordinal = Ordinal::new(driver, index)?;
+            let ordinal = Ordinal::new(library, index)?;
             let (context, reached, enabled) = Default::default();
             Ok(Peer { ordinal, identity: ordinal.identity()?, context, reached, enabled })
         };
-        Ok(Peers { own, all: (0..driver.devices()?).map(peer).collect::<Result<_, Fault>>()? })
+        Ok(Peers { own, all: (0..super::count(library)?).map(peer).collect::<Result<_, Fault>>()? })
     }
 
     /// The number of the device of that identity, if the driver shows it.
@@ -42,9 +39,8 @@ impl Peers {
     }
 
     fn get(&self, index: usize) -> Result<&Peer, Failure> {
-        const INVALID_DEVICE: i32 = 101;
         let count = self.all.len();
-        let none = || super::context::refused("peers", INVALID_DEVICE, format!("no device {index} among {count}"));
+        let none = || refused("peers", number::INVALID_DEVICE, format!("no device {index} among {count}"));
         self.all.get(index).ok_or_else(none)
     }
 
@@ -81,8 +77,9 @@ impl Peers {
         }
         let theirs = self.context(own, index)?;
         // SAFETY: both contexts live for good.
-        match unsafe { own.enter()?.cuCtxEnablePeerAccess(theirs.raw, 0) } {
-            Err(fault) if fault.code != ALREADY_ENABLED => Err(fault.into()),
+        match unsafe { own.enter()?.enable_peer(theirs.place) } {
+            // Somebody else did, which is as good.
+            Err(fault) if fault.code != number::PEER_ACCESS_ALREADY_ENABLED => Err(fault.into()),
             _ => {
                 peer.enabled.get_or_init(|| ());
                 Ok(())

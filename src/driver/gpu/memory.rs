@@ -16,12 +16,12 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::super::backend::{Address, Failure, Handle, MemoryKind, StreamId};
+use super::calls::{Attribute, Object};
 use super::context::{Context, Entered};
+use super::fault::Fault;
 use super::hosted::Hosted;
-use super::library::Fault;
 use super::pinned::Pinned;
 use super::stream;
-use super::sys::{CUdevice_attribute, CUstream};
 
 /// The driver's page: no two allocations of whole pages share one.
 const PAGE: usize = 2 << 20;
@@ -52,7 +52,7 @@ struct Retired {
 impl Memory {
     pub fn new(context: &Context) -> Result<Memory, Failure> {
         let driver = context.enter()?;
-        let has_pool = context.ordinal.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
+        let has_pool = context.ordinal.attribute(Attribute::MemoryPools)? != 0;
         let stream = stream::create(&driver)?;
         let (retired, running) = (Mutex::default(), RwLock::default());
         let (pinned, hosted) = Default::default();
@@ -87,8 +87,8 @@ impl Memory {
         // SAFETY: the memory is new and has that many bytes; the stream is of this context.
         let zeroed = unsafe {
             driver
-                .cuMemsetD8Async(address, 0, bytes, raw(self.stream))
-                .and_then(|()| driver.cuStreamSynchronize(raw(self.stream)))
+                .fill_8(address, 0, bytes, raw(self.stream))
+                .and_then(|()| driver.synchronize_stream(raw(self.stream)))
         };
         if let Err(fault) = zeroed {
             // SAFETY: nobody has been told of the memory.
@@ -113,8 +113,8 @@ impl Memory {
         // SAFETY: the pointer is to a variable of ours; the stream is of this context.
         unsafe {
             match self.is_of_pool(kind) {
-                true => driver.cuMemAllocAsync(&mut address, bytes, raw(self.stream)),
-                false => driver.cuMemAlloc_v2(&mut address, bytes),
+                true => driver.allocate_of_pool(&mut address, bytes, raw(self.stream)),
+                false => driver.allocate(&mut address, bytes, kind == MemoryKind::Mappable),
             }
         }?;
         Ok(address)
@@ -130,7 +130,7 @@ impl Memory {
         match kind {
             MemoryKind::Pinned => self.pinned.free(address),
             // SAFETY: the caller's promise; the stream is of this context.
-            MemoryKind::Local if self.has_pool => unsafe { driver.cuMemFreeAsync(address, raw(self.stream)) }?,
+            MemoryKind::Local if self.has_pool => unsafe { driver.free_to_pool(address, raw(self.stream)) }?,
             MemoryKind::Imported => self.retired().imports.push(address),
             MemoryKind::Hosted => self.retired().hosted.push(address),
             MemoryKind::Local | MemoryKind::Mappable => self.retired().allocations.push(address),
@@ -173,13 +173,13 @@ impl Memory {
         let mut retired = self.retired();
         let Retired { allocations, imports, hosted, streams, in_use, .. } = &mut *retired;
         // SAFETY: the streams are of this context, live, and capture nothing: captures begin and end under `running`.
-        let is_idle = |stream: &StreamId| unsafe { driver.cuStreamQuery(raw(*stream)) }.is_ok();
+        let is_idle = |stream: &StreamId| unsafe { driver.query_stream(raw(*stream)) }.is_ok();
         // A stream that is gone and done is destroyed, whatever others do.
         streams.retain(|stream| {
             let idle = is_idle(stream);
             if idle {
                 // SAFETY: nobody has a handle of it.
-                let _ = unsafe { driver.cuStreamDestroy_v2(raw(*stream)) };
+                let _ = unsafe { driver.destroy_stream(raw(*stream)) };
             }
             !idle
         });
@@ -207,12 +207,12 @@ impl Memory {
 fn release(driver: &Entered, allocations: Vec<Address>, imports: Vec<Address>) {
     // SAFETY: whoever freed this promised that nothing uses it any more, and each is of this kind and context.
     unsafe {
-        allocations.into_iter().for_each(|address| _ = driver.cuMemFree_v2(address));
-        imports.into_iter().for_each(|address| _ = driver.cuIpcCloseMemHandle(address));
+        allocations.into_iter().for_each(|address| _ = driver.free(address));
+        imports.into_iter().for_each(|address| _ = driver.close_exported(address));
     }
 }
 
 /// A stream as the driver knows it.
-pub(super) fn raw(stream: StreamId) -> CUstream {
+pub(super) fn raw(stream: StreamId) -> Object {
     std::ptr::with_exposed_provenance_mut(stream.0 as usize)
 }

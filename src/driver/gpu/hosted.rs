@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::super::backend::{Address, Failure, Handle};
 use super::super::mapping::Mapping;
 use super::context::Entered;
-use super::pinned::{PORTABLE_AND_MAPPED, address_of};
+use super::pinned::address_of;
 
 /// By their addresses.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl Hosted {
     fn pin(&self, driver: &Entered, mapping: Mapping) -> Result<Address, Failure> {
         let (address, memory) = (mapping.address(), at(mapping.address()));
         // SAFETY: the memory is mapped, and stays until it is unpinned.
-        unsafe { driver.cuMemHostRegister_v2(memory, mapping.bytes(), PORTABLE_AND_MAPPED) }?;
+        unsafe { driver.register(memory, mapping.bytes()) }?;
         let found = address_of(driver, memory);
         self.mappings().insert(address, mapping);
         if found.is_err() {
@@ -58,7 +58,7 @@ impl Hosted {
     pub fn release(&self, driver: &Entered, address: Address) {
         let Some(mapping) = self.mappings().remove(&address) else { return };
         // SAFETY: it was pinned when it came here.
-        if unsafe { driver.cuMemHostUnregister(at(address)) }.is_err() {
+        if unsafe { driver.unregister(at(address)) }.is_err() {
             std::mem::forget(mapping);
         }
     }

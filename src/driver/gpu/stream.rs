@@ -5,32 +5,27 @@
 use std::ptr;
 
 use super::super::backend::{Address, EventId, Failure, StreamId};
+use super::calls::Object;
 use super::context::Entered;
-use super::library::Fault;
+use super::fault::{Fault, number};
 use super::memory::raw;
-use super::sys::CUevent;
-
-/// `CUDA_ERROR_NOT_READY`.
-const NOT_READY: u32 = 600;
 
 /// A stream that waits for no other, the default stream included.
 pub(super) fn create(driver: &Entered) -> Result<StreamId, Fault> {
-    const NON_BLOCKING: u32 = 1;
     let mut stream = ptr::null_mut();
     // SAFETY: the pointer is to a variable of ours.
-    unsafe { driver.cuStreamCreate(&mut stream, NON_BLOCKING) }?;
+    unsafe { driver.create_stream(&mut stream) }?;
     Ok(StreamId(stream.expose_provenance() as u64))
 }
 
 pub(super) fn create_event(driver: &Entered, timed: bool) -> Result<EventId, Fault> {
-    const DISABLE_TIMING: u32 = 2;
     let mut event = ptr::null_mut();
     // SAFETY: the pointer is to a variable of ours.
-    unsafe { driver.cuEventCreate(&mut event, if timed { 0 } else { DISABLE_TIMING }) }?;
+    unsafe { driver.create_event(&mut event, timed) }?;
     Ok(EventId(event.expose_provenance() as u64))
 }
 
-pub(super) fn raw_event(event: EventId) -> CUevent {
+pub(super) fn raw_event(event: EventId) -> Object {
     ptr::with_exposed_provenance_mut(event.0 as usize)
 }
 
@@ -38,9 +33,9 @@ pub(super) fn raw_event(event: EventId) -> CUevent {
 /// The event lives.
 pub(super) unsafe fn has_passed(driver: &Entered, event: EventId) -> Result<bool, Failure> {
     // SAFETY: the caller's promise.
-    match unsafe { driver.cuEventQuery(raw_event(event)) } {
+    match unsafe { driver.query_event(raw_event(event)) } {
         Ok(()) => Ok(true),
-        Err(fault) if fault.code == NOT_READY => Ok(false),
+        Err(fault) if fault.code == number::NOT_READY => Ok(false),
         Err(fault) => Err(fault.into()),
     }
 }
@@ -50,7 +45,7 @@ pub(super) unsafe fn has_passed(driver: &Entered, event: EventId) -> Result<bool
 pub(super) unsafe fn nanoseconds(driver: &Entered, from: EventId, to: EventId) -> Result<f64, Failure> {
     let mut milliseconds = 0.0;
     // SAFETY: the caller's promise; the pointer is to a variable of ours.
-    unsafe { driver.cuEventElapsedTime(&mut milliseconds, raw_event(from), raw_event(to)) }?;
+    unsafe { driver.elapsed(&mut milliseconds, raw_event(from), raw_event(to)) }?;
     Ok(f64::from(milliseconds) * 1e6)
 }
 
@@ -72,17 +67,17 @@ pub(super) unsafe fn fill(
     // SAFETY: each call writes within the caller's range, and copies read what the ones before wrote.
     unsafe {
         match width {
-            1 => driver.cuMemsetD8Async(to, low as u8, count, stream),
-            2 => driver.cuMemsetD16Async(to, low as u16, count, stream),
-            4 => driver.cuMemsetD32Async(to, low, count, stream),
-            _ if low == high => driver.cuMemsetD32Async(to, low, 2 * count, stream),
+            1 => driver.fill_8(to, low as u8, count, stream),
+            2 => driver.fill_16(to, low as u16, count, stream),
+            4 => driver.fill_32(to, low, count, stream),
+            _ if low == high => driver.fill_32(to, low, 2 * count, stream),
             _ => {
-                driver.cuMemsetD32Async(to, low, 1, stream)?;
-                driver.cuMemsetD32Async(to + 4, high, 1, stream)?;
+                driver.fill_32(to, low, 1, stream)?;
+                driver.fill_32(to + 4, high, 1, stream)?;
                 let (mut done, all) = (8, 8 * count);
                 while done < all {
                     let more = done.min(all - done);
-                    driver.cuMemcpyDtoDAsync_v2(to + done as Address, to, more, stream)?;
+                    driver.copy(to + done as Address, to, more, stream)?;
                     done += more;
                 }
                 Ok(())
