@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Makes the kernels ready for devices of both kinds.
+//! Makes the kernels ready for devices of each kind.
 //!
 //! For NVIDIA's (feature `cuda`) the PTX of `kernels/ptx` is embedded as it is checked in. Where `ANNULUS_BUILD_PTX=1` asks
 //! for it, and not because some compiler is found, `kernels/compile` compiles it anew.
+//!
+//! For AMD's (feature `hip`) `kernels/compile-amd` compiles them for the targets that `ANNULUS_HIP_TARGETS` names
+//! (`gfx90a gfx942`), with the `hipcc` on the path or the one that `HIPCC` names; that takes minutes for each target, so none
+//! is compiled for unasked. Where none is, or that fails, the crate is built without them, and says so when a device is
+//! opened; they may then be in a folder (`ANNULUS_HIP_CODE`, when the program runs).
 //!
 //! For the simulated device (feature `sim`) `kernels/*.cu` and what executes them, `kernels/host`, are built with the
 //! machine's C++ compiler (`CXX` names another).
@@ -17,6 +22,10 @@ fn main() {
     #[cfg(feature = "cuda")]
     if let Err(why) = ptx::list() {
         println!("cargo::error=the kernels for NVIDIA devices cannot be embedded: {why}");
+    }
+    #[cfg(feature = "hip")]
+    if let Err(why) = hip::list() {
+        println!("cargo::error=the kernels for AMD devices cannot be listed: {why}");
     }
     #[cfg(feature = "sim")]
     let built = kernels::build();
@@ -76,6 +85,79 @@ mod ptx {
             status if status.success() => Ok(to.to_owned()),
             status => Err(format!("kernels/compile: {status}")),
         }
+    }
+}
+
+#[cfg(feature = "hip")]
+#[path = "src/driver/gpu/entries.rs"]
+mod entries;
+
+#[cfg(feature = "hip")]
+mod hip {
+    use std::env;
+    use std::fmt::Write;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use super::entries::entries;
+
+    const TARGETS: &str = "ANNULUS_HIP_TARGETS";
+    const CHECKED_IN: &str = "kernels/ptx";
+
+    /// Writes the list of all sources, which `src/driver/hip/objects.rs` includes.
+    pub fn list() -> Result<(), String> {
+        println!("cargo::rerun-if-env-changed={TARGETS}");
+        println!("cargo::rerun-if-changed={CHECKED_IN}");
+        let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+        let targets = env::var(TARGETS).unwrap_or_default();
+        let targets: Vec<&str> = targets.split([' ', ',']).filter(|target| !target.is_empty()).collect();
+        let made = match targets.is_empty() {
+            true => Err(format!("{TARGETS} named no targets when it was built, as `{TARGETS}=gfx90a` would")),
+            false => compile(&out.join("hip"), &targets).inspect_err(|why| {
+                println!("cargo::warning=there will be no code for AMD devices: {why}");
+            }),
+        };
+        let list = sources(&made)?;
+        std::fs::write(out.join("hip.rs"), list).map_err(|error| format!("writing the list of sources: {error}"))
+    }
+
+    /// Each source has PTX for its oldest target at least: `fold.sm_75.ptx`. Its kernels are those of every target.
+    fn sources(made: &Result<PathBuf, String>) -> Result<String, String> {
+        let failed = |error: std::io::Error| format!("reading {CHECKED_IN}: {error}");
+        let entries_of = Path::new(CHECKED_IN).read_dir().map_err(failed)?;
+        let mut paths: Vec<PathBuf> = entries_of.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.to_string_lossy().ends_with(".sm_75.ptx"));
+        paths.sort();
+        // Writing to a string does not fail.
+        let mut list = String::new();
+        let _ = writeln!(list, "const NOT_EMBEDDED: Option<&str> = {:?};", made.as_ref().err());
+        let _ = writeln!(list, "static SOURCES: &[Source] = &[");
+        for path in &paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().replace(".sm_75.ptx", "");
+            let text = std::fs::read_to_string(path).map_err(failed)?;
+            let kernels: Vec<_> = entries(&text).collect();
+            let bundle = match made {
+                Ok(folder) => {
+                    let bytes = format!("include_bytes!({:?})", folder.join(&name).with_extension("hipfb"));
+                    format!("Some({{ static BUNDLE: Aligned<[u8; {bytes}.len()]> = Aligned(*{bytes}); &BUNDLE.0 }})")
+                }
+                Err(_) => "None".to_owned(),
+            };
+            let _ = writeln!(list, "    Source {{ name: {name:?}, kernels: &{kernels:?}, bundle: {bundle} }},");
+        }
+        Ok(list + "];\n")
+    }
+
+    fn compile(to: &Path, targets: &[&str]) -> Result<PathBuf, String> {
+        println!("cargo::rerun-if-changed=kernels");
+        println!("cargo::rerun-if-env-changed=HIPCC");
+        let output = Command::new("kernels/compile-amd").arg("--to").arg(to).args(targets).output();
+        let output = output.map_err(|error| format!("starting kernels/compile-amd: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The last line says what came of it.
+        let why =
+            said.lines().rfind(|line| line.contains("rror") || line.contains("not ")).unwrap_or("it does not say why");
+        output.status.success().then(|| to.to_owned()).ok_or_else(|| format!("kernels/compile-amd failed: {why}"))
     }
 }
 

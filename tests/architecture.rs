@@ -123,6 +123,8 @@ const UNSAFE: &[&str] = &[
     "src/driver/gpu/pinned.rs",
     "src/driver/gpu/stream.rs",
     "src/driver/graph.rs",
+    "src/driver/hip/sys.rs",
+    "src/driver/hip/table.rs",
     "src/driver/host/execution.rs",
     "src/driver/host/mod.rs",
     "src/driver/host/stream.rs",

@@ -244,7 +244,7 @@ fn collectives_are_measured_on_simulated_devices_and_say_so() {
         ("all_reduce --device sim --algorithm staged", "auto, low_latency, one_shot, two_shot, ring, schedule:"),
         ("broadcast --device sim --algorithm ring", "there is auto, schedule:one_shot"),
         ("reduce_scatter --device sim --algorithm schedule:tree", "no algorithm schedule:tree for reduce_scatter"),
-        ("all_reduce --device gpu", "cpu, cuda, sim"),
+        ("all_reduce --device gpu", "cpu, cuda, hip, sim"),
     ] {
         let Ended { status, stderr, .. } = annulus(&format!("bench {arguments}"));
         assert!(status == Some(2) && stderr.contains(named), "{stderr}");

@@ -8,6 +8,7 @@
 #[path = "cuda/borrowed.rs"]
 mod borrowed;
 mod compiler;
+mod everything;
 #[path = "cuda/faults.rs"]
 mod faults;
 #[path = "cuda/memory.rs"]

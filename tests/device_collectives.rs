@@ -37,10 +37,17 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, is_cuda, is_on_cards, lacks, on_the_stand_in, upload, variables};
+use simulated::{absent, block, is_on_cards, is_simulated, lacks, on_the_stand_in, upload, variables};
 use worlds::{everywhere, on, threads};
 
+#[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {
-    on_the_stand_in("all_of_it_on_cuda_over_the_stand_in");
+    on_the_stand_in("cuda", &[]);
+}
+
+#[cfg(feature = "hip")]
+#[test]
+fn some_of_it_on_hip_over_the_stand_in() {
+    on_the_stand_in("hip", &["bits", "order", "hosted"]);
 }

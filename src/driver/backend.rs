@@ -115,7 +115,7 @@ pub(crate) struct Function {
 /// How many blocks, of how many threads, with how much dynamic shared memory.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(
-    not(any(annulus_simulated, all(feature = "cuda", target_os = "linux"))),
+    not(any(annulus_simulated, all(any(feature = "cuda", feature = "hip"), target_os = "linux"))),
     expect(dead_code, reason = "no backend is built that would read it")
 )]
 pub(crate) struct Grid {

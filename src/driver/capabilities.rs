@@ -11,6 +11,8 @@ pub enum Platform {
     Simulated,
     /// NVIDIA's.
     Cuda,
+    /// AMD's.
+    Hip,
 }
 
 impl fmt::Display for Platform {
@@ -18,6 +20,7 @@ impl fmt::Display for Platform {
         f.write_str(match self {
             Platform::Simulated => "simulated",
             Platform::Cuda => "CUDA",
+            Platform::Hip => "HIP",
         })
     }
 }

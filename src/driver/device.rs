@@ -13,6 +13,8 @@ use super::capabilities::Capabilities;
 use super::cuda;
 use super::event::Event;
 use super::faults::FaultWords;
+#[cfg(all(feature = "hip", target_os = "linux"))]
+use super::hip;
 use super::kernel::Kernel;
 use super::mark::Pending;
 use super::stream::Stream;
@@ -97,31 +99,69 @@ impl Device {
         cuda::count()
     }
 
-    /// The device for the rank of that number on this host: device `local_rank` modulo how many there are. `Display`
-    /// says which it is.
+    /// The AMD device of that number, as HIP counts those that it shows to this process: `HIP_VISIBLE_DEVICES` is obeyed.
     ///
-    /// It is an NVIDIA device. A simulated one is taken only where `ANNULUS_DEVICE=sim` asks for it; `ANNULUS_DEVICE=cuda`
-    /// is as if it were not set.
+    /// The first call for a device loads the code of all kernels, before anything runs on the device that could wait for
+    /// it.
     ///
     /// # Errors
     ///
-    /// As [`Device::cuda`] and [`Device::simulated`]; `InvalidArgument` where `ANNULUS_DEVICE` is anything else.
+    /// `Unsupported` where HIP shows no device, for a device that has no code in this build nor in the folder that
+    /// `ANNULUS_HIP_CODE` names, and where the library was built without the feature `hip`; `InvalidArgument` where there
+    /// is no device of that number; `System` where HIP refuses.
+    pub fn hip(index: usize) -> Result<Device> {
+        Ok(Device { core: hip::device(index)? })
+    }
+
+    /// How many AMD devices HIP shows to this process; not zero.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where there is none, as [`Device::hip`].
+    pub fn hip_count() -> Result<usize> {
+        hip::count()
+    }
+
+    /// The device for the rank of that number on this host: device `local_rank` modulo how many there are. `Display`
+    /// says which it is.
+    ///
+    /// It is an NVIDIA device, or where there is none, an AMD device. A simulated one is taken only where
+    /// `ANNULUS_DEVICE=sim` asks for it; `ANNULUS_DEVICE` may be `cuda` or `hip` too, which takes no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::cuda`], [`Device::hip`] and [`Device::simulated`]; `InvalidArgument` where `ANNULUS_DEVICE` is anything
+    /// else.
     pub fn auto(local_rank: usize) -> Result<Device> {
+        type Kind = (fn() -> Result<usize>, fn(usize) -> Result<Device>);
+        const CUDA: Kind = (Device::cuda_count, Device::cuda);
+        const HIP: Kind = (Device::hip_count, Device::hip);
+        const SIMULATED: Kind = (Device::simulated_count, Device::simulated);
         let choice = std::env::var_os(CHOICE);
-        match choice.as_deref().map(|choice| choice.to_string_lossy()).as_deref() {
-            Some("sim") => Device::simulated(local_rank % Device::simulated_count()?),
-            None | Some("cuda") => match Device::cuda_count() {
-                Ok(count) => Device::cuda(local_rank % count),
-                Err(Error::Unsupported(why)) => Err(Error::unsupported(format!(
-                    "{why}; or set {CHOICE}=sim to take a device that is simulated on the CPU"
-                ))),
-                Err(other) => Err(other),
-            },
-            Some(other) => Err(Error::invalid(format!(
-                "{CHOICE} is {other}, which this version does not know; choose `cuda`, or `sim` for a device that is \
-                 simulated on the CPU"
-            ))),
+        let kinds: &[Kind] = match choice.as_deref().map(|choice| choice.to_string_lossy()).as_deref() {
+            None => &[CUDA, HIP],
+            Some("cuda") => &[CUDA],
+            Some("hip") => &[HIP],
+            Some("sim") => return SIMULATED.1(local_rank % SIMULATED.0()?),
+            Some(other) => {
+                return Err(Error::invalid(format!(
+                    "{CHOICE} is {other}, which this version does not know; choose `cuda`, `hip`, or `sim` for a device that \
+                     is simulated on the CPU"
+                )));
+            }
+        };
+        let mut reasons = Vec::new();
+        for (count, open) in kinds {
+            match count() {
+                Ok(count) => return open(local_rank % count),
+                Err(Error::Unsupported(why)) => reasons.push(why.to_string()),
+                Err(other) => return Err(other),
+            }
         }
+        Err(Error::unsupported(format!(
+            "{}; or set {CHOICE}=sim to take a device that is simulated on the CPU",
+            reasons.join("; ")
+        )))
     }
 
     /// What the device is and has.
@@ -293,21 +333,34 @@ fn simulated() -> Result<&'static [Arc<Core>]> {
     Err(Error::unsupported(concat!("this build of Annulus has no simulated devices: ", env!("ANNULUS_NOT_SIMULATED"))))
 }
 
-/// What there is of CUDA in a build without it.
-#[cfg(not(all(feature = "cuda", target_os = "linux")))]
-mod cuda {
-    use super::*;
+/// What there is of a maker's devices in a build without them.
+#[cfg(not(all(feature = "cuda", feature = "hip", target_os = "linux")))]
+macro_rules! not_built {
+    ($kind:ident, $feature:literal, $maker:literal) => {
+        mod $kind {
+            use super::*;
 
-    pub fn device(_: usize) -> Result<Arc<Core>> {
-        Err(Error::unsupported(
-            "this build of Annulus drives no GPU: it has not the feature `cuda`, or is not for Linux",
-        ))
-    }
+            pub fn device(_: usize) -> Result<Arc<Core>> {
+                Err(Error::unsupported(concat!(
+                    "this build of Annulus drives no ",
+                    $maker,
+                    " GPU: it has not the feature `",
+                    $feature,
+                    "`, or is not for Linux"
+                )))
+            }
 
-    pub fn count() -> Result<usize> {
-        device(0).map(|_| 0)
-    }
+            pub fn count() -> Result<usize> {
+                device(0).map(|_| 0)
+            }
+        }
+    };
 }
+
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+not_built!(cuda, "cuda", "NVIDIA");
+#[cfg(not(all(feature = "hip", target_os = "linux")))]
+not_built!(hip, "hip", "AMD");
 
 /// What all handles of one device share. It is never dropped: what is of a device may outlive all its handles.
 pub(super) struct Core {
@@ -322,7 +375,7 @@ pub(super) struct Core {
 
 impl Core {
     #[cfg_attr(
-        not(any(annulus_simulated, all(feature = "cuda", target_os = "linux"))),
+        not(any(annulus_simulated, all(any(feature = "cuda", feature = "hip"), target_os = "linux"))),
         expect(dead_code, reason = "no backend is built")
     )]
     pub fn new(backend: Box<dyn Backend>) -> Arc<Core> {

@@ -14,7 +14,8 @@
 //!
 //! The types here are written once, over one trait that knows ids, addresses and bytes (`backend`); every kind of
 //! device implements it. `cuda` (feature `cuda`) drives NVIDIA's, through the driver's own library, looked for
-//! when the program runs, and is `gpu` with a table of functions. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU; a strict
+//! when the program runs; `hip` (feature `hip`) AMD's, through HIP, which is linked; both are `gpu` with a table of
+//! functions. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU; a strict
 //! one looks at everything that they do, and executes users' kernels too ([`strict`]).
 //!
 //! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the
@@ -33,14 +34,16 @@ pub(crate) mod cuda;
 mod device;
 mod event;
 mod faults;
-#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[cfg(all(any(feature = "cuda", feature = "hip"), target_os = "linux"))]
 pub(crate) mod gpu;
 mod graph;
+#[cfg(all(feature = "hip", target_os = "linux"))]
+pub(crate) mod hip;
 #[cfg(annulus_simulated)]
 mod host;
 mod ipc;
 mod kernel;
-#[cfg(any(annulus_simulated, all(feature = "cuda", target_os = "linux")))]
+#[cfg(any(annulus_simulated, all(any(feature = "cuda", feature = "hip"), target_os = "linux")))]
 mod mapping;
 mod mark;
 mod products;

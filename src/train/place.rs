@@ -21,8 +21,9 @@ struct Kind {
 }
 
 /// Every kind that there may be, the first to be taken first.
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind { name: "cuda", noun: "NVIDIA device", is_gpu: true, count: Device::cuda_count, open: Device::cuda },
+    Kind { name: "hip", noun: "AMD device", is_gpu: true, count: Device::hip_count, open: Device::hip },
     Kind {
         name: "sim",
         noun: "simulated device",
@@ -42,7 +43,7 @@ pub enum Choice {
     Auto,
     /// On the CPU.
     Cpu,
-    /// On devices of the kind of this name: `cuda` for NVIDIA's, `sim` for simulated ones.
+    /// On devices of the kind of this name: `cuda` for NVIDIA's, `hip` for AMD's, `sim` for simulated ones.
     Devices(&'static str),
 }
 

@@ -7,7 +7,7 @@ use annulus::reference::inputs;
 use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
 use super::calls::{Case, HEAP, KINDS, Rank};
-use super::{absent, is_cuda, is_on_cards, lacks, on, ranks, threads, types, variables};
+use super::{absent, is_on_cards, is_simulated, lacks, on, ranks, threads, types, variables};
 
 /// Lengths around what a line and a block take, and beyond what one low-latency message and one slice take.
 const LENGTHS: [usize; 7] = [0, 1, 7, 33, 257, 600, 2049];
@@ -87,7 +87,7 @@ fn threads_get_the_bits_of_the_reference() {
         return;
     }
     // The stand-in takes its time.
-    let worlds = match (is_on_cards(), is_cuda() && !ranks::full()) {
+    let worlds = match (is_on_cards(), !is_simulated() && !ranks::full()) {
         (true, _) => vec![1, 2, 4, 5, 8],
         (false, true) => vec![1, 2, 5, 8],
         (false, false) => (1..=8).collect(),

@@ -11,7 +11,7 @@ use annulus::kernel::{Arena, Pad};
 use annulus::{Communicator, DeviceCommunicator, Error, ReduceOp};
 use rustix::mm::{MprotectFlags, mprotect};
 
-use super::{absent, is_cuda, on, ranks};
+use super::{absent, is_simulated, on, ranks};
 
 const PAGE: usize = 4096;
 const RANKS: usize = 3;
@@ -67,7 +67,7 @@ fn dying(name: &str, algorithm: &str, length: usize, prepare: impl Fn(usize)) {
 
 #[test]
 fn a_rank_that_dies_within_a_transfer_is_noticed_by_its_death() {
-    if absent() || is_cuda() {
+    if absent() || !is_simulated() {
         return;
     }
     let name = "deaths::a_rank_that_dies_within_a_transfer_is_noticed_by_its_death";
@@ -81,7 +81,7 @@ fn a_rank_that_dies_within_a_transfer_is_noticed_by_its_death() {
 
 #[test]
 fn a_rank_that_dies_after_its_last_store_is_noticed_by_its_death() {
-    if absent() || is_cuda() {
+    if absent() || !is_simulated() {
         return;
     }
     let name = "deaths::a_rank_that_dies_after_its_last_store_is_noticed_by_its_death";

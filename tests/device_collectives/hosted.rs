@@ -10,7 +10,7 @@ use annulus::communicator::Question;
 use annulus::schedule::Collective;
 use annulus::{Communicator, DataType, Error, ReduceOp, run};
 
-use super::{absent, bits, block, is_cuda, lacks, on, ranks, upload, variables};
+use super::{absent, bits, block, is_simulated, lacks, on, ranks, upload, variables};
 
 /// Worlds, as (ranks, devices, pairs out of reach): of a rank a device, the last with ranks that share one; all pairs
 /// out of reach, or some.
@@ -45,7 +45,7 @@ fn ranks_out_of_reach_get_the_bits_of_the_reference() {
         return;
     }
     // The stand-in takes its time.
-    for world in WORLDS.into_iter().take(if is_cuda() && !ranks::full() { 1 } else { 4 }) {
+    for world in WORLDS.into_iter().take(if !is_simulated() && !ranks::full() { 1 } else { 4 }) {
         everywhere(world, "hosted::ranks_out_of_reach_get_the_bits_of_the_reference", bits::everything);
     }
 }

@@ -8,7 +8,7 @@ use annulus::kernel::Arena;
 use annulus::schedule::Collective;
 use annulus::{Communicator, DataType, DeviceCommunicator, Error, ReduceOp, run};
 
-use super::{absent, block, is_cuda, on, ranks, threads};
+use super::{absent, block, is_simulated, on, ranks, threads};
 
 /// How many mappings of device memory of that many bytes this process has; of simulated devices, since of others memory
 /// that is given up is unmapped when the device is idle.
@@ -45,7 +45,7 @@ fn alone(name: &str, body: impl Fn(Communicator) + Sync) {
 
 #[test]
 fn a_closed_communicator_leaves_nothing_mapped() {
-    if absent() || is_cuda() {
+    if absent() || !is_simulated() {
         return;
     }
     alone("life::a_closed_communicator_leaves_nothing_mapped", |comm| {
@@ -76,7 +76,7 @@ fn a_closed_communicator_leaves_nothing_mapped() {
 
 #[test]
 fn a_dropped_communicator_leaves_nothing_mapped_once_its_calls_are_done() {
-    if absent() || is_cuda() {
+    if absent() || !is_simulated() {
         return;
     }
     alone("life::a_dropped_communicator_leaves_nothing_mapped_once_its_calls_are_done", |comm| {
@@ -125,7 +125,7 @@ fn is_staged(gpus: &DeviceCommunicator, count: usize, allocated: bool) -> bool {
 
 #[test]
 fn a_deregistered_buffer_is_given_up_and_staged() {
-    if absent() || is_cuda() {
+    if absent() || !is_simulated() {
         return;
     }
     const LENGTH: usize = 40_961;

@@ -5,7 +5,7 @@ use annulus::driver::{DeviceBuffer, IpcHandle, Shape, Use};
 use annulus::{Communicator, Error};
 use rustix::process::{Pid, Signal, getpid, kill_process, test_kill_process};
 
-use super::{absent, arguments, called, eventually, invalid, is_cuda, open, ranks, values};
+use super::{absent, arguments, called, eventually, invalid, is_simulated, open, ranks, values};
 
 /// Passes a name from one rank to all, if it is this rank's.
 fn pass(comm: &Communicator, name: Option<IpcHandle>, root: usize) -> IpcHandle {
@@ -59,7 +59,7 @@ fn memory_of_another_process_is_the_same_memory() {
 #[test]
 fn memory_of_a_device_out_of_reach_is_not_mapped() {
     // What a driver says depends on it; the stand-in maps everything.
-    if absent() || is_cuda() {
+    if absent() || !is_simulated() {
         return;
     }
     let name = "processes::memory_of_a_device_out_of_reach_is_not_mapped";
@@ -108,7 +108,7 @@ fn names_that_name_nothing_are_refused() {
                 match device.import::<f32>(&IpcHandle::from_bytes(&bytes)) {
                     Err(Error::System(_) | Error::InvalidArgument(_)) => {}
                     // An allocation of CUDA is a page at the least.
-                    Ok(buffer) => assert!(buffer.len() <= if is_cuda() { (2 << 20) / 4 } else { 100 }),
+                    Ok(buffer) => assert!(buffer.len() <= if !is_simulated() { (2 << 20) / 4 } else { 100 }),
                     Err(other) => panic!("byte {byte}: {other}"),
                 }
             }
@@ -120,7 +120,7 @@ fn names_that_name_nothing_are_refused() {
         if comm.rank() == 1 {
             let why = refused(&name);
             assert!(
-                why.contains("has this memory no more") || (is_cuda() && why.contains("cuIpcOpenMemHandle")),
+                why.contains("has this memory no more") || (!is_simulated() && why.contains("IpcOpenMemHandle")),
                 "{why}"
             );
         }
@@ -158,7 +158,7 @@ fn survive(name: &str, dying: usize) {
         stream.fill(&shared, 9).unwrap();
         assert_eq!(stream.read(&shared).unwrap(), [9; 1000]);
         // CUDA maps again what this process has mapped already.
-        if comm.rank() == 1 && !is_cuda() {
+        if comm.rank() == 1 && is_simulated() {
             match device.import::<u32>(&name) {
                 Err(Error::System(why)) => assert!(why.contains("the exporter must live"), "{why}"),
                 other => panic!("{other:?}"),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What tests on devices have in common, and the kind of device that they are on: simulated ones, or, in a process that
-//! `on_the_stand_in` starts, those of CUDA over the stand-in for its driver. Neither is a GPU.
+//! `on_the_stand_in` starts, those of CUDA or HIP over the stand-in for the driver. None is a GPU.
 //!
-//! `ANNULUS_TEST_DEVICE=cuda` puts them on the cards that the machine's own driver shows: then they need neither a
-//! compiler nor the stand-in, and leave out what takes more cards than there are (benches/gpu.sh).
+//! `ANNULUS_TEST_DEVICE=cuda` puts them on the cards that the machine's own driver shows, and so does `=hip`: then they need
+//! neither a compiler nor the stand-in, and leave out what takes more cards than there are (benches/gpu.sh).
 #![allow(dead_code)] // each test uses its part
 
 use std::process::Command;
@@ -15,22 +15,26 @@ use annulus::{Element, Error};
 
 use crate::{compiler, standin};
 
-/// The environment variable of a process whose tests are on CUDA: over the stand-in, or on cards.
+/// The environment variable of a process whose tests are on CUDA or on HIP: over the stand-in, or on cards.
 const KIND: &str = "ANNULUS_TEST_DEVICE";
-const STAND_IN: &str = "stand-in";
-const CARDS: &str = "cuda";
+const STAND_IN: &str = "stand-in ";
 
-pub fn is_cuda() -> bool {
-    match std::env::var(KIND) {
-        Err(_) => false,
-        Ok(kind) if kind == STAND_IN || kind == CARDS => true,
-        Ok(other) => panic!("{KIND} is {other}; it may be {CARDS}, or is not set"),
+/// `sim`, `cuda` or `hip`.
+pub fn kind() -> String {
+    let kind = std::env::var(KIND).unwrap_or_else(|_| "sim".into());
+    match kind.trim_start_matches(STAND_IN) {
+        known @ ("sim" | "cuda" | "hip") => known.into(),
+        _ => panic!("{KIND} is {kind}; it may be cuda or hip, or is not set"),
     }
+}
+
+pub fn is_simulated() -> bool {
+    kind() == "sim"
 }
 
 /// Whether the tests are on real cards.
 pub fn is_on_cards() -> bool {
-    std::env::var(KIND).is_ok_and(|kind| kind == CARDS)
+    !is_simulated() && std::env::var(KIND).is_ok_and(|kind| !kind.starts_with(STAND_IN))
 }
 
 /// Whether there are fewer cards than a test takes, or they cannot be made so that these pairs are out of reach. Other
@@ -46,17 +50,31 @@ pub fn lacks(devices: &str, unreachable: &str) -> bool {
 
 /// The device of that number, of the kind that is tested.
 pub fn open(index: usize) -> annulus::Result<Device> {
-    if is_cuda() { Device::cuda(index) } else { Device::simulated(index) }
+    match kind().as_str() {
+        "cuda" => Device::cuda(index),
+        "hip" => Device::hip(index),
+        _ => Device::simulated(index),
+    }
 }
 
 /// How many there are.
 pub fn count() -> usize {
-    if is_cuda() { Device::cuda_count() } else { Device::simulated_count() }.unwrap()
+    match kind().as_str() {
+        "cuda" => Device::cuda_count(),
+        "hip" => Device::hip_count(),
+        _ => Device::simulated_count(),
+    }
+    .unwrap()
 }
 
 /// What a device of that number is called.
 pub fn called(index: usize) -> String {
-    format!("{} device {index}", if is_cuda() { "CUDA" } else { "simulated" })
+    let platform = match kind().as_str() {
+        "cuda" => "CUDA",
+        "hip" => "HIP",
+        _ => "simulated",
+    };
+    format!("{platform} device {index}")
 }
 
 /// What makes devices of one kind so, and those of the other too.
@@ -70,29 +88,32 @@ pub fn variables<'a>(of_simulated: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a s
     of_simulated.iter().copied().chain(twins).collect()
 }
 
-/// Runs all tests of this binary again, but the calling one, on CUDA over the stand-in.
-pub fn on_the_stand_in(calling: &str) {
-    if is_cuda() || cfg!(not(feature = "cuda")) {
+/// Runs tests of this binary again, but those that do this, on that kind of device over the stand-in: all whose names have one
+/// of these in them.
+pub fn on_the_stand_in(kind: &str, tests: &[&str]) {
+    if !is_simulated() {
         return;
     }
     let Some(library) = standin::library() else { return };
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--skip", calling])
-        .env(KIND, STAND_IN)
+        .args(tests)
+        .args(["--skip", "over_the_stand_in"])
+        .env(KIND, format!("{STAND_IN}{kind}"))
         .env("LD_LIBRARY_PATH", library)
+        .env("ANNULUS_HIP_CODE", standin::bundles(&["gfx90a"]))
         .env("STANDIN_MEMORY", "16384")
         // A real library of products could do nothing with it.
         .env("ANNULUS_PRODUCTS", "own")
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "over the stand-in for the CUDA driver, no GPU:\n{}", said.concat());
-    println!("over the stand-in for the CUDA driver, no GPU:\n{}", said[0]);
+    assert!(output.status.success(), "{kind} over the stand-in, no GPU:\n{}", said.concat());
+    println!("{kind} over the stand-in, no GPU:\n{}", said[0]);
 }
 
 /// Whether the library was built without simulated devices, since this machine has no C++ compiler.
 pub fn absent() -> bool {
-    if is_cuda() {
+    if !is_simulated() {
         return false;
     }
     match Device::simulated(0) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The stand-in for the CUDA driver, as a library that a program finds as `libcuda.so.1` (driver.h says what it is, and
-//! switches.cpp what it can be asked for by environment variables). Beside it lies one for the management library.
+//! switches.cpp what it can be asked for by environment variables). Beside it lie one for the management library, and the
+//! same under HIP's names, as `libamdhip64.so.5` (hip/hip.h).
 
 #![allow(dead_code)] // each test uses its part
 
@@ -39,7 +40,8 @@ pub fn library() -> Option<PathBuf> {
                 });
             }
         });
-        link(&compiler, folder, folder, "");
+        link(&compiler, folder, folder, &CUDA, "");
+        link(&compiler, folder, folder, &HIP, "");
         let arguments: Vec<&str> = FLAGS.iter().copied().chain(["-O1", "-shared"]).collect();
         compiler::compile(
             &compiler,
@@ -50,12 +52,15 @@ pub fn library() -> Option<PathBuf> {
     }))
 }
 
-/// The same of a library that lacks one function, as an older driver does.
+/// The same with libraries that lack one function, as an older driver does.
 pub fn library_without(symbol: &str) -> Option<PathBuf> {
     let compiler = compiler::compiler()?;
     let objects = library()?;
     let name = format!("standin-without-{symbol}");
-    Some(compiler::once(&name, &FLAGS, &inputs(), |folder| link(&compiler, &objects, folder, symbol)))
+    Some(compiler::once(&name, &FLAGS, &inputs(), |folder| {
+        link(&compiler, &objects, folder, &CUDA, symbol);
+        link(&compiler, &objects, folder, &HIP, symbol);
+    }))
 }
 
 /// A stand-in for cuBLAS, over the stand-in for the driver: the folder to put beside that one's, or `None`.
@@ -91,7 +96,36 @@ const BLAS_LIBRARY: &str = "libcublas.so.12";
 const MANAGEMENT: &str = "tests/standin/management";
 const MANAGEMENT_LIBRARY: &str = "libnvidia-ml.so.1";
 
-const FOLDERS: [&str; 3] = ["kernels", "kernels/host", "tests/standin"];
+const FOLDERS: [&str; 4] = ["kernels", "kernels/host", "tests/standin", "tests/standin/hip"];
+
+/// What a library is called, and what the names of its functions begin with.
+struct Interface {
+    file: &'static str,
+    functions: &'static str,
+}
+
+const CUDA: Interface = Interface { file: "libcuda.so.1", functions: "cu" };
+const HIP: Interface = Interface { file: "libamdhip64.so.5", functions: "hip" };
+
+/// A folder of bundles of code for AMD devices with these targets, as far as the stand-in looks into them.
+pub fn bundles(targets: &[&str]) -> PathBuf {
+    let mut bundle = b"__CLANG_OFFLOAD_BUNDLE__".to_vec();
+    bundle.extend((targets.len() as u64).to_le_bytes());
+    for target in targets {
+        let name = format!("hipv4-amdgcn-amd-amdhsa--{target}");
+        for word in [4096, 0, name.len() as u64] {
+            bundle.extend(word.to_le_bytes());
+        }
+        bundle.extend(name.bytes());
+    }
+    let kernels = compiler::files(&["kernels"], &["cu"]);
+    compiler::once(&format!("bundles-{}", targets.join("-")), &[], &kernels, |folder| {
+        for source in &kernels {
+            let name = source.file_name().expect("a source has a name");
+            std::fs::write(folder.join(name).with_extension("hipfb"), &bundle).expect("the folder can be written");
+        }
+    })
+}
 
 fn inputs() -> Vec<PathBuf> {
     let management = compiler::files(&[MANAGEMENT], &["cpp"]);
@@ -103,16 +137,20 @@ fn sources() -> Vec<PathBuf> {
 }
 
 fn object(folder: &Path, source: &Path) -> PathBuf {
-    folder.join(source.file_name().expect("a source has a name")).with_extension("o")
+    // Sources of two folders may have one name.
+    let path = source.strip_prefix(compiler::root()).expect("sources are below the root");
+    folder.join(path.to_string_lossy().replace('/', "-")).with_extension("o")
 }
 
 /// Links the objects in a folder. The library must stay loaded, since threads of its streams wait for work for ever.
-fn link(compiler: &str, objects: &Path, to: &Path, without: &str) {
-    let script = to.join("exported");
+fn link(compiler: &str, objects: &Path, to: &Path, interface: &Interface, without: &str) {
+    let Interface { file, functions } = interface;
+    let script = to.join(format!("{functions}-exported"));
     let local = if without.is_empty() { String::new() } else { format!("{without};") };
-    std::fs::write(&script, format!("{{ global: cu*; local: {local} *; }};\n")).expect("the folder can be written");
+    std::fs::write(&script, format!("{{ global: {functions}*; local: {local} *; }};\n"))
+        .expect("the folder can be written");
     let version_script = format!("-Wl,--version-script={}", script.display());
-    let arguments = ["-shared", "-Wl,-soname,libcuda.so.1", "-Wl,-z,nodelete", "-pthread", &version_script];
+    let arguments = ["-shared", &format!("-Wl,-soname,{file}"), "-Wl,-z,nodelete", "-pthread", &version_script];
     let objects: Vec<PathBuf> = sources().iter().map(|source| object(objects, source)).collect();
-    compiler::compile(compiler, &arguments, &objects, &to.join("libcuda.so.1"));
+    compiler::compile(compiler, &arguments, &objects, &to.join(file));
 }

@@ -12,7 +12,7 @@
 //   STANDIN_ORDER=1                      kernels run one after the other in the order of their launches, whatever their
 //                                        streams are, as if all streams shared one hardware queue
 //
-// CUDA_VISIBLE_DEVICES, as numbers, is obeyed as drivers do.
+// CUDA_VISIBLE_DEVICES, as numbers, is obeyed as drivers do, or HIP_VISIBLE_DEVICES.
 #include "driver.h"
 
 #include <algorithm>
@@ -34,7 +34,8 @@ static int number(const char* name, int otherwise) {
 static const std::vector<int>& visible() {
     static const std::vector<int> cards = [] {
         const int count = number("STANDIN_DEVICES", 1);
-        const char* chosen = std::getenv("CUDA_VISIBLE_DEVICES");
+        const char* of_cuda = std::getenv("CUDA_VISIBLE_DEVICES");
+        const char* chosen = of_cuda == nullptr ? std::getenv("HIP_VISIBLE_DEVICES") : of_cuda;
         std::vector<int> found;
         if (chosen == nullptr)
             for (int card = 0; card < count; ++card) found.push_back(card);

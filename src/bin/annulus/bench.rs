@@ -36,8 +36,8 @@ pub struct Args {
     /// Ranks are processes, started by this command, rather than threads
     #[arg(long)]
     processes: bool,
-    /// On which memory: cpu; cuda: that of NVIDIA's devices; or sim: that of simulated ones, as many as ANNULUS_SIM_DEVICES
-    /// says. Devices are dealt to ranks
+    /// On which memory: cpu; cuda or hip: that of NVIDIA's or AMD's devices; or sim: that of simulated ones, as many as
+    /// ANNULUS_SIM_DEVICES says. Devices are dealt to ranks
     #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = on)]
     device: On,
     /// allocated: peers map it; plain: any slice, or any buffer of a device
@@ -113,6 +113,7 @@ pub enum On {
     Cpu,
     Simulated,
     Cuda,
+    Hip,
 }
 
 impl On {
@@ -122,6 +123,7 @@ impl On {
             On::Cpu => None,
             On::Simulated => Some(Device::simulated(local_rank % Device::simulated_count()?)?),
             On::Cuda => Some(Device::cuda(local_rank % Device::cuda_count()?)?),
+            On::Hip => Some(Device::hip(local_rank % Device::hip_count()?)?),
         })
     }
 }
@@ -137,7 +139,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let check = |ranks| {
         bench.sweeps.iter().try_for_each(|sweep| match args.device {
             On::Cpu => sweep.check(ranks),
-            On::Simulated | On::Cuda => sweep.check_on_devices(ranks),
+            On::Simulated | On::Cuda | On::Hip => sweep.check_on_devices(ranks),
         })
     };
     match World::of(args.ranks.map(Into::into), args.processes, 2)? {
@@ -316,7 +318,7 @@ fn collective(name: &str) -> Result<Collective, String> {
 
 /// What goes by that name.
 pub fn on(name: &str) -> Result<On, String> {
-    one_of(name, [("cpu", On::Cpu), ("cuda", On::Cuda), ("sim", On::Simulated)])
+    one_of(name, [("cpu", On::Cpu), ("cuda", On::Cuda), ("hip", On::Hip), ("sim", On::Simulated)])
 }
 
 fn memory(name: &str) -> Result<Memory, String> {

@@ -75,6 +75,7 @@ fn object(machine: &Machine) -> Value {
     json!({
         "driver": machine.driver,
         "cuda": machine.cuda,
+        "hip": machine.hip,
         "devices": machine.devices.iter().map(device).collect::<Vec<_>>(),
         "links": links.collect::<Vec<_>>(),
         "missing": machine.missing,
@@ -84,7 +85,7 @@ fn object(machine: &Machine) -> Value {
 /// The tables, which are also Markdown, and what there is to say beside them.
 fn page(machine: &Machine) -> String {
     let mut page = String::new();
-    let versions = [("NVIDIA driver", &machine.driver), ("CUDA", &machine.cuda)];
+    let versions = [("NVIDIA driver", &machine.driver), ("CUDA", &machine.cuda), ("HIP", &machine.hip)];
     let known = versions.iter().filter_map(|(what, version)| Some(format!("{what} {}", version.as_ref()?)));
     let known: Vec<String> = known.collect();
     if !known.is_empty() {

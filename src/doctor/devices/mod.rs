@@ -2,8 +2,10 @@
 //! The devices of a machine, what is known of each, and how they reach each other: `annulus devices`.
 //!
 //! NVIDIA's are described without being opened: no context is made, but to ask for free memory where the management library
-//! does not say. Simulated devices are listed as what they are.
+//! does not say. Of AMD's it is told what HIP says. Simulated devices are listed as what they are.
 
+#[cfg(all(feature = "hip", target_os = "linux"))]
+mod amd;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod nvidia;
 
@@ -14,7 +16,7 @@ use crate::driver::{Device, Platform};
 /// What was found.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// All devices: NVIDIA's first, then simulated ones.
+    /// All devices: NVIDIA's first, then AMD's, then simulated ones.
     pub devices: Vec<Listed>,
     /// How each device reaches each other, by row and column as `devices`.
     pub links: Vec<Vec<Link>>,
@@ -22,6 +24,8 @@ pub struct Machine {
     pub driver: Option<String>,
     /// The version of CUDA that the driver is for: 12.8.
     pub cuda: Option<String>,
+    /// The version of HIP: 6.4.43484.
+    pub hip: Option<String>,
     /// What was looked for and not found, a sentence each.
     pub missing: Vec<String>,
 }
@@ -133,14 +137,27 @@ impl fmt::Display for Link {
 impl Machine {
     /// Looks for devices of all kinds.
     pub fn look() -> Machine {
-        let mut machine =
-            Machine { devices: Vec::new(), links: Vec::new(), driver: None, cuda: None, missing: Vec::new() };
+        let mut machine = Machine {
+            devices: Vec::new(),
+            links: Vec::new(),
+            driver: None,
+            cuda: None,
+            hip: None,
+            missing: Vec::new(),
+        };
         #[cfg(all(feature = "cuda", target_os = "linux"))]
         nvidia::look(&mut machine);
         #[cfg(not(all(feature = "cuda", target_os = "linux")))]
         machine
             .missing
             .push("this build of Annulus has not the feature `cuda`: no NVIDIA device was looked for".into());
+        #[cfg(all(feature = "hip", target_os = "linux"))]
+        amd::look(&mut machine);
+        #[cfg(not(all(feature = "hip", target_os = "linux")))]
+        if machine.devices.is_empty() {
+            let not_built = "this build of Annulus has not the feature `hip`: no AMD device was looked for";
+            machine.missing.push(not_built.into());
+        }
         machine.add_simulated();
         machine
     }
@@ -152,7 +169,7 @@ impl Machine {
             Err(error) => return self.missing.push(error.to_string()),
         };
         let before = self.devices.len();
-        for (row, device) in simulated.iter().enumerate() {
+        for device in &simulated {
             let has = device.capabilities();
             self.devices.push(Listed {
                 platform: has.platform,
@@ -168,15 +185,23 @@ impl Machine {
                 power: None,
                 processes: None,
             });
-            let mut links = vec![Link { way: Way::Nothing, direct: false }; before];
-            links.extend(simulated.iter().enumerate().map(|(column, other)| Link {
-                way: if row == column { Way::Itself } else { Way::Process },
-                direct: device.reaches(other).unwrap_or(false),
-            }));
-            self.links.push(links);
         }
-        for links in &mut self.links[..before] {
-            links.extend(simulated.iter().map(|_| Link { way: Way::Nothing, direct: false }));
+        self.add_links(before, |row, column| Link {
+            way: if row == column { Way::Itself } else { Way::Process },
+            direct: simulated[row].reaches(&simulated[column]).unwrap_or(false),
+        });
+    }
+
+    /// Joins the devices from number `before` on, which are of one driver, by what `link` says of two of them.
+    fn add_links(&mut self, before: usize, link: impl Fn(usize, usize) -> Link) {
+        const NOTHING: Link = Link { way: Way::Nothing, direct: false };
+        let new = self.devices.len() - before;
+        for links in &mut self.links {
+            links.extend(vec![NOTHING; new]);
+        }
+        for row in 0..new {
+            let links = vec![NOTHING; before].into_iter().chain((0..new).map(|column| link(row, column)));
+            self.links.push(links.collect());
         }
     }
 }

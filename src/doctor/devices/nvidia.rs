@@ -38,10 +38,9 @@ fn list(machine: &mut Machine, driver: &'static Driver, management: Option<&'sta
         all.push((ordinal, managed));
     }
     // All or none: each device has its row of links.
+    let before = machine.devices.len();
     machine.devices.append(&mut devices);
-    for from in &all {
-        machine.links.push(all.iter().map(|to| link(from, to)).collect());
-    }
+    machine.add_links(before, |from, to| link(&all[from], &all[to]));
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use super::blas::Blas;
 use super::library::Driver;
 use super::ptx;
 use super::sys::{
-    CUcontext, CUdevice_attribute, CUfunction, CUfunction_attribute, CUipcMemHandle_st, CUpointer_attribute, CUstreamCaptureMode,
-    CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
+    CUcontext, CUdevice_attribute, CUfunction, CUfunction_attribute, CUipcMemHandle_st, CUpointer_attribute,
+    CUstreamCaptureMode, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
 };
 
 /// For a stream that waits for no other.

@@ -8,9 +8,7 @@
 use std::borrow::Cow;
 use std::ffi::{c_char, c_int, c_void};
 
-use super::super::backend::{
-    Address, Failure, Handle, HostFunction, Product, Products, ProductsId, StreamId,
-};
+use super::super::backend::{Address, Failure, Handle, HostFunction, Product, Products, ProductsId, StreamId};
 use super::super::capabilities::Platform;
 use super::context::Ordinal;
 use super::fault::Fault;
@@ -22,9 +20,10 @@ pub(crate) type Object = *mut c_void;
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     /// What HIP names it by.
-    #[expect(dead_code, reason = "CUDA has contexts")]
+    #[cfg_attr(not(feature = "hip"), expect(dead_code, reason = "CUDA has contexts"))]
     pub device: c_int,
     /// What CUDA names it by.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "HIP has none"))]
     pub context: Object,
 }
 

@@ -11,6 +11,8 @@ use crate::error::Error;
 
 /// The numbers that mean something.
 pub(crate) mod number {
+    #[cfg(feature = "hip")]
+    pub(crate) const INVALID_VALUE: u32 = 1;
     pub(crate) const NO_DEVICE: u32 = 100;
     pub(crate) const INVALID_DEVICE: u32 = 101;
     /// Also what a process gets that opens a handle of its own.

@@ -47,7 +47,8 @@ use self::stream::raw_event;
 #[cfg(feature = "cuda")]
 use super::backend::Whole;
 use super::backend::{
-    Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind, Product, Products, ProductsId, StreamId,
+    Address, Backend, EventId, Failure, Function, FunctionId, GraphId, Grid, Handle, HostFunction, MemoryKind, Product,
+    Products, ProductsId, StreamId,
 };
 use super::capabilities::Capabilities;
 use super::device::Core;

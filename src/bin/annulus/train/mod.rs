@@ -24,7 +24,8 @@ pub struct Args {
     /// Ranks are processes instead of threads
     #[arg(long)]
     processes: bool,
-    /// Where to train: `auto` (GPUs if there are any, else the CPU), `cpu`, `cuda`, or `sim` (simulated devices)
+    /// Where to train: `auto` (GPUs if there are any, else the CPU), `cpu`, `cuda`, `hip`, or `sim` (simulated
+    /// devices)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Choice,
     /// On devices, in what to compute: `f32`, `bf16`, or `f16`, with a scaled loss; weights are updated in f32

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Everything that a program does with devices, for tests that make each function of a library fail.
+
+use annulus::Result;
+use annulus::driver::{Device, DeviceBuffer, Shape, Stream, Use};
+
+/// Everything that a program does with devices, as far as it gets, and `more` with one and a mappable buffer of it; what
+/// went wrong.
+pub fn everything(
+    open: fn(usize) -> Result<Device>,
+    more: impl Fn(&Device, &DeviceBuffer<u32>) -> Result<()>,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut note = |result: Result<()>| wrong.extend(result.err().map(|error| error.to_string()));
+    let devices = [0, 1].map(open);
+    let [first, second] = match devices {
+        [Ok(first), Ok(second)] => [first, second],
+        [first, second] => {
+            note(first.map(drop));
+            note(second.map(drop));
+            return wrong;
+        }
+    };
+    note(first.reaches(&second).map(drop));
+    note(first.enable_peer(&second));
+    note(first.words(4).map(drop));
+    note(first.words(1 << 20).map(drop));
+    let buffers = first.allocate::<u32>(100).and_then(|local| {
+        let mappable = first.allocate_mappable::<u32>(100)?;
+        Ok((local, mappable, second.allocate_mappable::<u32>(100)?))
+    });
+    let streams = first.stream().and_then(|stream| Ok((stream, second.stream()?)));
+    let events = first.event().and_then(|event| Ok((event, first.event()?)));
+    match (buffers, streams, events) {
+        (Ok(buffers), Ok(streams), Ok(events)) => {
+            let (local, mappable, far) = &buffers;
+            let (stream, other) = &streams;
+            note(stream.record(&events.0));
+            note(stream.write(local, &[1; 100]));
+            note(stream.copy(local, mappable));
+            note(stream.copy(local, far));
+            note(other.copy(far, local));
+            note(stream.fill(local, 2));
+            note(stream.fill(&local.as_bytes(), 2));
+            for widths in [
+                first.allocate::<u16>(3).and_then(|two| stream.fill(&two, 1)),
+                first.allocate::<u64>(3).and_then(|eight| stream.fill(&eight, 1)),
+            ] {
+                note(widths);
+            }
+            note(launch(&first, stream, local, Shape::new(1, 32)));
+            note(launch(&first, stream, local, Shape::new(1, 32).together()));
+            note(stream.call(|| {}));
+            note(stream.capture(|stream| stream.fill(local, 3)).and_then(|graph| graph.launch(stream)));
+            note(stream.record(&events.1));
+            note(other.wait(&events.1));
+            note(events.1.synchronize());
+            note(events.1.has_passed().map(drop));
+            note(events.1.since(&events.0).map(drop));
+            note(mappable.export().map(drop));
+            note(more(&first, mappable));
+            note(stream.read(local).map(drop));
+            note(other.synchronize());
+        }
+        (buffers, streams, events) => {
+            note(buffers.map(drop));
+            note(streams.map(drop));
+            note(events.map(drop));
+        }
+    }
+    note(first.allocate::<u8>(1).map(drop));
+    wrong
+}
+
+fn launch(device: &Device, stream: &Stream, words: &DeviceBuffer<u32>, shape: Shape) -> Result<()> {
+    let mut argument = [0; 24];
+    argument[..8].copy_from_slice(&words.address().to_ne_bytes());
+    argument[8..16].copy_from_slice(&(words.address() + 4).to_ne_bytes());
+    argument[16] = 1;
+    // SAFETY: the argument is the kernel's: an epoch, where it is kept, and how long that is.
+    unsafe { stream.launch(&device.kernel("probe_advance")?, shape, &argument, &[Use::writes(words)]) }
+}
