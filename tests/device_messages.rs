@@ -22,10 +22,11 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, is_cuda, on_the_stand_in, variables};
+use simulated::{absent, block, is_simulated, on_the_stand_in, variables};
 use worlds::{everywhere, on, threads};
 
+#[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {
-    on_the_stand_in("all_of_it_on_cuda_over_the_stand_in");
+    on_the_stand_in("cuda", &[]);
 }

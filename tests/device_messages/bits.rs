@@ -6,7 +6,7 @@ use annulus::reference::check::compare;
 use annulus::reference::{self, bits, inputs};
 use annulus::{Communicator, DeviceCommunicator, Element, bf16, f16, run};
 
-use super::{absent, is_cuda, on, ranks, threads, variables};
+use super::{absent, is_simulated, on, ranks, threads, variables};
 
 /// Lengths around what a line takes, and so long that a message has several pieces and several blocks.
 const LENGTHS: [usize; 9] = [0, 1, 7, 33, 257, 600, 2049, 5001, 20_011];
@@ -178,7 +178,7 @@ fn long_messages_arrive_whole() {
     }
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
-        let (rank, length) = (comm.rank(), if is_cuda() { 1 << 19 } else { 3 << 20 } + 5);
+        let (rank, length) = (comm.rank(), if is_simulated() { 3 << 20 } else { 1 << 19 } + 5);
         let value = |rank: usize, i: usize| (i * (7 + rank) + i / 4096) as u8;
         let image: Vec<u8> = (0..length).map(|i| value(rank, i)).collect();
         let expected: Vec<u8> = (0..length).map(|i| value(1 - rank, i)).collect();
