@@ -30,7 +30,8 @@ fn alone(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
 
 /// The same, with the libraries of a folder.
 fn alone_with(library: &Path, name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
-    let path = [("LD_LIBRARY_PATH", library.to_str().unwrap())];
+    // Beside the stand-in lies the one for HIP, whose devices `auto` could take.
+    let path = [("LD_LIBRARY_PATH", library.to_str().unwrap()), ("ANNULUS_DEVICE", "cuda")];
     let all: Vec<(&str, &str)> = path.into_iter().chain(variables.iter().copied()).collect();
     for ended in ranks::start(&[0], 1, name, &all, body) {
         assert!(ended.status.success(), "over the stand-in, no GPU: {}\n{}", ended.status, ended.output);

@@ -63,7 +63,8 @@ fn every_device_is_described() {
     let row = |row: usize| machine["links"][row].as_array().unwrap()[..3].to_vec();
     assert_eq!(row(0), [json!("-"), json!("NVLink"), json!("SYS, copies only")]);
     assert_eq!(row(2), [json!("SYS, copies only"), json!("SYS"), json!("-")]);
-    if compiler::compiler().is_some() {
+    // With HIP, its stand-in shows as many devices again.
+    if compiler::compiler().is_some() && cfg!(not(feature = "hip")) {
         let all = machine["devices"].as_array().unwrap();
         assert_eq!(all.len(), 5);
         assert_eq!((&all[4]["platform"], &all[4]["index"]), (&json!("simulated"), &json!(1)));
