@@ -37,6 +37,9 @@ struct Met {
     u64 seen[RANKS]; // when that rank's entry was seen; 0: at the first look
 };
 
+// What State tells of a call that has failed, to all blocks alike. (Messages do not count calls of the rank.)
+DEVICE u32 failure_of(u32 calls, u32 phase) { return phase >= GIVING ? 1 : calls << 1 | 1; }
+
 // What the first thread that sees it writes down of a failure.
 DEVICE void fail(const Collective& args, const Turn& turn, u32 ended, u32 phase, u32 rank) {
     Report* const report = args.report;
@@ -48,7 +51,7 @@ DEVICE void fail(const Collective& args, const Turn& turn, u32 ended, u32 phase,
         report->calls = turn.calls;
         store_release_system(&report->ended, ended);
     }
-    or_system(&args.state->failed, 1);
+    or_system(&args.state->failed, failure_of(turn.calls, phase));
 }
 
 // Waits for what a rank does, and reports where it did not come. After a call that failed there is no waiting.
@@ -113,9 +116,11 @@ DEVICE void sync_before_publishing() {
 #endif
 }
 
-// Says for the host which call this is, unless an earlier one has failed: that is the one to be told of.
+// Says for the host which call this is, unless an earlier one has failed: that is the one to be told of. (Another block
+// of this one may have failed before block 0 begins.)
 DEVICE void say_call(const Collective& args, const Turn& turn) {
-    if (block() != 0 || thread() != 0 || turn.failed != 0) return;
+    if (block() != 0 || thread() != 0) return;
+    if (turn.failed != 0 && turn.failed != failure_of(turn.calls, ENTERING)) return;
     Called* const called = &pad_of(args, args.rank)->called;
     store_relaxed_system(&called->calls, turn.calls);
     store_relaxed_system(&called->hash, args.hash);

@@ -122,12 +122,12 @@ struct Turn {
     u32 turn;    // calls that the block took part in; the epoch of its words
     u32 calls;   // calls of the rank
     u32 packets; // calls of the rank that sent packets
-    u32 failed;  // as begin() finds it: whether an earlier call has failed
+    u32 failed;  // as begin() finds it: State's, whether a call has failed
 };
 
 struct State {
     Turn turns[BLOCKS];
-    u32 failed; // not 0 once a call has failed: later ones leave at once
+    u32 failed; // not 0 once a call has failed, by which it is known (meet.h): later ones leave at once
     u32 unused;
     u64 base; // what flags have at the end of the last call that was a program; the same on all ranks
     u32 messages[2][BLOCKS][RANKS]; // that a block has sent to that rank, and received from it

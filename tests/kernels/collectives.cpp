@@ -443,6 +443,19 @@ CASE(a_rank_that_never_comes_is_named) {
     }
 }
 
+// Another block of a call may have failed before block 0 begins, or an earlier call.
+CASE(what_failed_is_said_whoever_failed_first) {
+    for (u32 calls : {0u, 7u})
+        for (bool earlier : {false, true}) {
+            World world(1, calls);
+            world.states[0].failed = failure_of(calls - earlier, ENTERING);
+            Collective args = world.arguments(0, 40, false, false);
+            EXPECT(run({every_kernel[0], &args, 2, threads_of(), 0}).ended == host::Ended::WELL);
+            const Called& called = ((const Pad*)world.arenas[0].data())->called;
+            EXPECT(called.hash == (earlier ? 0 : args.hash));
+        }
+}
+
 CASE(abort_ends_a_call) {
     for (const char* kernel : every_kernel) {
         const auto reports = failing(kernel, LONG, true, [](Collective&, u32&) {}, [](World& world) {
