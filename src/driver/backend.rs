@@ -51,6 +51,10 @@ pub(crate) struct Products {
 
 /// A factor of a product: row-major, or, if it is transposed, column-major.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(all(feature = "cuda", target_os = "linux")),
+    expect(dead_code, reason = "NVIDIA's devices alone have a library of products")
+)]
 pub(crate) struct Factor {
     pub address: Address,
     /// Elements from a row to the next, or from a column to the next.
@@ -60,6 +64,10 @@ pub(crate) struct Factor {
 
 /// A matrix product of one type, f32, f16 or bf16, which is added up in f32. The result is row-major and without gaps.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(all(feature = "cuda", target_os = "linux")),
+    expect(dead_code, reason = "NVIDIA's devices alone have a library of products")
+)]
 pub(crate) struct Product {
     pub left: Factor,
     pub right: Factor,
