@@ -82,5 +82,5 @@ fn it_says_where_it_trains_and_why() {
     }
     let nowhere = train("--device abacus");
     assert_eq!(nowhere.status.code(), Some(2));
-    assert!(stderr(&nowhere).contains("choose one of auto, cpu, cuda, sim"), "{}", stderr(&nowhere));
+    assert!(stderr(&nowhere).contains("choose one of auto, cpu, cuda, hip, sim"), "{}", stderr(&nowhere));
 }
