@@ -53,7 +53,6 @@ struct Exchange {
     u32 number[MESSAGES];   // t, once it is begun
     u32 step[MESSAGES];     // pieces that are moved
     u32 looks[MESSAGES];    // since it waits
-    u32 said[MESSAGES];     // that it waits was said for the host by this block
     u64 deadline[MESSAGES]; // of its wait, once that is long
     u64 seen[MESSAGES];     // when its peer had come; 0: at the first look, or not yet
     u32 come[MESSAGES];     // whether its peer has come
@@ -112,15 +111,6 @@ DEVICE void say_message(const Messages& args, u32 i) {
     store_relaxed_system(&said->contents, args.message[i].contents);
 }
 
-// Says, or no longer, that another block than the first waits for the message's peer, where the first has done its part.
-DEVICE void say_waiting(const Messages& args, Exchange& x, u32 i, bool waits) {
-    const Message& message = args.message[i];
-    u64* const contents = &pad_of(args.call, args.call.rank)->said[is_sent(args, i) ? 0 : 1][message.peer].contents;
-    if (waits == (x.said[i] != 0) || (waits && load_relaxed_system(contents) != 0)) return;
-    x.said[i] = waits;
-    store_relaxed_system(contents, waits ? message.contents : 0);
-}
-
 // Begins a message: says that this rank has come to it.
 DEVICE void begin_message(const Messages& args, Exchange& x, u32 i) {
     x.begun[i] = 1;
@@ -147,7 +137,6 @@ DEVICE bool has_come_to(const Messages& args, Exchange& x, u32 i, const u64* wor
     }
     if (is_reached(seen, counter_of(x.number[i], step))) {
         if (x.deadline[i] != 0) add_system(awaited, ~0u);
-        say_waiting(args, x, i, false);
         x.looks[i] = 0;
         x.deadline[i] = 0;
         const u32 code = (u32)(seen >> 32) == x.number[i] ? (u32)seen : 0;
@@ -158,7 +147,6 @@ DEVICE bool has_come_to(const Messages& args, Exchange& x, u32 i, const u64* wor
     if (looks % LOOKS == LOOKS - 1) {
         const u64 now = clock_ns();
         u32 ended = REACHED;
-        if (block() != 0) say_waiting(args, x, i, true);
         if (x.deadline[i] == 0) {
             x.deadline[i] = now + call.patience;
             add_system(awaited, 1);

@@ -84,7 +84,7 @@ DEVICE void tell(const Messages& args, Exchange& x, u32 i) {
 
 DEVICE void begin_batch(const Messages& args, Exchange& x) {
     for (u32 i = thread(); i < args.messages; i += threads()) {
-        x.ready[i] = x.ended[i] = x.begun[i] = x.number[i] = x.step[i] = x.looks[i] = x.come[i] = x.said[i] = 0;
+        x.ready[i] = x.ended[i] = x.begun[i] = x.number[i] = x.step[i] = x.looks[i] = x.come[i] = 0;
         x.deadline[i] = x.seen[i] = 0;
         x.from[i] = nullptr;
         x.done[i] = block() < args.message[i].blocks ? 0 : 1;

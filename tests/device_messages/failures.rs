@@ -162,9 +162,6 @@ fn a_peer_that_dies_within_a_transfer_is_noticed_by_its_death() {
             }
             let error = stream.synchronize().unwrap_err();
             assert!(matches!(&error, Error::RankLost { rank: 1, cause: Cause::Died, .. }), "{error:?}");
-            // Of its blocks, the first have done their part.
-            let said = "to go on in message 0 from rank 0 to rank 1, 409600 u8";
-            assert!(error.to_string().contains(said), "{error}");
         });
         for rank in ended {
             assert_eq!(rank.status.success(), rank.rank == 0, "rank {}: {}", rank.rank, rank.output);
