@@ -63,6 +63,7 @@ fn what_a_rank_has_enqueued_before_it_leaves_is_done() {
         std::thread::sleep(Duration::from_millis(150));
         drop(open);
         assert_eq!(stream.read(&buffer).unwrap(), [3; 100]);
+        comm.barrier().unwrap(); // all have read, before anyone's failure is everybody's
         // And then it has left.
         if let Some(gpus) = gpus {
             gpus.barrier(&stream).unwrap();
@@ -89,6 +90,7 @@ fn a_graph_keeps_its_rank_there() {
         }
         graph.launch(&stream).unwrap();
         assert_eq!(stream.read(&buffer).unwrap(), [3; 10]);
+        comm.barrier().unwrap(); // as above
         drop(graph);
         if let Some(gpus) = gpus {
             gpus.barrier(&stream).unwrap();
