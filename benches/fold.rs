@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 
-use annulus::driver::{Device, Shape, Use};
+use annulus::driver::{Device, DeviceBuffer, Shape, Use};
 use annulus::kernel::{self, Kernel};
 use annulus::reduce::{self, Destination, Fold, Kind, Source, Stores};
 use annulus::{DataType, Element, ReduceOp, bf16, f16};
@@ -74,21 +74,9 @@ fn simulated(c: &mut Criterion) {
         let room = kernel.resident_blocks(256, 0).expect("its room");
         let shape = kernel::Shape::of(name, BYTES as u64, room);
         for sources in [2, 8] {
-            let (operation, factor) = kernel::operation(ReduceOp::Sum, data_type);
-            let mut argument = kernel::Fold {
-                from: [0; kernel::SOURCES],
-                to: [0; kernel::SOURCES],
-                elements: (BYTES / data_type.size()) as u64,
-                factor,
-                sources: sources as u32,
-                destinations: 1,
-                operation,
-                ranks: sources as u32,
-            };
-            argument.to[0] = to.address();
-            for (address, buffer) in argument.from.iter_mut().zip(&from[..sources]) {
-                *address = buffer.address();
-            }
+            let addresses: Vec<u64> = from[..sources].iter().map(DeviceBuffer::address).collect();
+            let elements = BYTES / data_type.size();
+            let argument = kernel::Fold::new(ReduceOp::Sum, data_type, elements, &addresses, &[to.address()], sources);
             let uses: Vec<_> = from[..sources].iter().map(Use::reads).chain([Use::writes(to)]).collect();
             group.throughput(Throughput::Bytes(((sources + 1) * BYTES) as u64));
             group.bench_function(format!("{name} of {sources} sources, {} blocks", shape.blocks), |b| {

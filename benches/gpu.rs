@@ -94,19 +94,9 @@ fn folds(device: &Device, scale: &Scale) -> Result<f64> {
         let loaded = device.kernel(&name.to_string())?;
         let shape = kernel::Shape::of(name, bytes as u64, loaded.resident_blocks(256, 0)?);
         for sources in [2, 8] {
-            let (operation, factor) = kernel::operation(ReduceOp::Sum, data_type);
-            let mut argument = kernel::Fold {
-                from: [0; kernel::SOURCES],
-                to: [0; kernel::SOURCES],
-                elements: (bytes / data_type.size()) as u64,
-                factor,
-                sources: sources as u32,
-                destinations: 1,
-                operation,
-                ranks: sources as u32,
-            };
-            argument.to[0] = to.address();
-            argument.from.iter_mut().zip(from).take(sources).for_each(|(place, buffer)| *place = buffer.address());
+            let addresses: Vec<u64> = from[..sources].iter().map(DeviceBuffer::address).collect();
+            let elements = bytes / data_type.size();
+            let argument = kernel::Fold::new(ReduceOp::Sum, data_type, elements, &addresses, &[to.address()], sources);
             let uses: Vec<Use> = from[..sources].iter().map(Use::reads).chain([Use::writes(to)]).collect();
             let folding = rate((sources + 1) * bytes, &|| {
                 let shape = Shape::new(shape.blocks, shape.threads);

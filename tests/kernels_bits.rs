@@ -493,23 +493,10 @@ fn fold_one<T: Element>(turn: &mut usize) {
                         }
                         addresses.push(heap.address() + offset as u64);
                     }
-                    let (operation, factor) = operation(op, data_type);
-                    let mut args = Fold {
-                        from: [0; 16],
-                        to: [0; 16],
-                        elements: length as u64,
-                        factor,
-                        sources: sources as u32,
-                        destinations: destinations as u32,
-                        operation,
-                        ranks: sources as u32,
-                    };
-                    args.from[..sources].copy_from_slice(&addresses[..sources]);
                     let into: Vec<usize> =
                         (0..destinations).map(|i| if in_place && i == 0 { sources / 2 } else { sources + i }).collect();
-                    for (i, heap) in into.iter().enumerate() {
-                        args.to[i] = addresses[*heap];
-                    }
+                    let to: Vec<u64> = into.iter().map(|heap| addresses[*heap]).collect();
+                    let args = Fold::new(op, data_type, length, &addresses[..sources], &to, sources);
                     launch(Kernel::Fold(data_type), &[args], SHAPES[*turn % SHAPES.len()], 1);
                     let expected = reference::fold(&FoldOrder::Rank, op, &values).unwrap();
                     for heap in into {

@@ -29,6 +29,26 @@ pub struct Fold {
     pub ranks: u32,
 }
 
+impl Fold {
+    /// A fold of the elements at each of `from`, stored at each of `to`; of either at most [`SOURCES`] count. `op` must
+    /// apply to the type.
+    pub fn new(op: ReduceOp, data_type: DataType, elements: usize, from: &[u64], to: &[u64], ranks: usize) -> Self {
+        let addresses = |given: &[u64]| std::array::from_fn(|place| given.get(place).copied().unwrap_or(0));
+        let count = |given: &[u64]| given.len().min(SOURCES) as u32;
+        let (operation, factor) = operation(op, data_type);
+        Fold {
+            from: addresses(from),
+            to: addresses(to),
+            elements: elements as u64,
+            factor,
+            sources: count(from),
+            destinations: count(to),
+            operation,
+            ranks: ranks as u32,
+        }
+    }
+}
+
 /// `fold_partials_*` (`kernels/fold_partials.cu`): the same where sources or destinations hold what folds carry.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]

@@ -31,18 +31,7 @@ impl Argument {
 
 /// `fold_f32` and `fold_bf16`, adding.
 pub fn fold(from: &[u64], to: u64, elements: usize) -> Vec<u8> {
-    let addresses = |some: &[u64]| std::array::from_fn(|place| some.get(place).copied().unwrap_or(0));
-    let (operation, factor) = kernel::operation(ReduceOp::Sum, DataType::F32);
-    let fold = kernel::Fold {
-        from: addresses(from),
-        to: addresses(&[to]),
-        elements: elements as u64,
-        factor,
-        sources: from.len() as u32,
-        destinations: 1,
-        operation,
-        ranks: from.len() as u32,
-    };
+    let fold = kernel::Fold::new(ReduceOp::Sum, DataType::F32, elements, from, &[to], from.len());
     bytemuck::bytes_of(&fold).to_vec()
 }
 

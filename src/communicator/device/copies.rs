@@ -107,24 +107,13 @@ impl Walk<'_> {
             places.iter().map(|place| self.at(place, segment, len)).collect()
         };
         let (sources, destinations) = (find(from)?, find(to)?);
-        let addresses = |buffers: &[DeviceBuffer<u8>]| {
-            std::array::from_fn(|index| buffers.get(index).map_or(0, DeviceBuffer::address))
-        };
+        let addresses = |buffers: &[DeviceBuffer<u8>]| buffers.iter().map(DeviceBuffer::address).collect::<Vec<_>>();
         let partials = |places: &[Place]| {
             let is_partial = |place: &Place| matches!(place.buffer, Buffer::Partial(_));
             places.iter().enumerate().fold(0_u32, |bits, (index, place)| bits | u32::from(is_partial(place)) << index)
         };
-        let (operation, factor) = kernel::operation(op, loaded.data_type);
-        let fold = Fold {
-            from: addresses(&sources),
-            to: addresses(&destinations),
-            elements: len as u64,
-            factor,
-            sources: sources.len() as u32,
-            destinations: destinations.len() as u32,
-            operation,
-            ranks: members.world as u32,
-        };
+        let (from_addresses, to_addresses) = (addresses(&sources), addresses(&destinations));
+        let fold = Fold::new(op, loaded.data_type, len, &from_addresses, &to_addresses, members.world);
         let (partial_from, partial_to) = (partials(from), partials(to));
         let with_partials = FoldPartials { fold, partial_from, partial_to };
         let (kernel, argument) = match partial_from | partial_to {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::card::{Card, Function, Memory, Shape, Stream};
 use crate::driver::cuda::Fault;
+use crate::element::{DataType, ReduceOp};
 use crate::error::{Error, Result};
 use crate::kernel::{Fold, SOURCES};
 
@@ -120,9 +121,6 @@ struct Ticks {
     out: u64,
     looks: u32,
 }
-
-/// The number of the operation by which the fold is asked.
-const SUM: u32 = 1;
 
 /// How far a flag of [`Kernels::ping`] is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,24 +303,14 @@ impl<'a> Kernels<'a> {
         to: &dyn Memory,
         elements: usize,
     ) -> Result<()> {
-        let (function, size) = if bf16 { (&self.fold_bf16, 2) } else { (&self.fold_f32, 4) };
+        let (function, data_type) =
+            if bf16 { (&self.fold_bf16, DataType::Bf16) } else { (&self.fold_f32, DataType::F32) };
         if from.is_empty() || from.len() > SOURCES {
             return Err(Error::invalid(format!("the fold takes 1 to {SOURCES} sources, not {}", from.len())));
         }
-        let mut arguments = Fold {
-            from: [0; SOURCES],
-            to: [0; SOURCES],
-            elements: elements as u64,
-            factor: 0,
-            sources: from.len() as u32,
-            destinations: 1,
-            operation: SUM,
-            ranks: from.len() as u32,
-        };
-        for (address, memory) in arguments.from.iter_mut().zip(from) {
-            *address = checked(*memory, elements * size)?;
-        }
-        arguments.to[0] = checked(to, elements * size)?;
+        let bytes = elements * data_type.size();
+        let addresses = from.iter().map(|memory| checked(*memory, bytes)).collect::<Result<Vec<_>>>()?;
+        let arguments = Fold::new(ReduceOp::Sum, data_type, elements, &addresses, &[checked(to, bytes)?], from.len());
         // SAFETY: the kernel takes a `Fold`.
         Ok(unsafe { function.launch(stream, shape, arguments) }?)
     }
