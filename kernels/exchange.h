@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// What a block knows of the messages of a batch, and how it looks for what can be done about them. (messages.cu says who
-// writes which word, and why that suffices.)
+// What a block knows of the messages of a batch, how it looks for what can be done about them, and how it tells what it has
+// done. (messages.cu says who writes which word, and why that suffices; there, and in relay.cu, messages are moved.)
 //
 // One thread looks at all messages in turn, until it finds something: so a message that waits holds up no other. A wait
 // ends as those of other kernels do (meet.h): when its peer has come so far, at its deadline, by the abort word, or when
@@ -31,6 +31,7 @@ struct Messages {
     Collective call; // of its members, `regions` to `patience`, `rank`, `world`, `journal` and `number` count
     u64 slots;       // the offset of the slots in the arenas, a multiple of 16
     u64 slot;        // bytes of a slot, a multiple of 16
+    u64 room;        // bytes from the slots of one receiver to those of the next
     u32 sends;       // so many are sent,
     u32 messages;    // .. of so many; those behind them are received
     Message message[MESSAGES];
@@ -98,8 +99,8 @@ DEVICE char* slot_of(const Messages& args, u32 i, u32 piece) {
     const Collective& call = args.call;
     const u32 peer = args.message[i].peer;
     const u32 sender = is_sent(args, i) ? call.rank : peer, receiver = is_sent(args, i) ? peer : call.rank;
-    const u64 which = ((u64)receiver * BLOCKS + block()) * PIECES + piece % PIECES;
-    return arena_of(call, sender) + args.slots + which * args.slot;
+    const u64 which = block() * PIECES + piece % PIECES;
+    return arena_of(call, sender) + args.slots + receiver * args.room + which * args.slot;
 }
 
 // Says for the host which message this rank is in, unless an earlier one of its kind has failed.
@@ -109,6 +110,23 @@ DEVICE void say_message(const Messages& args, u32 i) {
     if (load_relaxed_system(&said->contents) != 0) return;
     store_relaxed_system(&said->number, *count_of(args, i));
     store_relaxed_system(&said->contents, args.message[i].contents);
+}
+
+// Begins a launch, in which nothing is known of its messages.
+DEVICE void begin_batch(const Messages& args, Exchange& x) {
+    for (u32 i = thread(); i < args.messages; i += threads()) {
+        x.ready[i] = x.ended[i] = x.begun[i] = x.number[i] = x.step[i] = x.looks[i] = x.come[i] = 0;
+        x.deadline[i] = x.seen[i] = 0;
+        x.from[i] = nullptr;
+        x.done[i] = block() < args.message[i].blocks ? 0 : 1;
+        // Whether or not another block of this rank has failed by now: that may be of this message.
+        if (args.message[i].before == NONE) say_message(args, i);
+    }
+    if (thread() == 0) {
+        x.failed = load_relaxed_system(&args.call.state->failed);
+        x.met.begun = x.met.entered = clock_ns();
+    }
+    sync_block();
 }
 
 // Begins a message: says that this rank has come to it.
@@ -204,4 +222,65 @@ DEVICE void look_around(const Messages& args, Exchange& x) {
         }
         if (!found) pause();
     }
+}
+
+// Says what was done, and notes it, by one thread.
+DEVICE void tell(const Messages& args, Exchange& x, u32 i) {
+    const Collective& call = args.call;
+    const Message& message = args.message[i];
+    bool ends = x.ready[i] == ENDS;
+    if (!ends) {
+        const u32 moved = ++x.step[i];
+        if (is_sent(args, i)) {
+            Sent* const sent = &pad_of(call, message.peer)->sent[block()][call.rank];
+            if (moved == 1) {
+                store_relaxed_system(&sent->contents, message.contents);
+                store_relaxed_system(&sent->from, message.place);
+            }
+            publish(&sent->count, counter_of(x.number[i], moved));
+        } else {
+            publish(own_word(args, i), counter_of(x.number[i], 1 + moved));
+            ends = moved == pieces_of(args, i, is_staged(args, x, i));
+        }
+    }
+    if (!ends) return;
+    *count_of(args, i) = x.number[i];
+    x.done[i] = 1;
+    if (block() != 0) return;
+    store_relaxed_system(&pad_of(call, call.rank)->said[is_sent(args, i) ? 0 : 1][message.peer].contents, 0);
+}
+
+// Whether all is well, which all threads of the block answer alike.
+DEVICE bool is_well(const Messages& args, const Exchange& x) {
+    u32 ended = x.failed;
+    for (u32 i = 0; i < args.messages; ++i) ended |= x.ended[i];
+    return ended == 0;
+}
+
+DEVICE bool are_done(const Messages& args, const Exchange& x) {
+    u32 left = 0;
+    for (u32 i = 0; i < args.messages; ++i) left |= x.done[i] ^ 1;
+    return left == 0;
+}
+
+// Tells the peers of messages that are not done that this rank gave them up. What they were told of an earlier one, whose
+// failure this is, stays: they may not have seen it.
+DEVICE void give_up(const Messages& args, Exchange& x) {
+    for (u32 i = thread(); i < args.messages; i += threads()) {
+        if (!is_next(args, x, i) || (u32)load_relaxed_system(own_word(args, i)) >= OTHER) continue;
+        const u32 why = x.ended[i] == DIFFERS && !is_sent(args, i) ? OTHER : GAVE_UP;
+        publish(own_word(args, i), counter_of(*count_of(args, i) + 1, why));
+    }
+}
+
+// Stamps the launch for the host: who came last, of the peers of its messages. To a message behind another of its pair
+// they come when that has been moved, which is no waiting.
+DEVICE void stamp_batch(const Messages& args, Exchange& x) {
+    if (block() != 0 || thread() != 0) return;
+    for (u32 peer = 0; peer < args.call.world; ++peer) x.met.seen[peer] = 0;
+    for (u32 i = 0; i < args.messages; ++i) {
+        u64& seen = x.met.seen[args.message[i].peer];
+        if (args.message[i].before == NONE && x.seen[i] > seen) seen = x.seen[i];
+    }
+    stamp(args.call, args.call.state->turns[0], x.met);
 }

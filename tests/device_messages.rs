@@ -25,6 +25,9 @@ mod worlds;
 use simulated::{absent, block, is_simulated, on_the_stand_in, variables};
 use worlds::{everywhere, on, threads};
 
+/// Messages go by a kernel, or as those of schedules.
+const ALGORITHMS: [Option<&str>; 2] = [None, Some("schedule:ring")];
+
 #[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {

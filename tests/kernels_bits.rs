@@ -16,8 +16,8 @@ use std::sync::OnceLock;
 
 use annulus::element::Factor;
 use annulus::kernel::{
-    Arena, Called, Collective, Convert, Flags, Fold, FoldPartials, Kernel, Mark, Message, Messages, Pad, Place, Report,
-    STATE_BYTES, Said, Sent, Shape, Stamps, WORDS, operation,
+    Arena, Called, Collective, Convert, Flags, Fold, FoldPartials, Kernel, Mark, Message, Messages, Pad, Place, Relay,
+    Report, STATE_BYTES, Said, Sent, Shape, Stamps, WORDS, operation,
 };
 use annulus::reference::{self, inputs};
 use annulus::{DataType, Element, FoldOrder, ReduceOp, bf16, f16};
@@ -633,7 +633,8 @@ fn arguments_are_laid_out_alike() {
         Mark { rank flag before_end }
         Flags { call raised awaited closes marks }
         Message { address place bytes contents peer blocks before unused }
-        Messages { call slots slot sends messages message }
+        Messages { call slots slot room sends messages message }
+        Relay { batch moved unused }
     }
     rust += &format!("State - 0 {STATE_BYTES}\n");
     fields! { Report { claims ended phase block calls missing differing deserted } }

@@ -164,6 +164,8 @@ pub struct Arena {
     pub slots: u64,
     /// Bytes of a slot.
     pub slot: u64,
+    /// Bytes of a receiver's slots.
+    pub room: u64,
     /// Bytes in all.
     pub bytes: u64,
 }
@@ -176,8 +178,8 @@ impl Arena {
         let lines = small.div_ceil(8) as u64;
         let staging = packets + 2 * world as u64 * lines * 16;
         let half = staged.next_multiple_of(16) as u64;
-        let (slots, slot) = (staging + 2 * half, SLOT);
-        let bytes = slots + (world * BLOCKS * PIECES) as u64 * slot;
-        Arena { packets, lines, staging, half, slots, slot, bytes }
+        let (slots, slot, room) = (staging + 2 * half, SLOT, (BLOCKS * PIECES) as u64 * SLOT);
+        let bytes = slots + world as u64 * room;
+        Arena { packets, lines, staging, half, slots, slot, room, bytes }
     }
 }

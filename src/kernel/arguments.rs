@@ -207,12 +207,26 @@ pub struct Messages {
     pub slots: u64,
     /// Bytes of a slot.
     pub slot: u64,
+    /// Bytes from the slots of one receiver to those of the next.
+    pub room: u64,
     /// How many are sent.
     pub sends: u32,
     /// How many there are: [`MESSAGES`] at the most.
     pub messages: u32,
     /// First those that are sent, then those that are received.
     pub message: [Message; MESSAGES],
+}
+
+/// `relay` (`kernels/relay.cu`): tells of what copies have moved of a message, and waits until they can move more.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Relay {
+    /// One message, of one block.
+    pub batch: Messages,
+    /// Pieces of it that were moved; of what is sent, at least one.
+    pub moved: u32,
+    /// Zero.
+    pub unused: u32,
 }
 
 /// The words `operation` and `factor` of a fold of such elements. The operation must apply to the type.

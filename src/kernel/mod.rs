@@ -12,7 +12,7 @@ pub mod training;
 
 pub use arena::{Arena, Called, LAUNCHES, PIECES, Pad, Place, Report, STATE_BYTES, Said, Sent, Stamps, WORDS};
 pub use arguments::{
-    Collective, Convert, Flags, Fold, FoldPartials, MARKS, MESSAGES, Mark, Message, Messages, SOURCES, operation,
+    Collective, Convert, Flags, Fold, FoldPartials, MARKS, MESSAGES, Mark, Message, Messages, Relay, SOURCES, operation,
 };
 pub use name::Kernel;
 pub use shape::{BLOCKS, FLAGS, RANKS, Shape};

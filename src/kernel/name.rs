@@ -58,6 +58,8 @@ pub enum Kernel {
     Flags,
     /// Sends and receives messages; [`Messages`](super::Messages).
     Messages,
+    /// Tells of what was moved of a message, and waits for what can be; [`Relay`](super::Relay).
+    Relay,
     /// Nothing but entering; [`Collective`](super::Collective), as of all that follow. `elements`: by how much flags
     /// advance with the call, of which this is the entry.
     Barrier,
@@ -102,6 +104,7 @@ impl Kernel {
             Kernel::AdamWBegin | Kernel::AdamW(_) => "adamw",
             Kernel::Flags => "flags",
             Kernel::Messages => "messages",
+            Kernel::Relay => "relay",
             Kernel::Barrier => "barrier",
             Kernel::OneShot(_) => "one_shot",
             Kernel::TwoShot(_) | Kernel::Reduce(_) | Kernel::ReduceScatter(_) => "two_shot",
@@ -119,6 +122,7 @@ impl Kernel {
             Kernel::Barrier
                 | Kernel::Flags
                 | Kernel::Messages
+                | Kernel::Relay
                 | Kernel::OneShot(_)
                 | Kernel::TwoShot(_)
                 | Kernel::Reduce(_)
@@ -156,6 +160,7 @@ impl fmt::Display for Kernel {
             Kernel::AdamW(data_type) => write!(f, "adamw_{data_type}"),
             Kernel::Flags => f.write_str("flags"),
             Kernel::Messages => f.write_str("messages"),
+            Kernel::Relay => f.write_str("relay"),
             Kernel::Barrier => f.write_str("barrier"),
             Kernel::OneShot(data_type) => write!(f, "one_shot_{data_type}"),
             Kernel::TwoShot(data_type) => write!(f, "two_shot_{data_type}"),

@@ -35,7 +35,7 @@ impl Shape {
         const THREADS: u32 = 256;
         // Lines of 16 bytes that a thread has at the least, before a block more is worth it.
         let lines = match kernel {
-            Kernel::Barrier | Kernel::Flags => return Shape { blocks: 1, threads: 32 },
+            Kernel::Barrier | Kernel::Flags | Kernel::Relay => return Shape { blocks: 1, threads: 32 },
             Kernel::MeanLoss | Kernel::UpdateScale | Kernel::AdamWBegin => return Shape { blocks: 1, threads: 1 },
             Kernel::LowLatency(_) => 1,
             _ if !kernel.is_collective() => 4,

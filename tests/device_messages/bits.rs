@@ -6,7 +6,7 @@ use annulus::reference::check::compare;
 use annulus::reference::{self, bits, inputs};
 use annulus::{Communicator, DeviceCommunicator, Element, bf16, f16, run};
 
-use super::{absent, is_simulated, on, ranks, threads, variables};
+use super::{ALGORITHMS, absent, is_simulated, on, ranks, threads, variables};
 
 /// Lengths around what a line takes, and so long that a message has several pieces and several blocks.
 const LENGTHS: [usize; 9] = [0, 1, 7, 33, 257, 600, 2049, 5001, 20_011];
@@ -108,6 +108,7 @@ fn check_type<T: Element>(gpus: &DeviceCommunicator, stream: &Stream, number: &m
     let kinds = if ranks::full() { 0..4 } else { *number % 4..*number % 4 + 1 };
     for kind in kinds {
         *number += 1;
+        gpus.set_algorithm(ALGORITHMS[*number / 4 % 2]).unwrap();
         let heap = heaps[if kind < 3 { kind } else { (gpus.rank() + *number) % 3 }].clone();
         let rank = Rank { gpus, stream, heap };
         rank.exchange(*number);
@@ -192,5 +193,34 @@ fn long_messages_arrive_whole() {
             assert!(stream.read(recv).unwrap() == expected, "kind {kind}");
             stream.fill(recv, 0).unwrap();
         }
+    });
+}
+
+/// By copies, through more pieces than there are slots; the other end may be in a batch.
+#[test]
+fn messages_by_copies_come_in_pieces() {
+    if absent() {
+        return;
+    }
+    threads(2, |comm| {
+        let (gpus, stream) = on(&comm);
+        gpus.set_algorithm(ALGORITHMS[1]).unwrap();
+        let (rank, length) = (comm.rank(), (11 << 17) + 5);
+        let image = |number: usize| (0..length).map(|i| (i * (7 + number) + i / 4096) as u8).collect::<Vec<_>>();
+        let buffer = gpus.device().allocate::<u8>(length).unwrap();
+        for number in 0..6 {
+            let (is_sender, is_batch) = (number % 2 == rank, number / 2 == rank);
+            stream.write(&buffer, &if is_sender { image(number) } else { vec![0; length] }).unwrap();
+            match (is_sender, is_batch) {
+                (true, true) => gpus.batch(&stream, |batch| batch.send(&buffer, 1 - rank)),
+                (true, false) => gpus.send(&buffer, 1 - rank, &stream),
+                (false, true) => gpus.batch(&stream, |batch| batch.recv(&buffer, 1 - rank)),
+                (false, false) => gpus.recv(&buffer, 1 - rank, &stream),
+            }
+            .unwrap();
+            assert!(stream.read(&buffer).unwrap() == image(number), "message {number}");
+        }
+        let said = gpus.explain_message::<u8>(length, true);
+        assert_eq!((said.kernel, said.launches, said.copies), (None, 6, 6), "{said}");
     });
 }

@@ -9,7 +9,7 @@ use annulus::{Communicator, Error, Result};
 use rustix::mm::{MprotectFlags, mprotect};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{absent, everywhere, is_simulated, on, ranks, threads};
+use super::{ALGORITHMS, absent, everywhere, is_simulated, on, ranks, threads};
 
 #[test]
 fn ranks_that_disagree_are_named() {
@@ -18,8 +18,11 @@ fn ranks_that_disagree_are_named() {
     }
     everywhere(3, "failures::ranks_that_disagree_are_named", |comm| {
         // In length, so that the receiver has fewer blocks; and in type.
-        for by_length in [true, false] {
+        for (by_length, algorithm) in
+            [true, false].into_iter().flat_map(|by| ALGORITHMS.map(|algorithm| (by, algorithm)))
+        {
             let (gpus, stream) = on(&comm);
+            gpus.set_algorithm(algorithm).unwrap();
             let [first, floats] = [10, 40_000].map(|length| gpus.device().allocate::<f32>(length).unwrap());
             let words = gpus.device().allocate::<u32>(40_000).unwrap();
             let send = |buffer| gpus.send(buffer, 2, &stream);
@@ -50,13 +53,40 @@ fn ranks_that_disagree_are_named() {
 }
 
 #[test]
+fn ranks_that_set_different_algorithms_are_told() {
+    if absent() {
+        return;
+    }
+    threads(2, |comm| {
+        for sender in 0..2 {
+            let (gpus, stream) = on(&comm);
+            gpus.set_algorithm(ALGORITHMS[comm.rank()]).unwrap();
+            let buffer = gpus.allocate::<f32>(40_000).unwrap();
+            match comm.rank() == sender {
+                true => gpus.send(&buffer, 1 - sender, &stream).unwrap(),
+                false => gpus.recv(&buffer, sender, &stream).unwrap(),
+            }
+            let error = stream.synchronize().unwrap_err();
+            let expected = format!(
+                "message 0 from rank {sender} to rank {}: on rank 1 it goes as a schedule, on rank 0 by a kernel; set the \
+                 algorithm alike on all ranks",
+                1 - sender
+            );
+            assert_eq!(error.to_string(), expected);
+            comm.barrier().unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_peer_that_never_comes_is_named_at_the_deadline() {
     if absent() {
         return;
     }
     everywhere(3, "failures::a_peer_that_never_comes_is_named_at_the_deadline", |comm| {
-        for sends in [true, false] {
+        for (sends, algorithm) in [true, false].into_iter().zip(ALGORITHMS) {
             let (gpus, stream) = on(&comm);
+            gpus.set_algorithm(algorithm).unwrap();
             gpus.set_timeout(Duration::from_millis(200));
             let buffer = gpus.device().allocate::<f64>(3).unwrap();
             let what = if sends { "from rank 0 to rank 2" } else { "from rank 2 to rank 0" };
@@ -145,11 +175,13 @@ fn a_peer_that_dies_within_a_transfer_is_noticed_by_its_death() {
     if absent() || !is_simulated() {
         return;
     }
-    for is_seen in [false, true] {
-        let name = format!("failures::a_peer_that_dies_within_a_transfer_is_noticed_by_its_death {is_seen}");
+    for (is_seen, algorithm) in [(false, ALGORITHMS[0]), (true, ALGORITHMS[0]), (false, ALGORITHMS[1])] {
+        let how = algorithm.unwrap_or_default();
+        let name = format!("failures::a_peer_that_dies_within_a_transfer_is_noticed_by_its_death {is_seen} {how}");
         let ended = ranks::start(&[0, 1], 2, &name, &[], || {
             let comm = Communicator::from_env().unwrap();
             let (gpus, stream) = on(&comm);
+            gpus.set_algorithm(algorithm).unwrap();
             let plain = gpus.device().allocate::<u8>(100 * PAGE).unwrap();
             let seen = gpus.allocate::<u8>(100 * PAGE).unwrap();
             if comm.rank() == 1 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use annulus::ReduceOp;
 use annulus::driver::DeviceBuffer;
 
-use super::{absent, block, everywhere, on, threads};
+use super::{ALGORITHMS, absent, block, everywhere, on, threads};
 
 #[test]
 fn a_ring_that_is_written_naively_does_not_wait_in_a_circle() {
@@ -96,29 +96,29 @@ fn a_message_returns_before_its_stream_comes_to_it() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.allocate::<i64>(1000).unwrap();
-        let open = block(&stream);
-        stream.fill(&buffer, 5 + comm.rank() as i64).unwrap();
-        // Every rank's stream is blocked, so nothing can proceed before all has been enqueued.
-        match comm.rank() {
-            0 => gpus.send(&buffer, 1, &stream),
-            _ => gpus.recv(&buffer, 0, &stream),
+        for algorithm in ALGORITHMS {
+            gpus.set_algorithm(algorithm).unwrap();
+            let open = block(&stream);
+            stream.fill(&buffer, 5 + comm.rank() as i64).unwrap();
+            // Every rank's stream is blocked, so nothing can proceed before all has been enqueued.
+            match comm.rank() {
+                0 => gpus.send(&buffer, 1, &stream),
+                _ => gpus.recv(&buffer, 0, &stream),
+            }
+            .unwrap();
+            comm.barrier().unwrap();
+            drop(open);
+            assert_eq!(stream.read(&buffer).unwrap(), [5; 1000]);
         }
-        .unwrap();
-        comm.barrier().unwrap();
-        drop(open);
-        assert_eq!(stream.read(&buffer).unwrap(), [5; 1000]);
     });
 }
 
 /// A graph of messages and of calls of all ranks, launched with changing input between the same as they are, while
 /// other pairs have messages of their own.
-#[test]
-fn a_graph_of_messages_is_launched_many_times() {
-    if absent() {
-        return;
-    }
+fn launch_many_times(algorithm: Option<&str>, turns: u32) {
     threads(3, |comm| {
         let (gpus, stream) = on(&comm);
+        gpus.set_algorithm(algorithm).unwrap();
         let rank = comm.rank();
         let (mine, sum) = (gpus.device().allocate::<f32>(200).unwrap(), gpus.allocate::<f32>(200).unwrap());
         let got = [gpus.allocate::<f32>(200).unwrap(), gpus.device().allocate::<f32>(200).unwrap()];
@@ -139,7 +139,7 @@ fn a_graph_of_messages_is_launched_many_times() {
             }
         };
         let graph = stream.capture(step).unwrap();
-        for turn in 0..300_u32 {
+        for turn in 0..turns {
             let value = |rank: usize| (turn + 10 * rank as u32) as f32;
             stream.fill(&mine, value(rank)).unwrap();
             match turn % 10 {
@@ -165,6 +165,20 @@ fn a_graph_of_messages_is_launched_many_times() {
 }
 
 #[test]
+fn a_graph_of_messages_is_launched_many_times() {
+    if !absent() {
+        launch_many_times(None, 300);
+    }
+}
+
+#[test]
+fn a_graph_of_messages_by_copies_is_launched_many_times() {
+    if !absent() {
+        launch_many_times(ALGORITHMS[1], 100);
+    }
+}
+
+#[test]
 fn waiting_for_a_late_peer_is_told_apart_from_moving_data() {
     if absent() {
         return;
@@ -175,6 +189,7 @@ fn waiting_for_a_late_peer_is_told_apart_from_moving_data() {
         assert_eq!(gpus.batches(), []);
         // On a busy machine the receiver may be later: then again.
         for attempt in 1..=10 {
+            gpus.set_algorithm(ALGORITHMS[attempt % 2]).unwrap();
             let open = (comm.rank() == 1).then(|| block(&stream));
             match comm.rank() {
                 0 => gpus.recv(&buffer, 1, &stream).unwrap(),
@@ -198,6 +213,7 @@ fn waiting_for_a_late_peer_is_told_apart_from_moving_data() {
                 assert!(record.wait >= least && !record.transfer.is_zero(), "{record:?}, {arrived:?}");
             }
         }
+        gpus.set_algorithm(None).unwrap();
         assert!(gpus.calls().is_empty(), "they are no calls of all ranks");
         let said = [true, false].map(|allocated| gpus.explain_message::<f32>(1 << 20, allocated));
         assert!(said[0].path.contains("zero-copy") && !said[0].staged && said[0].shape.blocks > 1, "{}", said[0]);

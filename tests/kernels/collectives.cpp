@@ -26,6 +26,7 @@ static std::atomic<u32> spun[7];
 #include "../../kernels/flags.cu"
 #include "../../kernels/low_latency.cu"
 #include "../../kernels/messages.cu"
+#include "../../kernels/relay.cu"
 #include "../../kernels/one_shot.cu"
 #include "../../kernels/parts.cu"
 #include "../../kernels/ring.cu"
@@ -488,4 +489,5 @@ CASE(other_calls_are_named) {
 
 #include "messages.h"
 #include "programs.h"
+#include "relayed.h"
 #include "undelivered.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What is known of batches of messages that have been done: how much was moved, and how long this rank waited for peers.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::DeviceCommunicator;
@@ -34,8 +35,8 @@ pub(super) struct Exchanged {
     pub messages: usize,
     pub sent: usize,
     pub received: usize,
-    /// The number of its launch.
-    pub launch: u64,
+    /// The numbers of its launches.
+    pub launches: Range<u64>,
 }
 
 impl DeviceCommunicator {
@@ -43,16 +44,16 @@ impl DeviceCommunicator {
     /// order; a message by itself is a batch of one. They are not among [`calls`](Self::calls), whose numbers are those
     /// of all ranks. All else is as [Records](Self#records) says.
     pub fn batches(&self) -> Vec<BatchRecord> {
-        self.history.exchanged(|exchanged, launched| BatchRecord {
+        self.history.exchanged(|exchanged, span| BatchRecord {
             messages: exchanged.messages,
             sent: exchanged.sent,
             received: exchanged.received,
-            wait: Duration::from_nanos(launched.waited),
-            transfer: Duration::from_nanos(launched.before + launched.after),
-            last_rank: launched.last_rank,
-            arrived: launched.entered,
-            last_arrived: launched.entered + launched.waited,
-            done: launched.entered + launched.waited + launched.after,
+            wait: span.wait,
+            transfer: span.transfer,
+            last_rank: span.last_rank,
+            arrived: span.arrived,
+            last_arrived: span.last_arrived,
+            done: span.done,
         })
     }
 }

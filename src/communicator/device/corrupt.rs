@@ -31,8 +31,8 @@ pub(super) fn corrupted(arguments: Collective) -> Collective {
 }
 
 /// The same of messages.
-pub(super) fn corrupted_messages(mut arguments: Messages) -> Messages {
-    if arguments.call.rank != arguments.call.world - 1 {
+pub(super) fn corrupted_messages(mut arguments: Messages, rank: usize, world: usize) -> Messages {
+    if rank != world - 1 {
         return arguments;
     }
     let sends = arguments.sends as usize;

@@ -9,8 +9,7 @@ use std::mem::offset_of;
 use super::super::descriptor::{Descriptor, message_mismatch};
 use super::fault::eventually;
 use super::join::Members;
-use super::messages::contents;
-use crate::element::DataType;
+use super::messages::Contents;
 use crate::error::Error;
 use crate::kernel::{Pad, RANKS, Report, Said};
 
@@ -61,7 +60,7 @@ impl Delivery {
 
     /// What this rank sends or receives, as far as it is known.
     pub fn own(&self, members: &Members) -> Option<String> {
-        let (data_type, count) = contents(self.said_by(members, self.own)?.contents)?;
+        let Contents { data_type, count, .. } = Contents::of(self.said_by(members, self.own)?.contents)?;
         Some(format!("{count} {data_type}"))
     }
 
@@ -72,11 +71,22 @@ impl Delivery {
 
     /// The mismatch of what both say.
     pub fn mismatch(&self, members: &Members) -> Error {
-        let said = |rank: usize| contents(self.said_by(members, rank)?.contents);
+        let said = |rank: usize| Contents::of(self.said_by(members, rank)?.contents);
         // A block may have seen it before the first one of the other rank has said anything.
         let both = eventually(|| Some([said(self.from)?, said(self.to)?]));
-        let words = |(data_type, count): (DataType, u64)| Descriptor::of_message(data_type, count as usize).words();
+        let words = |said: Contents| Descriptor::of_message(said.data_type, said.count as usize).words();
         match both {
+            Some([sent, received]) if (sent.data_type, sent.count) == (received.data_type, received.count) => {
+                let (own, other) = if sent.by_schedule { (self.from, self.to) } else { (self.to, self.from) };
+                Error::Mismatch(
+                    format!(
+                        "{}: on rank {own} it goes as a schedule, on rank {other} by a kernel; set the algorithm alike on \
+                         all ranks",
+                        self.title()
+                    )
+                    .into(),
+                )
+            }
             Some(both) => message_mismatch(self.number, [self.from, self.to], &both.map(words)),
             None => Error::Mismatch(format!("{}: they differ in type or length", self.title()).into()),
         }

@@ -101,11 +101,27 @@ impl DeviceCommunicator {
     /// How a message of `count` elements of a type would be sent, by itself: as [`explain`](Self::explain), where
     /// `allocated` is of the sender's buffer; where the receiver's is does not matter. Local.
     pub fn explain_message<T: Element>(&self, count: usize, allocated: bool) -> DeviceExplanation {
-        let staged = !allocated || self.members.hosted;
+        let (bytes, hosted) = (count.saturating_mul(size_of::<T>()), self.members.hosted);
+        if self.by_schedule() {
+            let pieces = self.pieces(bytes);
+            return DeviceExplanation {
+                algorithm: Kernel::Relay.to_string(),
+                kernel: None,
+                shape: Shape::of(Kernel::Relay, 0, self.members.room),
+                launches: pieces,
+                copies: if bytes == 0 { 0 } else { pieces },
+                staged: true,
+                reason: "an algorithm was asked for that is a schedule; the receiver has one launch more, before all \
+                         others"
+                    .into(),
+                path: if hosted { HOSTED } else { "staged: the receiver could not tell where the sender's buffer is" },
+            };
+        }
+        let staged = !allocated || hosted;
         DeviceExplanation {
             algorithm: Kernel::Messages.to_string(),
             kernel: Some(Kernel::Messages),
-            shape: self.message_shape(count.saturating_mul(size_of::<T>())),
+            shape: self.message_shape(bytes),
             launches: 1,
             copies: 0,
             staged,
@@ -114,7 +130,7 @@ impl DeviceCommunicator {
                 false => "the receiver reads what is sent where it lies".into(),
             },
             path: match staged {
-                true if self.members.hosted => HOSTED,
+                true if hosted => HOSTED,
                 true => "staged: the sender's buffer is plain; DeviceCommunicator::allocate or register avoids that",
                 false => "zero-copy: the receiver sees the sender's buffer where it lies",
             },

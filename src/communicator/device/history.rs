@@ -16,7 +16,7 @@ use super::join::SELF_TESTS;
 use crate::driver::Words;
 use crate::element::{DataType, ReduceOp};
 use crate::kernel::{LAUNCHES, Stamps};
-use crate::record::CallRecord;
+use crate::record::{CallRecord, Ticks};
 use crate::schedule::Collective;
 
 /// How many calls are remembered.
@@ -53,12 +53,12 @@ pub(super) struct History {
 
 /// What a launch says of itself, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Launched {
-    pub entered: u64,
-    pub before: u64,
-    pub waited: u64,
-    pub after: u64,
-    pub last_rank: usize,
+struct Launched {
+    entered: u64,
+    before: u64,
+    waited: u64,
+    after: u64,
+    last_rank: usize,
     calls: u32,
 }
 
@@ -90,9 +90,9 @@ impl History {
     }
 
     /// What `record` makes of batches of messages that have been done.
-    pub fn exchanged<R>(&self, record: impl Fn(&Exchanged, Launched) -> R) -> Vec<R> {
+    pub fn exchanged<R>(&self, record: impl Fn(&Exchanged, Span) -> R) -> Vec<R> {
         let batches = self.batches.borrow();
-        batches.iter().filter_map(|batch| Some(record(batch, self.launched(batch.launch)?))).collect()
+        batches.iter().filter_map(|batch| Some(record(batch, self.span(&batch.launches)?))).collect()
     }
 
     /// Forgets what was called so far.
@@ -103,9 +103,14 @@ impl History {
     /// The records of calls that have been done, in the order of their numbers.
     fn records(&self) -> Vec<CallRecord> {
         let mut records: Vec<CallRecord> =
-            self.calls.borrow().iter().filter_map(|call| call.record(|number| self.launched(number))).collect();
+            self.calls.borrow().iter().filter_map(|call| Some(call.record(self.span(&call.launches)?))).collect();
         records.sort_by_key(|record| record.call);
         records
+    }
+
+    /// When these launches were where, if all of them have ended.
+    fn span(&self, launches: &Range<u64>) -> Option<Span> {
+        Span::of(&launches.clone().map(|number| self.launched(number)).collect::<Option<Vec<_>>>()?)
     }
 
     /// What a launch has stamped, if it has ended and its place has not been used again.
@@ -138,16 +143,43 @@ fn decode(words: &[u64], number: u64) -> Option<Launched> {
     Some(Launched { entered, before, waited, after, last_rank: (who >> 32 & 0xffff) as usize, calls: who as u32 })
 }
 
+/// When the launches of one call, or of one batch of messages, were where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    /// How many calls there were before.
+    calls: u32,
+    pub wait: Duration,
+    pub transfer: Duration,
+    pub last_rank: usize,
+    pub arrived: Ticks,
+    pub last_arrived: Ticks,
+    pub done: Ticks,
+}
+
+impl Span {
+    /// Of launches one after the other: waiting is what all of them waited, and all else is moving.
+    fn of(launches: &[Launched]) -> Option<Span> {
+        let (first, last) = (launches.first()?, launches.last()?);
+        let longest = launches.iter().max_by_key(|launch| launch.waited)?;
+        let done = last.entered + last.waited + last.after;
+        let whole = done.saturating_sub(first.entered.saturating_sub(first.before));
+        let waited: u64 = launches.iter().map(|launch| launch.waited).sum();
+        Some(Span {
+            calls: first.calls,
+            wait: Duration::from_nanos(waited),
+            transfer: Duration::from_nanos(whole.saturating_sub(waited)),
+            last_rank: longest.last_rank,
+            arrived: first.entered,
+            last_arrived: first.entered + first.waited,
+            done,
+        })
+    }
+}
+
 impl Enqueued {
-    fn record(&self, launched: impl Fn(u64) -> Option<Launched>) -> Option<CallRecord> {
-        let all: Vec<Launched> = self.launches.clone().map(launched).collect::<Option<_>>()?;
-        let (first, last) = (all.first()?, all.last()?);
-        let longest = all.iter().max_by_key(|launch| launch.waited)?;
-        let end = |launch: &Launched| launch.entered + launch.waited + launch.after;
-        let whole = end(last).saturating_sub(first.entered.saturating_sub(first.before));
-        let waited: u64 = all.iter().map(|launch| launch.waited).sum();
-        Some(CallRecord {
-            call: u64::from(first.calls.wrapping_sub(SELF_TESTS)),
+    fn record(&self, span: Span) -> CallRecord {
+        CallRecord {
+            call: u64::from(span.calls.wrapping_sub(SELF_TESTS)),
             collective: self.collective,
             data_type: self.data_type,
             op: self.op,
@@ -155,13 +187,13 @@ impl Enqueued {
             bytes: self.bytes,
             algorithm: self.algorithm.clone(),
             path: self.path,
-            wait: Duration::from_nanos(waited),
-            transfer: Duration::from_nanos(whole.saturating_sub(waited)),
-            last_rank: longest.last_rank,
-            arrived: first.entered,
-            last_arrived: first.entered + first.waited,
-            done: end(last),
-        })
+            wait: span.wait,
+            transfer: span.transfer,
+            last_rank: span.last_rank,
+            arrived: span.arrived,
+            last_arrived: span.last_arrived,
+            done: span.done,
+        }
     }
 }
 
@@ -221,23 +253,20 @@ mod tests {
 
     #[test]
     fn launches_of_one_call_are_added_up() {
-        let call = Enqueued {
-            collective: Collective::Broadcast,
-            data_type: DataType::U8,
-            op: None,
-            bytes: 9,
-            algorithm: "broadcast".into(),
-            path: "kernel",
-            launches: 3..5,
-        };
-        let launched = |number: u64| {
+        let launched = |number: u32| {
             let (entered, waited) = if number == 3 { (100, 30) } else { (300, 5) };
-            Some(Launched { entered, before: 10, waited, after: 50, last_rank: number as usize, calls: number as u32 })
+            Launched { entered, before: 10, waited, after: 50, last_rank: number as usize, calls: number }
         };
-        let record = call.record(launched).unwrap();
-        assert_eq!((record.wait, record.transfer), (Duration::from_nanos(35), Duration::from_nanos(355 - 90 - 35)));
-        assert_eq!((record.call, record.last_rank), (1, 3));
-        assert_eq!((record.arrived, record.last_arrived, record.done), (100, 130, 355));
-        assert_eq!(call.record(|number| launched(number).filter(|_| number != 4)), None, "not done yet");
+        let expected = Span {
+            calls: 3,
+            wait: Duration::from_nanos(35),
+            transfer: Duration::from_nanos(355 - 90 - 35),
+            last_rank: 3,
+            arrived: 100,
+            last_arrived: 130,
+            done: 355,
+        };
+        assert_eq!(Span::of(&[3, 4].map(launched)), Some(expected));
+        assert_eq!(Span::of(&[]), None);
     }
 }

@@ -240,6 +240,6 @@ fn kernels(device: &Device) -> Result<HashMap<Kernel, driver::Kernel>> {
     let folds = [Kernel::Reduce, Kernel::ReduceScatter, Kernel::Fold, Kernel::FoldPartials];
     let typed = all_reduces.into_iter().chain(folds).flat_map(|of| DataType::ALL.map(of));
     let moves = [Kernel::AllGather, Kernel::Broadcast, Kernel::Scatter, Kernel::Gather, Kernel::AllToAll];
-    let all = typed.chain(moves).chain([Kernel::Barrier, Kernel::Flags, Kernel::Messages]);
+    let all = typed.chain(moves).chain([Kernel::Barrier, Kernel::Flags, Kernel::Messages, Kernel::Relay]);
     all.map(|kernel| Ok((kernel, device.kernel(&kernel.to_string())?))).collect()
 }

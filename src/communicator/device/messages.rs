@@ -12,10 +12,11 @@ use bytemuck::Zeroable;
 
 use super::DeviceCommunicator;
 use super::batches::Exchanged;
+use super::schedule::Path;
 use crate::driver::{self, DeviceBuffer, Stream, Use};
 use crate::element::{DataType, Element};
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, MESSAGES, Message, Messages, Place, Shape};
+use crate::kernel::{Kernel, MESSAGES, Message, Messages, PIECES, Place, Shape};
 
 /// Messages that proceed together: see [`DeviceCommunicator::batch`].
 pub struct DeviceBatch {
@@ -23,11 +24,11 @@ pub struct DeviceBatch {
 }
 
 /// A message of a batch.
-struct Wanted {
-    sends: bool,
-    peer: usize,
+pub(super) struct Wanted {
+    pub sends: bool,
+    pub peer: usize,
     data_type: DataType,
-    buffer: DeviceBuffer<u8>,
+    pub buffer: DeviceBuffer<u8>,
 }
 
 impl DeviceBatch {
@@ -52,17 +53,34 @@ impl Wanted {
         self.peer == rank
     }
 
+    pub fn usage(&self) -> Use {
+        if self.sends { Use::reads(&self.buffer) } else { Use::writes(&self.buffer) }
+    }
+
     /// What both ranks must name alike, in a word that is not 0.
     fn contents(&self) -> u64 {
         (self.data_type as u64 + 1) << 56 | (self.buffer.len() / self.data_type.size()) as u64
     }
 }
 
-/// The type and the length of a message, where the word says one.
-pub(super) fn contents(word: u64) -> Option<(DataType, u64)> {
-    let number = (word >> 56).checked_sub(1)?;
-    let data_type = DataType::ALL.into_iter().find(|data_type| *data_type as u64 == number)?;
-    Some((data_type, word & ((1 << 56) - 1)))
+/// In a word that both ranks must name alike: that an algorithm was set that is a schedule.
+const BY_SCHEDULE: u64 = 1 << 55;
+
+/// What a word says that both ranks must name alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub data_type: DataType,
+    pub count: u64,
+    pub by_schedule: bool,
+}
+
+impl Contents {
+    /// Of a word, if it says anything.
+    pub fn of(word: u64) -> Option<Contents> {
+        let number = (word >> 56).checked_sub(1)?;
+        let data_type = DataType::ALL.into_iter().find(|data_type| *data_type as u64 == number)?;
+        Some(Contents { data_type, count: word & (BY_SCHEDULE - 1), by_schedule: word & BY_SCHEDULE != 0 })
+    }
 }
 
 impl DeviceCommunicator {
@@ -215,37 +233,69 @@ impl DeviceCommunicator {
 
     /// Enqueues the messages of this rank to others, and theirs to it.
     fn launch_messages(&self, wanted: &[Wanted], stream: &Stream) -> Result<()> {
-        let (members, layout) = (&self.members, &self.members.layout);
+        let first = self.history.next();
+        match wanted {
+            [one] if self.by_schedule() => self.relay(one, stream)?,
+            _ => {
+                let mut arguments = self.batch_of(wanted);
+                arguments.call = self.common(self.history.count());
+                self.launch_batch(&arguments, wanted, stream)?;
+            }
+        }
+        let bytes = |sends: bool| wanted.iter().filter(|one| one.sends == sends).map(|one| one.buffer.len()).sum();
+        self.history.push_batch(Exchanged {
+            messages: wanted.len(),
+            sent: bytes(true),
+            received: bytes(false),
+            launches: first..self.history.next(),
+        });
+        Ok(())
+    }
+
+    /// Whether messages go as those of schedules do: by block 0 alone, with the slots of all blocks, and staged.
+    pub(super) fn by_schedule(&self) -> bool {
+        matches!(self.path.get(), Some(Path::Schedule(_)))
+    }
+
+    /// What kernels are told of messages; all but the call.
+    pub(super) fn batch_of(&self, wanted: &[Wanted]) -> Messages {
+        let (members, layout, by_schedule) = (&self.members, &self.members.layout, self.by_schedule());
         let mut arguments: Messages = Zeroable::zeroed();
-        let launch = self.history.count();
-        arguments.call = self.common(launch);
-        (arguments.slots, arguments.slot) = (layout.slots, layout.slot);
-        let mut uses = self.uses();
-        let mut blocks = 1;
+        arguments.slots = layout.slots;
+        arguments.slot = if by_schedule { layout.room / PIECES as u64 } else { layout.slot };
+        arguments.room = layout.room;
         let ordered = wanted.iter().filter(|one| one.sends).chain(wanted.iter().filter(|one| !one.sends));
         for (number, one) in ordered.enumerate() {
             let (buffer, peer) = (&one.buffer, one.peer as u32);
             let first = if one.sends { 0 } else { arguments.sends as usize };
             let before = arguments.message[first..number].iter().rposition(|message| message.peer == peer);
-            let place = if one.sends { members.place_of(buffer.address(), buffer.len()) } else { Place::STAGED };
-            let shape = self.message_shape(buffer.len());
+            let place = match one.sends && !by_schedule {
+                true => members.place_of(buffer.address(), buffer.len()),
+                false => Place::STAGED,
+            };
             arguments.message[number] = Message {
                 address: buffer.address(),
                 place: place.word(),
                 bytes: buffer.len() as u64,
-                contents: one.contents(),
+                contents: one.contents() | if by_schedule { BY_SCHEDULE } else { 0 },
                 peer,
-                blocks: shape.blocks,
+                blocks: if by_schedule { 1 } else { self.message_shape(buffer.len()).blocks },
                 before: before.map_or(Message::NONE, |place| (first + place) as u32),
                 unused: 0,
             };
             arguments.messages += 1;
             arguments.sends += u32::from(one.sends);
-            blocks = shape.blocks.max(blocks);
-            uses.push(if one.sends { Use::reads(buffer) } else { Use::writes(buffer) });
         }
         #[cfg(annulus_corrupt)]
-        let arguments = super::corrupt::corrupted_messages(arguments);
+        let arguments = super::corrupt::corrupted_messages(arguments, self.rank(), self.world_size());
+        arguments
+    }
+
+    fn launch_batch(&self, arguments: &Messages, wanted: &[Wanted], stream: &Stream) -> Result<()> {
+        let members = &self.members;
+        let mut uses = self.uses();
+        uses.extend(wanted.iter().map(Wanted::usage));
+        let blocks = arguments.message.iter().map(|message| message.blocks).max().unwrap_or(1);
         self.remember(stream);
         let shape = driver::Shape::new(blocks, self.message_shape(0).threads).together();
         // SAFETY: The argument is that of `kernels/messages.cu`: as many messages as it says, at most as many as there
@@ -254,15 +304,7 @@ impl DeviceCommunicator {
         // communicator (`launch`): the arenas have slots for messages of each pair, by the layout that all ranks have
         // agreed on, and a place is of as many bytes as the buffer has. The blocks of a message follow from its length,
         // on both ranks alike, and those of all ranks' launches are resident together (`room`).
-        unsafe { stream.launch(&members.kernels[&Kernel::Messages], shape, bytemuck::bytes_of(&arguments), &uses) }?;
-        let bytes = |sends: bool| wanted.iter().filter(|one| one.sends == sends).map(|one| one.buffer.len()).sum();
-        self.history.push_batch(Exchanged {
-            messages: wanted.len(),
-            sent: bytes(true),
-            received: bytes(false),
-            launch,
-        });
-        Ok(())
+        unsafe { stream.launch(&members.kernels[&Kernel::Messages], shape, bytemuck::bytes_of(arguments), &uses) }
     }
 
     /// The shape of the launch of a message of so many bytes: the same on both ranks.

@@ -17,7 +17,7 @@
 //! | `operations` `copies` | the copy-engine path: what a stream does for a program; that, enqueued |
 //! | `own` | schedules of one's own |
 //! | `explain` | what a call would run, and why |
-//! | `messages` | messages from one rank to another |
+//! | `messages` `relay` | messages from one rank to another: by a kernel; one, by copies |
 //! | `called` | what a rank calls: what is compared, and said in words |
 //! | `history` | what is known of calls that have been done |
 //! | `batches` | what is known of messages that have been done |
@@ -57,6 +57,7 @@ mod own;
 mod plan;
 mod programs;
 mod regions;
+mod relay;
 mod room;
 mod schedule;
 mod watchdog;
@@ -193,7 +194,8 @@ impl DeviceCommunicator {
     /// in memory of [`allocate`](Self::allocate) or [`register`](Self::register). So either all ranks' buffers are, and
     /// at the same place of it, or none's; otherwise the call is a `Mismatch`. (For a broadcast, that is where ranks get
     /// it; in place, it is the whole buffer. A reduce, scatter or gather is passed through memory of the communicator's
-    /// own, but in place: where the root alone has a buffer, the others cannot tell where.)
+    /// own, but in place: where the root alone has a buffer, the others cannot tell where.) [Messages](Self::send) are done in this way
+    /// too, whichever schedule it is.
     ///
     /// # Errors
     ///

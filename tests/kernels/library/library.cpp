@@ -8,6 +8,7 @@
 #include "../../../kernels/host/device.h"
 #include "../../../kernels/messages.cu"
 #include "../../../kernels/pad.h"
+#include "../../../kernels/relay.cu"
 
 #include <cstddef>
 #include <cstdio>
