@@ -450,25 +450,32 @@ fn product<T: Element>(comm: &Communicator, number: &mut u64, latest: &Latest) {
     let mut drawn = inputs::SplitMix64::new(T::DATA_TYPE as u64);
     for what in What::all().into_iter().filter(|what| what.op.applies_to(T::DATA_TYPE)) {
         for count in counts(what, world, size) {
-            let everything = 9 * 3 * 3 * 2;
+            let everything = ALGORITHMS.len() * MEMORIES.len() * OFFSETS.len() * 2;
             let mut kinds = inputs::SplitMix64::new(count as u64);
-            let mut case = |i: usize| Case {
-                what,
-                count,
-                in_place: i / 81 == 1,
-                algorithm: ALGORITHMS[i % 9],
-                memory: MEMORIES[i / 9 % 3],
-                offset: OFFSETS[i / 27 % 3],
-                kind: KINDS[kinds.between(0, 3) as usize],
+            let mut case = |mut i: usize| {
+                let mut next = |among: usize| {
+                    let place = i % among;
+                    i /= among;
+                    place
+                };
+                Case {
+                    what,
+                    count,
+                    algorithm: ALGORITHMS[next(ALGORITHMS.len())],
+                    memory: MEMORIES[next(MEMORIES.len())],
+                    offset: OFFSETS[next(OFFSETS.len())],
+                    in_place: next(2) == 1,
+                    kind: KINDS[kinds.between(0, KINDS.len() as u64 - 1) as usize],
+                }
             };
-            let some = std::iter::repeat_with(|| drawn.between(0, everything - 1) as usize);
+            let some = std::iter::repeat_with(|| drawn.between(0, everything as u64 - 1) as usize);
             let exists = |case: &Case| exists(case, world, T::DATA_TYPE);
             let mut call = |case: Case| {
                 *number += 1;
                 call::<T>(comm, &case, *number, latest);
             };
             match full() {
-                true => (0..everything as usize).map(&mut case).filter(exists).for_each(call),
+                true => (0..everything).map(&mut case).filter(exists).for_each(call),
                 false => call(some.map(case).find(exists).unwrap()),
             }
         }
@@ -514,7 +521,16 @@ fn chosen_call<T: Element>(comm: &Communicator, values: &[usize], number: u64, l
 
 #[test]
 fn on_processes_every_pair_meets() {
-    let dimensions = [DataType::ALL.len(), What::all().len(), COUNTS, 2, ALGORITHMS.len(), 3, 3, KINDS.len()];
+    let dimensions = [
+        DataType::ALL.len(),
+        What::all().len(),
+        COUNTS,
+        2,
+        ALGORITHMS.len(),
+        MEMORIES.len(),
+        OFFSETS.len(),
+        KINDS.len(),
+    ];
     for world in 1..=8 {
         processes(world, "on_processes_every_pair_meets", |comm| {
             let latest = Latest::default();
