@@ -62,7 +62,18 @@ fn calls<T: Element>(rank: &mut Rank<'_>) -> annulus::Result<()> {
     gpus.barrier(stream)?;
     let (next, before) = ((gpus.rank() + 1) % n, (gpus.rank() + n - 1) % n);
     gpus.send_recv(&one, next, &slice.part(..LENGTH - 1)?, before, stream)?;
-    rank.keep(&slice)
+    rank.keep(&slice)?;
+    // The same the other way round, by copies.
+    gpus.set_algorithm(Some("schedule:ring"))?;
+    let received = whole.part(..LENGTH - 1)?;
+    if gpus.rank() % 2 == 0 {
+        gpus.send(&one, before, stream)?;
+        gpus.recv(&received, next, stream)?;
+    } else {
+        gpus.recv(&received, next, stream)?;
+        gpus.send(&one, before, stream)?;
+    }
+    rank.keep(&whole)
 }
 
 macro_rules! all_types {
@@ -100,9 +111,11 @@ pub fn rings_agree() -> Result<(), String> {
 }
 
 /// The same of messages that are longer than their slots: each way, of two blocks, the second of which is a message's
-/// alone.
+/// alone; and one by copies.
 pub fn messages_agree() -> Result<(), String> {
     const BYTES: usize = 40_000;
+    // More pieces than there are slots of 256 KiB.
+    const LONG: usize = (5 << 18) + 7;
     agree(2, |comm, device| {
         let (gpus, stream) = (comm.on(device)?, device.stream()?);
         let given = inputs::random::<u8>(3, 5, &[2 * BYTES; 2]);
@@ -116,6 +129,13 @@ pub fn messages_agree() -> Result<(), String> {
         })?;
         let mut rank = Rank { gpus: &gpus, stream: &stream, got: Vec::new() };
         rank.keep(&to)?;
+        gpus.set_algorithm(Some("schedule:ring"))?;
+        let long = super::upload(device, &inputs::random::<u8>(5, 3, &[LONG; 2])[gpus.rank()])?;
+        match gpus.rank() {
+            0 => gpus.send(&long, 1, &stream)?,
+            _ => gpus.recv(&long, 0, &stream)?,
+        }
+        rank.keep(&long)?;
         Ok(rank.got)
     })
 }
