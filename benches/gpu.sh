@@ -16,7 +16,7 @@
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-tests=(driver device_collectives device_schedules train_device)
+tests=(driver device_collectives device_messages device_schedules train_device)
 
 build() {
     cd "$here/.." || exit 2
@@ -235,6 +235,7 @@ run() {
         records::
     part processes 90 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
         bits::processes
+    part messages 60 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages
     part schedules 60 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
     part trainer 60 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
         train_device

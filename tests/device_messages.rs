@@ -3,7 +3,7 @@
 //!
 //! Ranks are threads and processes; what needs several devices is run in a process of its own (`ranks`).
 
-#![cfg(all(feature = "sim", target_os = "linux"))]
+#![cfg(all(any(feature = "sim", feature = "cuda"), target_os = "linux"))]
 
 #[macro_use]
 mod types;
@@ -22,7 +22,7 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, is_simulated, on_the_stand_in, variables};
+use simulated::{absent, block, is_simulated, lacks, on_the_stand_in, variables};
 use worlds::{everywhere, on, threads};
 
 /// Messages go by a kernel, or as those of schedules.
@@ -32,4 +32,10 @@ const ALGORITHMS: [Option<&str>; 2] = [None, Some("schedule:ring")];
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {
     on_the_stand_in("cuda", &[]);
+}
+
+#[cfg(feature = "hip")]
+#[test]
+fn some_of_it_on_hip_over_the_stand_in() {
+    on_the_stand_in("hip", &["bits", "order"]);
 }
