@@ -4,7 +4,8 @@
 use annulus::communicator::Question;
 use annulus::reference::check::compare;
 use annulus::reference::inputs;
-use annulus::{Communicator, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
+use annulus::schedule::Collective;
+use annulus::{Communicator, DataType, DeviceCommunicator, Element, FoldOrder, ReduceOp, bf16, f16, run};
 
 use super::calls::{Case, HEAP, KINDS, Rank};
 use super::{absent, is_on_cards, is_simulated, lacks, on, ranks, threads, types, variables};
@@ -210,6 +211,16 @@ fn several_blocks<T: Element>(rank: &Rank<'_>, comm: &Communicator) {
 }
 
 /// What is longer than one launch moves, in memory that peers see and in other memory.
+/// Bytes of the longest all-reduce that is one launch: a power of two, higher where cards have more memory.
+pub fn most(gpus: &DeviceCommunicator) -> usize {
+    let launches = |bytes: usize| {
+        let (collective, data_type, op) = (Collective::AllReduce, DataType::U8, Some(ReduceOp::Sum));
+        let question = Question { collective, data_type, op, count: bytes, in_place: true, allocated: true };
+        gpus.explain(&question).unwrap().launches
+    };
+    (20..40).map(|power| 1 << power).find(|bytes| launches(bytes + 1) > 1).unwrap()
+}
+
 #[test]
 fn long_messages_are_cut() {
     if absent() {
@@ -217,7 +228,7 @@ fn long_messages_are_cut() {
     }
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
-        let (rank, length) = (comm.rank(), (17 << 20) + 3);
+        let (rank, length) = (comm.rank(), most(&gpus) + (1 << 20) + 3);
         let heaps = [gpus.allocate::<u8>(3 * length).unwrap(), gpus.device().allocate(3 * length).unwrap()];
         let value = |rank: usize, part: usize| (10 * rank + part) as u8 + 1;
         for heap in &heaps {

@@ -127,7 +127,7 @@ fn what_is_explained_is_what_runs() {
         let explain = |collective, count, in_place, allocated| {
             gpus.explain(&question(collective, count, in_place, allocated)).unwrap()
         };
-        let long = (16 << 20) / 4 + 1;
+        let long = super::bits::most(&gpus) / 4 + 1;
         type Expected = (Collective, usize, bool, bool, Kernel, usize, bool, &'static str);
         let f32 = DataType::F32;
         let expected: [Expected; 19] = [
@@ -136,7 +136,7 @@ fn what_is_explained_is_what_runs() {
             (AllReduce, 1025, true, true, Kernel::OneShot(f32), 1, true, "reads all inputs"),
             (AllReduce, 1 << 17, true, true, Kernel::TwoShot(f32), 1, false, "folds a part for all"),
             (AllReduce, 1 << 17, true, false, Kernel::TwoShot(f32), 1, true, "folds a part for all"),
-            (AllReduce, long, true, true, Kernel::TwoShot(f32), 2, false, "longer than the 16777216 bytes"),
+            (AllReduce, long, true, true, Kernel::TwoShot(f32), 2, false, "longer than the"),
             (ReduceScatter, long / 2, true, true, Kernel::ReduceScatter(f32), 1, false, "the part that it gets"),
             (ReduceScatter, long, true, true, Kernel::ReduceScatter(f32), 3, true, "longer than"),
             (AllGather, 5, true, false, Kernel::AllGather, 1, true, "stores its part to all"),

@@ -23,9 +23,6 @@ use crate::error::{Error, Result};
 use crate::kernel::{Arena, Kernel, RANKS, STATE_BYTES};
 use crate::transport::Transport;
 
-/// Bytes that one launch moves at the most. Each rank has three times as much for what peers do not see.
-const STAGED: usize = 16 << 20;
-
 /// Calls by which the ranks test what they have agreed on, before there are others.
 pub(super) const SELF_TESTS: u32 = 2;
 
@@ -122,10 +119,10 @@ impl Communicator {
         }
         let control = self.duplicate()?;
         let kernels = agree(&control, "loading kernels", kernels(device))?;
-        let Agreed { room, hosted } = Agreed::new(&control, device, &kernels)?;
+        let Agreed { room, hosted, staged } = Agreed::new(&control, device, &kernels)?;
         #[cfg(annulus_corrupt)]
         let hosted = super::corrupt::hosted(hosted);
-        let layout = Arena::new(world, DeviceCommunicator::LOW_LATENCY, STAGED);
+        let layout = Arena::new(world, DeviceCommunicator::LOW_LATENCY, staged);
         let parts = || {
             let arena = allocate_shared(device, hosted, layout.bytes as usize)?;
             let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);

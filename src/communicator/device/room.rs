@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! What ranks agree on before they share anything: that their devices are of one kind, how much room launches have, and
-//! whether the devices reach each other.
+//! What ranks agree on before they share anything: that their devices are of one kind, how much room launches have, how
+//! much one moves, and whether the devices reach each other.
 //!
 //! Where two do not, everything that ranks share is memory of the host, on all ranks: what kernels do stays as it is,
 //! and so does each call's choice of kernel.
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::super::Communicator;
 use super::exchange::agree;
-use crate::driver::{self, Device};
+use crate::driver::{self, Device, Platform};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 
@@ -22,12 +22,14 @@ pub(super) struct Agreed {
     pub room: u32,
     /// Whether some rank's device cannot address another's memory.
     pub hosted: bool,
+    /// Bytes that one launch moves at the most. Each rank has three times as much for what peers do not see.
+    pub staged: usize,
 }
 
 impl Agreed {
     /// Collective.
     pub fn new(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel, driver::Kernel>) -> Result<Agreed> {
-        const WORDS: usize = 5;
+        const WORDS: usize = 6;
         let resident =
             kernels.values().map(|kernel| kernel.resident_blocks(THREADS, 0)).min_by_key(|room| match room {
                 Ok(room) => *room,
@@ -37,7 +39,8 @@ impl Agreed {
         let has = device.capabilities();
         let mut all = vec![0_u64; WORDS * comm.world_size()];
         let [high, low] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| has.identity[at + byte])));
-        comm.all_gather(&[has.platform as u64, high, low, has.index as u64, u64::from(resident)], &mut all)?;
+        let own = [has.platform as u64, high, low, has.index as u64, u64::from(resident), has.memory];
+        comm.all_gather(&own, &mut all)?;
         let (said, _) = all.as_chunks::<WORDS>();
         if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
             return Err(Error::unsupported(format!(
@@ -50,13 +53,26 @@ impl Agreed {
         let mut confined = vec![0_u8; comm.world_size()];
         comm.all_gather(&[u8::from(reaches.contains(&false))], &mut confined)?;
         let mut least = u32::MAX;
-        for (rank, own @ [_, _, _, index, resident]) in said.iter().enumerate() {
+        for (rank, own @ [_, _, _, index, resident, _]) in said.iter().enumerate() {
             // Processes may see the same device under different numbers.
             let ranks = said.iter().filter(|other| identity(other) == identity(own)).count();
             least = least.min(room(rank, *index, *resident as u32, ranks)?);
         }
-        Ok(Agreed { room: least, hosted: confined.contains(&1) })
+        let hosted = confined.contains(&1);
+        let memory = said.iter().map(|own| own[5]).min().unwrap_or(0);
+        let is_card = has.platform != Platform::Simulated && !hosted;
+        Ok(Agreed { room: least, hosted, staged: if is_card { staged(memory) } else { STAGED } })
     }
+}
+
+/// What a launch moves at the least, and on simulated devices.
+const STAGED: usize = 16 << 20;
+
+/// What a launch moves on cards with so many bytes of memory each: about a thousandth of it, up to 128 MiB. To enter and to
+/// leave a launch takes some microseconds, in which the fastest cards move as much as 16 MiB.
+fn staged(memory: u64) -> usize {
+    let part = usize::try_from(memory >> 10).unwrap_or(usize::MAX);
+    1 << part.clamp(STAGED, 8 * STAGED).ilog2()
 }
 
 /// A rank's share of a device that has room for so many blocks, among the ranks that share it.
@@ -73,6 +89,12 @@ fn room(rank: usize, index: u64, resident: u32, ranks: usize) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_launch_moves_more_where_there_is_more_memory() {
+        let gigabytes = [0, 8, 17, 24, 40, 80, 141, 1000].map(|gigabytes| staged(gigabytes * 1_000_000_000) >> 20);
+        assert_eq!(gigabytes, [16, 16, 16, 16, 32, 64, 128, 128]);
+    }
 
     #[test]
     fn a_device_is_shared_by_as_many_ranks_as_it_has_room_for() {
