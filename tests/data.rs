@@ -89,6 +89,8 @@ proptest! {
         let mut taken = Vec::new();
         for step in 0..epoch.steps() {
             let shares: Vec<&[usize]> = (0..ranks).map(|rank| epoch.share(step, rank)).collect();
+            let of_places = (0..ranks).map(|rank| &epoch.samples()[epoch.places(step, rank)]);
+            assert!(of_places.eq(shares.iter().copied()));
             prop_assert_eq!(shares.concat(), epoch.batch(step));
             let lengths: Vec<usize> = shares.iter().map(|share| share.len()).collect();
             prop_assert!(lengths.is_sorted_by(|a, b| a >= b) && lengths[0] - lengths[ranks - 1] <= 1);

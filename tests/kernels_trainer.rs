@@ -18,6 +18,8 @@ mod cross_entropy;
 mod layout;
 #[path = "kernels_trainer/loss_scale.rs"]
 mod loss_scale;
+#[path = "kernels_trainer/pick.rs"]
+mod pick;
 #[path = "kernels_trainer/product.rs"]
 mod product;
 mod simulated;

@@ -9,6 +9,8 @@
 //!
 //! Any rank can ask for any rank's share, and the order depends on seed and epoch alone: no rank has to tell another.
 
+use std::ops::Range;
+
 use super::Order;
 use crate::error::{Error, Result};
 use crate::schedule::partition::part;
@@ -76,15 +78,29 @@ impl Epoch {
 
     /// The samples of all ranks in a step; none beyond the last step.
     pub fn batch(&self, step: usize) -> &[usize] {
+        &self.samples[self.places_of_batch(step)]
+    }
+
+    fn places_of_batch(&self, step: usize) -> Range<usize> {
         let begin = step.saturating_mul(self.global_batch).min(self.samples.len());
-        let end = begin.saturating_add(self.global_batch).min(self.samples.len());
-        &self.samples[begin..end]
+        begin..begin.saturating_add(self.global_batch).min(self.samples.len())
+    }
+
+    /// All samples, in the order of this epoch.
+    pub fn samples(&self) -> &[usize] {
+        &self.samples
+    }
+
+    /// Where in that order the samples of a rank in a step are; there may be none.
+    pub fn places(&self, step: usize, rank: usize) -> Range<usize> {
+        let batch = self.places_of_batch(step);
+        let own = part(batch.len(), self.ranks, rank);
+        batch.start + own.start..batch.start + own.end
     }
 
     /// The samples of a rank in a step; there may be none.
     pub fn share(&self, step: usize, rank: usize) -> &[usize] {
-        let batch = self.batch(step);
-        &batch[part(batch.len(), self.ranks, rank)]
+        &self.samples[self.places(step, rank)]
     }
 
     /// What each rank divides its summed loss by in a step, so that the average over the ranks is the mean over the

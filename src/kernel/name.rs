@@ -20,6 +20,8 @@ pub enum Kernel {
         /// The type of the destination.
         to: DataType,
     },
+    /// A batch of samples; [`Pick`](super::training::Pick).
+    Pick,
     /// Matrix product; [`Product`](super::training::Product). The result is of the operands' type, or f32.
     Product {
         /// The type of the operands.
@@ -95,6 +97,7 @@ impl Kernel {
             Kernel::Fold(_) => "fold",
             Kernel::FoldPartials(_) => "fold_partials",
             Kernel::Convert { .. } => "convert",
+            Kernel::Pick => "pick",
             Kernel::Product { .. } => "product",
             Kernel::Activate(_) | Kernel::ActivateBackward(_) => "activate",
             Kernel::CrossEntropy(_) | Kernel::CrossEntropyBackward(_) | Kernel::MeanLoss => "cross_entropy",
@@ -144,6 +147,7 @@ impl fmt::Display for Kernel {
             Kernel::Fold(data_type) => write!(f, "fold_{data_type}"),
             Kernel::FoldPartials(data_type) => write!(f, "fold_partials_{data_type}"),
             Kernel::Convert { from, to } => write!(f, "convert_{from}_to_{to}"),
+            Kernel::Pick => f.write_str("pick"),
             Kernel::Product { from, to } if from == to => write!(f, "product_{from}"),
             Kernel::Product { from, to } => write!(f, "product_{from}_to_{to}"),
             Kernel::Activate(data_type) => write!(f, "activate_{data_type}"),

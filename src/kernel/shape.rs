@@ -52,6 +52,11 @@ impl Shape {
         Shape::of_units(count.div_ceil(u64::from(SMALL)), resident)
     }
 
+    /// The shape for a kernel of which each block of 64 threads has whole rows, of which there are `rows`.
+    pub fn of_rows(rows: u64, resident: u32) -> Self {
+        Shape::of_units(rows, resident)
+    }
+
     /// The shape for a product with so many rows and columns, where `resident` blocks of 64 threads have room.
     pub fn of_product(rows: u64, columns: u64, resident: u32) -> Self {
         Shape::of_units(rows.div_ceil(TILE).saturating_mul(columns.div_ceil(TILE)), resident)

@@ -3,6 +3,26 @@
 //! row-major without gaps where nothing else is said. Formulas, orders of summation and what may alias what are said in
 //! `kernels/`.
 
+/// `pick` (`kernels/pick.cu`): a batch of samples that an order names.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Pick {
+    /// Address of all samples' inputs, in rows of `bytes` bytes.
+    pub inputs: u64,
+    /// Address of their labels, a u32 each.
+    pub labels: u64,
+    /// Address of the numbers of those that are picked, a u32 each.
+    pub order: u64,
+    /// Address of where their rows go.
+    pub to: u64,
+    /// Address of where their labels go.
+    pub to_labels: u64,
+    /// How many are picked.
+    pub rows: u64,
+    /// Bytes of a row.
+    pub bytes: u64,
+}
+
 /// `product_*` (`kernels/product.cu`): `to = left x right`, or that added to what is there.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]

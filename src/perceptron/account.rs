@@ -12,7 +12,7 @@ pub enum TensorClass {
     Gradients,
     /// What the optimizer remembers, and the state of the loss scale.
     Optimizer,
-    /// A batch: inputs and labels.
+    /// Samples, and a batch of them: inputs and labels.
     Inputs,
     /// What layers put out.
     Activations,

@@ -10,6 +10,7 @@
 //! | `layout` | where each parameter lies in one buffer, last layer first |
 //! | `kernels` | the trainer's kernels, each as a call that is checked |
 //! | `model` | [`Perceptron`]: weights, gradients, and a batch |
+//! | `samples` | [`Samples`]: of which batches are made, in device memory |
 //! | `pass` | [`Pass`]: forward and backward, enqueued on a stream |
 //! | `update` | [`Update`]: the optimizer's state, and its step |
 //!
@@ -25,6 +26,7 @@ mod memory;
 mod model;
 mod number;
 mod pass;
+mod samples;
 mod update;
 
 pub use account::{Account, MemoryReport, TensorClass};
@@ -34,6 +36,7 @@ pub use memory::{DeviceTensor, Memory};
 pub use model::Perceptron;
 pub use number::{Number, Precision};
 pub use pass::Pass;
+pub use samples::Samples;
 pub use update::Update;
 
 pub use crate::kernel::training::Scaling;

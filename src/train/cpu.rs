@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::replica::{Replica, fill};
 use super::{Config, Prepared};
 use crate::communicator::Communicator;
-use crate::data::Batch;
+use crate::data::{Dataset, Epoch};
 use crate::ddp::{Ddp, Fault, Times};
 use crate::element::ReduceOp;
 use crate::error::Result;
@@ -19,7 +19,8 @@ use crate::tensor::{Tensor, no_grad};
 /// Rows that are tested at a time.
 const TESTED_AT_A_TIME: usize = 256;
 
-pub(super) struct OnCpu {
+pub(super) struct OnCpu<'a> {
+    data: &'a Dataset,
     model: Mlp,
     ddp: Ddp,
     optimizer: Box<dyn Optimizer>,
@@ -31,9 +32,9 @@ pub(super) struct OnCpu {
     begin: Ticks,
 }
 
-impl OnCpu {
+impl<'a> OnCpu<'a> {
     /// Collective.
-    pub fn new(comm: &Rc<Communicator>, config: &Config, prepared: &Prepared) -> Result<Self> {
+    pub fn new(comm: &Rc<Communicator>, config: &Config, prepared: &'a Prepared) -> Result<Self> {
         let recipe = &prepared.recipe;
         let model = Mlp::new(&recipe.widths, recipe.seed)?;
         if comm.rank() == 0 {
@@ -45,17 +46,23 @@ impl OnCpu {
         }
         let optimizer = recipe.rule.build(model.parameters())?;
         let (losses, fault, made, clock) = (Vec::new(), config.fault, 0, Clock::new());
-        Ok(OnCpu { model, ddp, optimizer, losses, fault, made, begin: clock.now(), clock })
+        let data = &prepared.split.train;
+        Ok(OnCpu { data, model, ddp, optimizer, losses, fault, made, begin: clock.now(), clock })
     }
 }
 
-impl Replica for OnCpu {
+impl Replica for OnCpu<'_> {
     fn begin(&mut self) {
         self.begin = self.clock.now();
     }
 
-    fn step(&mut self, batch: &Batch, denominator: f32) -> Result<()> {
-        let loss = self.model.forward(&batch.inputs)?.cross_entropy(&batch.labels, denominator)?;
+    fn arrange(&mut self, _: &Epoch) -> Result<()> {
+        Ok(())
+    }
+
+    fn step(&mut self, epoch: &Epoch, step: usize, rank: usize) -> Result<()> {
+        let batch = self.data.batch(epoch.share(step, rank))?;
+        let loss = self.model.forward(&batch.inputs)?.cross_entropy(&batch.labels, epoch.denominator(step))?;
         if !(self.fault == Some(Fault::StaleGradient) && self.made == 1) {
             self.optimizer.zero_grad()?;
         }

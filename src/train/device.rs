@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::replica::Replica;
 use super::{Config, Prepared};
 use crate::communicator::Communicator;
-use crate::data::Batch;
+use crate::data::Epoch;
 use crate::ddp::device::Settings;
 use crate::ddp::{DeviceDdp, Times};
 use crate::driver::Device;
@@ -38,6 +38,7 @@ impl<T: Number> OnDevice<T> {
         let last: BTreeSet<usize> =
             (0..recipe.ranks).map(|rank| epoch.share(settings.steps.saturating_sub(1), rank).len()).collect();
         ddp.rehearse(comm, &last.into_iter().collect::<Vec<_>>())?;
+        ddp.keep(&rounded(data.features()), data.labels())?;
         if let Some(fault) = config.fault {
             ddp.plant(fault);
         }
@@ -50,8 +51,12 @@ impl<T: Number> Replica for OnDevice<T> {
         self.ddp.begin();
     }
 
-    fn step(&mut self, batch: &Batch, denominator: f32) -> Result<()> {
-        self.ddp.step(&rounded(&batch.inputs)?, &batch.labels, denominator)
+    fn arrange(&mut self, epoch: &Epoch) -> Result<()> {
+        self.ddp.arrange(epoch.samples())
+    }
+
+    fn step(&mut self, epoch: &Epoch, step: usize, rank: usize) -> Result<()> {
+        self.ddp.step_on(epoch.places(step, rank), epoch.denominator(step))
     }
 
     fn losses(&mut self) -> Result<Vec<f32>> {
@@ -68,7 +73,7 @@ impl<T: Number> Replica for OnDevice<T> {
 
     fn logits(&self, inputs: &Tensor) -> Result<Tensor> {
         let rows = inputs.shape()[0];
-        let logits = self.ddp.logits(&rounded(inputs)?, rows)?;
+        let logits = self.ddp.logits(&rounded(&inputs.values()?), rows)?;
         Tensor::new(logits.into_iter().map(T::wide).collect(), &[rows, self.classes])
     }
 
@@ -93,6 +98,6 @@ impl<T: Number> Replica for OnDevice<T> {
 }
 
 /// Inputs as the layers take them.
-fn rounded<T: Number>(inputs: &Tensor) -> Result<Vec<T>> {
-    Ok(inputs.values()?.iter().copied().map(T::rounded).collect())
+fn rounded<T: Number>(inputs: &[f32]) -> Vec<T> {
+    inputs.iter().copied().map(T::rounded).collect()
 }

@@ -153,13 +153,14 @@ fn steps(
     replica.begin();
     for (number, steps) in recipe.epochs(&sampler) {
         let epoch = sampler.epoch(number);
+        replica.arrange(&epoch)?;
         for step in 0..steps {
             if let Some(Fault::SleepyRank(sleepy, late)) = config.fault
                 && sleepy == rank
             {
                 std::thread::sleep(late);
             }
-            replica.step(&data.batch(epoch.share(step, taken))?, epoch.denominator(step))?;
+            replica.step(&epoch, step, taken)?;
             observe(Event::Step);
         }
         // Each rank's losses become the global batches': one small call an epoch.

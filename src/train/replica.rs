@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! One rank's replica of the model, wherever it is.
 
-use crate::data::Batch;
+use crate::data::Epoch;
 use crate::ddp::Times;
 use crate::error::Result;
 use crate::nn::{Mlp, Module};
@@ -13,8 +13,11 @@ pub(super) trait Replica {
     /// From here on time is counted.
     fn begin(&mut self);
 
-    /// Collective. One step on this rank's share of a global batch.
-    fn step(&mut self, batch: &Batch, denominator: f32) -> Result<()>;
+    /// What follows are steps of this epoch.
+    fn arrange(&mut self, epoch: &Epoch) -> Result<()>;
+
+    /// Collective. One step of the epoch, on the share of this rank.
+    fn step(&mut self, epoch: &Epoch, step: usize, rank: usize) -> Result<()>;
 
     /// Collective. The losses of the steps since this was called last: the means over their global batches.
     fn losses(&mut self) -> Result<Vec<f32>>;

@@ -7,6 +7,7 @@
 #include "../../kernels/column_sum.cu"
 #include "../../kernels/cross_entropy.cu"
 #include "../../kernels/loss_scale.cu"
+#include "../../kernels/pick.cu"
 #include "../../kernels/product.cu"
 #include "../../kernels/sgd.cu"
 
@@ -101,6 +102,13 @@ CASE(rows_and_columns_stay_within_their_buffers) {
         EXPECT(std::fabs(sum - 1.0f) < 1e-6f);
         EXPECT(std::isnan(losses[row]) == (labels[row] >= classes));
     }
+    const std::vector<u32> order = {4, 0, 4};
+    std::vector<float> picked(order.size() * classes);
+    std::vector<u32> picked_labels(order.size());
+    Pick pick{logits.data(), labels.data(), order.data(), picked.data(), picked_labels.data(), order.size(), classes * 4};
+    EXPECT(run({"pick", &pick, 2, 4, 0}).ended == host::Ended::WELL);
+    for (u64 i = 0; i < picked.size(); ++i) EXPECT(picked[i] == logits[order[i / classes] * classes + i % classes]);
+    for (u64 i = 0; i < order.size(); ++i) EXPECT(picked_labels[i] == labels[order[i]]);
     ColumnSum columns{gradient.data(), sums.data(), rows, classes, 0, 0};
     EXPECT(run({"column_sum_f32", &columns, 2, 4, 0}).ended == host::Ended::WELL);
     // Each row of the gradient sums to zero, but the one whose label is no class.

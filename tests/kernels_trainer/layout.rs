@@ -3,14 +3,14 @@
 
 use annulus::kernel::training::{
     Activate, ActivateBackward, AdamW, AdamWBegin, AdamWStep, ColumnSum, CrossEntropy, CrossEntropyBackward,
-    FindOverflow, MeanLoss, Product, Scaling, Sgd, UpdateScale,
+    FindOverflow, MeanLoss, Pick, Product, Scaling, Sgd, UpdateScale,
 };
 use annulus::kernel::{Kernel, Shape};
 use annulus::{DataType, kernel};
 
 use crate::compiler;
 
-const UNITS: [&str; 7] = ["activate", "adamw", "column_sum", "cross_entropy", "loss_scale", "product", "sgd"];
+const UNITS: [&str; 8] = ["activate", "adamw", "column_sum", "cross_entropy", "loss_scale", "pick", "product", "sgd"];
 
 /// What Rust says, as assertions for the C++ compiler.
 fn assertions() -> String {
@@ -32,6 +32,7 @@ fn assertions() -> String {
         )*};
     }
     fields! {
+        Pick { inputs labels order to to_labels rows bytes }
         Product {
             left right to rows columns inner left_row left_column right_row right_column accumulate unused
         }
@@ -86,6 +87,9 @@ fn shapes_fit_the_work() {
     assert_eq!(Shape::of_product(u64::MAX, u64::MAX, 1000), shape(1000, 64));
     for (count, blocks) in [(0, 1), (1, 1), (64, 1), (65, 2), (1 << 40, 8)] {
         assert_eq!(Shape::of_each(count, 8), shape(blocks, 64));
+    }
+    for (rows, blocks) in [(0, 1), (1, 1), (7, 7), (1 << 40, 8)] {
+        assert_eq!(Shape::of_rows(rows, 8), shape(blocks, 64));
     }
     assert_eq!(Shape::of(Kernel::MeanLoss, 1 << 30, 8), shape(1, 1));
     assert_eq!(Shape::of(Kernel::Sgd(DataType::F32), 3 << 14, 8), shape(3, 256));

@@ -4,7 +4,7 @@
 use annulus::driver::{Device, DeviceBuffer, Shape, Use, strict};
 use annulus::kernel::training::{
     Activate, ActivateBackward, AdamW, AdamWBegin, AdamWStep, COPY_BF16, ColumnSum, CrossEntropy, CrossEntropyBackward,
-    FindOverflow, MeanLoss, Product, RECTIFIER, Scaling, Sgd, UpdateScale,
+    FindOverflow, MeanLoss, Pick, Product, RECTIFIER, Scaling, Sgd, UpdateScale,
 };
 use annulus::kernel::{Convert, Kernel};
 use annulus::{Element, bf16, f16};
@@ -69,6 +69,27 @@ impl Bench<'_> {
     fn keep<T: Element>(&mut self, buffer: &DeviceBuffer<T>) -> annulus::Result<()> {
         self.got.extend_from_slice(bytemuck::cast_slice(&super::read(self.device, buffer)?));
         Ok(())
+    }
+
+    fn pick<T: Number>(&mut self) -> annulus::Result<()> {
+        let (inputs, to) = (self.numbers::<T>(ROWS * COLUMNS)?, self.numbers::<T>(3 * COLUMNS)?);
+        let [labels, order] =
+            [(0..ROWS as u32).collect(), vec![5_u32, 0, 5]].map(|all| super::upload(self.device, &all));
+        let (labels, order, to_labels) = (labels?, order?, super::upload(self.device, &[9_u32; 3])?);
+        let argument = Pick {
+            inputs: inputs.address(),
+            labels: labels.address(),
+            order: order.address(),
+            to: to.address(),
+            to_labels: to_labels.address(),
+            rows: 3,
+            bytes: (COLUMNS * size_of::<T>()) as u64,
+        };
+        let reads = [&labels, &order].map(Use::reads).into_iter().chain([Use::reads(&inputs)]);
+        let uses: Vec<Use> = reads.chain([Use::writes(&to), Use::writes(&to_labels)]).collect();
+        self.launch(Kernel::Pick, argument, &uses)?;
+        self.keep(&to)?;
+        self.keep(&to_labels)
     }
 
     fn product<T: Number, To: Number>(&mut self) -> annulus::Result<()> {
@@ -250,6 +271,7 @@ fn all(device: &Device) -> annulus::Result<Vec<u8>> {
     let mut bench = Bench { device, got: Vec::new(), drawn: 1 };
     macro_rules! of_each_type {
         ($($type:ty)*) => {$(
+            bench.pick::<$type>()?;
             bench.product::<$type, $type>()?;
             bench.column_sum::<$type, $type>()?;
             bench.activate::<$type>()?;

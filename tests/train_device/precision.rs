@@ -4,7 +4,7 @@
 use annulus::ddp::device::Settings;
 use annulus::ddp::{DeviceDdp, Fault};
 use annulus::optim::Rule;
-use annulus::perceptron::{LossScale, Number, Precision};
+use annulus::perceptron::{Layout, LossScale, Number, Perceptron, Precision, Samples};
 use annulus::train::Config;
 use annulus::{Error, bf16, f16};
 
@@ -122,4 +122,37 @@ fn what_cannot_be_is_refused() {
     assert!(refused(Config { precision: Precision::Bf16, fault, ..small(1) }).contains("not in bf16"));
     let precision = Precision::F16(LossScale { start: 3.0, interval: 1 });
     assert!(refused(Config { precision, ..small(1) }).contains("a power of two"));
+}
+
+#[test]
+fn samples_that_there_are_not_make_no_batch() {
+    if absent() {
+        return;
+    }
+    let _room = super::room();
+    let stream = open(0).unwrap().stream().unwrap();
+    let (device, layout) = (stream.device(), Layout::new(&[3, 2]).unwrap());
+    let gradients = device.allocate(layout.elements()).unwrap();
+    let model = Perceptron::<f32>::new(layout, 2, gradients, None, &stream).unwrap();
+    let samples =
+        |inputs: usize, labels: usize| Samples::new(model.memory(), &vec![1.0; inputs], &vec![0; labels], &stream);
+    let refused = |result: annulus::Result<()>, said: &str| {
+        let Err(Error::InvalidArgument(why)) = result else { panic!("{result:?}") };
+        assert!(why.contains(said), "{why}");
+    };
+    refused(samples(10, 3).map(drop), "3 labels and 10 inputs are no samples of one width");
+    refused(samples(1, 0).map(drop), "0 labels and 1 inputs");
+    let four = samples(12, 4).unwrap();
+    refused(model.pick(&four, 0..1, &stream), "of the 0 places of the order");
+    refused(four.arrange(&[0, 4], &stream), "sample 4 does not exist; there are 4");
+    refused(four.arrange(&[0; 5], &stream), "an order of 5 samples is longer than the 4");
+    four.arrange(&[3, 0, 3], &stream).unwrap();
+    model.pick(&four, 1..3, &stream).unwrap();
+    model.pick(&four, 3..3, &stream).unwrap();
+    refused(model.pick(&four, 0..3, &stream), "at most 2 rows");
+    refused(model.pick(&four, 2..4, &stream), "of the 3 places of the order");
+    refused(
+        model.pick(&samples(8, 4).unwrap(), 0..0, &stream),
+        "samples of 2 inputs are no batch of a model that has 3",
+    );
 }

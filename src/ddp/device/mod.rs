@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Data-parallel training in device memory: model, gradients and the optimizer's state stay there, and nothing crosses
-//! to the host in a step.
+//! Data-parallel training in device memory: samples, model, gradients and the optimizer's state stay there, and nothing
+//! crosses to the host in a step.
 //!
 //! All gradients are one buffer that peers see, the last layer's first, cut into buckets between layers. As soon as a
 //! bucket's gradients have been enqueued on the rank's first stream, its all-reduce is enqueued on the second, in place;
@@ -26,6 +26,7 @@ mod step;
 mod times;
 
 use std::fmt;
+use std::ops::Range;
 
 use self::graphs::Graphs;
 use self::step::{Parts, Piece, Share, buckets};
@@ -37,7 +38,7 @@ use crate::element::ReduceOp;
 use crate::error::{Error, Result};
 use crate::optim::Rule;
 use crate::perceptron::{
-    DeviceTensor, Layout, LossScale, MemoryReport, Number, Perceptron, Scaling, TensorClass, Update,
+    DeviceTensor, Layout, LossScale, MemoryReport, Number, Perceptron, Samples, Scaling, TensorClass, Update,
 };
 use crate::record::{Clock, Ticks};
 
@@ -100,6 +101,8 @@ pub struct DeviceDdp<T: Number> {
     graphs: Graphs,
     compute: Stream,
     exchange: Stream,
+    /// What steps pick their batches from, if they do.
+    samples: Option<Samples<T>>,
     /// The losses of this rank since they were read last.
     losses: DeviceTensor<f32>,
     steps: usize,
@@ -141,6 +144,7 @@ impl<T: Number> DeviceDdp<T> {
             parts: Parts { comm, model, update, pass: None, buckets, fault: None },
             replay: settings.replay,
             graphs: Graphs::default(),
+            samples: None,
             losses,
             steps: 0,
             exchanges: Exchanges::default(),
@@ -188,15 +192,62 @@ impl<T: Number> DeviceDdp<T> {
     /// `InvalidArgument` if the share is too large or uneven, or losses have not been read for too long; the failures of
     /// every call on devices.
     pub fn step(&mut self, inputs: &[T], labels: &[u32], denominator: f32) -> Result<()> {
-        if self.steps == self.losses.len() {
-            return Err(Error::invalid(format!(
-                "{} steps were made since losses were read, and there is room for no more: read them",
-                self.steps
-            )));
-        }
+        self.check_losses()?;
         self.parts.model.load(inputs, labels, &self.compute)?;
+        self.enqueue(labels.len(), denominator)
+    }
+
+    /// Writes samples to the device, which must have the memory: inputs, one sample after the other, and a label each.
+    /// From now on [`step_on`](Self::step_on) makes batches of them, in the order that [`arrange`](Self::arrange) says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Samples::new`].
+    pub fn keep(&mut self, inputs: &[T], labels: &[u32]) -> Result<()> {
+        self.samples = Some(Samples::new(self.parts.model.memory(), inputs, labels, &self.compute)?);
+        Ok(())
+    }
+
+    /// Says in which order later steps have the samples that were [kept](Self::keep): by their numbers, some or all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Samples::arrange`]; `InvalidArgument` if none were kept.
+    pub fn arrange(&self, order: &[usize]) -> Result<()> {
+        self.kept()?.arrange(order, &self.compute)
+    }
+
+    /// As [`step`](Self::step), on the samples at these places of their order: this rank's share of a batch, of which
+    /// nothing passes by the host.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step); `InvalidArgument` if there are no samples at these places.
+    pub fn step_on(&mut self, places: Range<usize>, denominator: f32) -> Result<()> {
+        self.check_losses()?;
+        let rows = places.len();
+        self.parts.model.pick(self.kept()?, places, &self.compute)?;
+        self.enqueue(rows, denominator)
+    }
+
+    fn kept(&self) -> Result<&Samples<T>> {
+        self.samples.as_ref().ok_or_else(|| Error::invalid("there are no samples to make batches of; keep some first"))
+    }
+
+    fn check_losses(&self) -> Result<()> {
+        if self.steps < self.losses.len() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} steps were made since losses were read, and there is room for no more: read them",
+            self.steps
+        )))
+    }
+
+    /// Enqueues a step on the batch that was loaded.
+    fn enqueue(&mut self, rows: usize, denominator: f32) -> Result<()> {
         let accumulate = self.parts.fault == Some(Fault::StaleGradient) && self.made == 1;
-        let share = Share { rows: labels.len(), denominator, accumulate };
+        let share = Share { rows, denominator, accumulate };
         let stream_of = |piece| if matches!(piece, Piece::Average(_)) { &self.exchange } else { &self.compute };
         let overflows = self.parts.overflows(self.made);
         let graphs = match self.replay && self.parts.is_as_captured() {

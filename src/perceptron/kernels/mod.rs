@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The trainer's kernels, each as a call on buffers whose lengths are checked: of `layers` and loss, and of `updates`.
+//! The trainer's kernels, each as a call on buffers whose lengths are checked: of a `batch`, of `layers` and loss, and of
+//! `updates`.
 //! Matrix products are the vendor's library's, where the device has one.
 #![allow(unsafe_code)]
 
+mod batch;
 mod layers;
 mod updates;
 
@@ -37,6 +39,7 @@ impl Kernels {
     pub fn load<T: Number>(device: &Device) -> Result<Self> {
         let own = T::DATA_TYPE;
         let mut all = vec![
+            Kernel::Pick,
             Kernel::Product { from: own, to: own },
             Kernel::Activate(own),
             Kernel::ActivateBackward(own),
