@@ -124,7 +124,9 @@ impl<T: Number> DeviceDdp<T> {
     pub fn new(comm: &Communicator, device: &Device, settings: &Settings<'_>, start: &[Vec<f32>]) -> Result<Self> {
         let layout = Layout::new(settings.widths)?;
         let first = if comm.rank() == 0 { Some(layout.pack(start)?) } else { None };
-        let buckets = buckets(&layout, settings.bucket_bytes.div_ceil(size_of::<T>()));
+        // One rank has nobody to send a part to while it computes the rest.
+        let enough = if comm.world_size() == 1 { usize::MAX } else { settings.bucket_bytes.div_ceil(size_of::<T>()) };
+        let buckets = buckets(&layout, enough);
         let host = comm;
         let comm = comm.on(device)?;
         let (compute, exchange) = (device.stream()?, device.stream()?);

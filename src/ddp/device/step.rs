@@ -50,9 +50,10 @@ pub(super) struct Share {
 }
 
 impl<T: Number> Parts<T> {
-    /// The pieces of a step, in the order in which they are enqueued.
+    /// The pieces of a step, in the order in which they are enqueued. The average of one rank's gradients is there.
     pub fn pieces(&self) -> Vec<Piece> {
-        let is_skipped = |number: usize| number == 0 && self.fault == Some(Fault::SkippedBucket);
+        let is_alone = self.comm.world_size() == 1;
+        let is_skipped = |number: usize| is_alone || (number == 0 && self.fault == Some(Fault::SkippedBucket));
         let buckets = (0..self.buckets.len()).flat_map(|number| [Piece::Gradients(number), Piece::Average(number)]);
         let buckets = buckets.filter(|piece| !matches!(piece, Piece::Average(number) if is_skipped(*number)));
         buckets.chain([Piece::Update]).collect()
