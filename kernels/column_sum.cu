@@ -5,8 +5,8 @@
 // Order: from zero, or from what is there, row after row, in float; rounded once to the type of `to`.
 // Bytes moved: the size of each element once. The threads of a block take neighbouring columns, so that each row is
 // read side by side.
-// Launch: any shape; a thread has whole columns, so that their sums have one order. 64 threads a block, since columns
-// are few: more blocks keep more of a row in flight.
+// Launch: any shape; a thread has whole columns, so that their sums have one order, and 32 rows of them in flight. 64
+// threads a block, since columns are few: more blocks keep more of a row in flight.
 #include "lanes.h"
 
 struct ColumnSum {
@@ -24,7 +24,7 @@ DEVICE void column_sum(const ColumnSum& args) {
         const From* const from = (const From*)args.from + column;
         To& to = ((To*)args.to)[column];
         float sum = args.accumulate != 0 ? widen<float>(to) : 0.0f;
-#pragma unroll 8
+#pragma unroll 32
         for (u64 row = 0; row < args.rows; ++row) sum += widen<float>(from[row * args.columns]);
         narrow(to, sum);
     });

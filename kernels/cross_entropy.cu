@@ -13,7 +13,8 @@
 // Bytes moved: forward per logit its size three times (twice from cache, as long as rows fit there), and 12 of softmax;
 // backward 4 and its size. `softmax` may be the logits, if those are floats, and `to` may be softmax.
 // Launch: any shape; a thread has whole rows, so that their sums have one order. That is for the tens of classes of a
-// classifier; 64 threads a block, since rows are few.
+// classifier; 64 threads a block, since rows are few. The mean is one block's, whose threads read what one of them
+// adds: by itself it would wait for memory row by row.
 #include "exponential.h"
 #include "scaling.h"
 
@@ -84,10 +85,25 @@ DEVICE void cross_entropy_backward(const CrossEntropyBackward& args) {
     KERNEL(cross_entropy_backward_##name, CrossEntropyBackward) { cross_entropy_backward<T>(args); }
 FLOATS(CROSS_ENTROPY)
 
-// One thread adds: a batch is short, and its loss is looked at once a step.
+// Losses that a block has read side by side, for the one thread that adds them.
+struct Losses {
+    float row[256];
+};
+
 KERNEL(mean_loss, MeanLoss) {
-    if (block() != 0 || thread() != 0) return;
+    SHARED Losses some;
+    if (block() != 0) return;
+    constexpr u32 MOST = sizeof(some.row) / sizeof(float);
     double sum = 0.0;
-    for (u64 row = 0; row < args.rows; ++row) sum += (double)args.losses[row];
-    narrow(*args.to, (float)(sum / (double)args.denominator));
+    for (u64 first = 0; first < args.rows; first += MOST) {
+        const u32 count = args.rows - first < MOST ? (u32)(args.rows - first) : MOST;
+        for (u32 i = thread(); i < count; i += threads()) some.row[i] = args.losses[first + i];
+        sync_block();
+        if (thread() == 0) {
+#pragma unroll 8
+            for (u32 i = 0; i < count; ++i) sum += (double)some.row[i];
+        }
+        sync_block();
+    }
+    if (thread() == 0) narrow(*args.to, (float)(sum / (double)args.denominator));
 }

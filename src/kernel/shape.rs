@@ -36,7 +36,8 @@ impl Shape {
         // Lines of 16 bytes that a thread has at the least, before a block more is worth it.
         let lines = match kernel {
             Kernel::Barrier | Kernel::Flags | Kernel::Relay => return Shape { blocks: 1, threads: 32 },
-            Kernel::MeanLoss | Kernel::UpdateScale | Kernel::AdamWBegin => return Shape { blocks: 1, threads: 1 },
+            Kernel::MeanLoss => return Shape { blocks: 1, threads: SMALL },
+            Kernel::UpdateScale | Kernel::AdamWBegin => return Shape { blocks: 1, threads: 1 },
             Kernel::LowLatency(_) => 1,
             _ if !kernel.is_collective() => 4,
             Kernel::OneShot(_) => 4,

@@ -115,7 +115,7 @@ pub struct CrossEntropy {
     pub classes: u64,
 }
 
-/// `mean_loss` (`kernels/cross_entropy.cu`): the sum of the rows' losses divided by a denominator. One thread.
+/// `mean_loss` (`kernels/cross_entropy.cu`): the sum of the rows' losses divided by a denominator. One block.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct MeanLoss {

@@ -120,7 +120,9 @@ impl<T: Float> Case<T> {
 
 fn losses<T: Float>() {
     let Some(sim) = Sim::new() else { return };
-    for (rows, classes, size) in [(0, 3, 1.0), (1, 1, 1.0), (1, 10, 3.0), (32, 10, 8.0), (70, 7, 60.0), (5, 300, 2.0)] {
+    for (rows, classes, size) in
+        [(0, 3, 1.0), (1, 1, 1.0), (1, 10, 3.0), (32, 10, 8.0), (70, 7, 60.0), (5, 300, 2.0), (600, 3, 2.0)]
+    {
         let case = Case::<T>::new(rows, classes, size);
         let first = case.run(&sim, None, SHAPES[0]);
         case.check(&first, 1.0);

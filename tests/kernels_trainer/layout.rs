@@ -91,7 +91,8 @@ fn shapes_fit_the_work() {
     for (rows, blocks) in [(0, 1), (1, 1), (7, 7), (1 << 40, 8)] {
         assert_eq!(Shape::of_rows(rows, 8), shape(blocks, 64));
     }
-    assert_eq!(Shape::of(Kernel::MeanLoss, 1 << 30, 8), shape(1, 1));
+    assert_eq!(Shape::of(Kernel::MeanLoss, 1 << 30, 8), shape(1, 64));
+    assert_eq!(Shape::of(Kernel::UpdateScale, 1 << 30, 8), shape(1, 1));
     assert_eq!(Shape::of(Kernel::Sgd(DataType::F32), 3 << 14, 8), shape(3, 256));
     assert_eq!(Shape::of(Kernel::Activate(DataType::F16), 1 << 30, 80), shape(80, 256));
     assert!(!Kernel::AdamWBegin.is_collective() && Kernel::Broadcast.is_collective());
