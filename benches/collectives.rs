@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Collectives among two ranks as threads: the slowest rank's time, and bytes of the whole buffer a second.
+//! Collectives, and messages, among two ranks as threads: the slowest rank's time, and bytes of the whole buffer a second.
 //!
 //! `annulus bench` measures more, and as others do; this is for seeing what a change did, and an example of
 //! `annulus::bench::Harness`.
@@ -52,6 +52,11 @@ fn collectives(c: &mut Criterion) {
     });
     sizes(c, "all_gather", |comm, Buffers { input, output }| comm.all_gather(&input[..output.len() / RANKS], output));
     sizes(c, "broadcast", |comm, buffers| comm.broadcast_in_place(&mut buffers.output, 0));
+    // Both ways at once.
+    sizes(c, "send_recv", |comm, Buffers { input, output }| {
+        let other = RANKS - 1 - comm.rank();
+        comm.send_recv(input, other, output, other)
+    });
     let mut group = c.benchmark_group("barrier");
     measure(&mut group, "barrier", Harness::new(RANKS, |_| Ok(())).expect("two threads"), |comm, ()| comm.barrier());
 }
