@@ -12,11 +12,11 @@ use std::time::Instant;
 
 use super::payload::Payload;
 use super::sweep::rotation;
-use super::{Measurement, Sweep};
+use super::{Measurement, Subject, Sweep};
 use crate::communicator::Communicator;
 use crate::element::{Element, ReduceOp};
 use crate::error::Result;
-use crate::schedule::{Collective, Layout};
+use crate::schedule::Layout;
 
 /// The root of collectives that have one.
 pub(super) const ROOT: usize = 0;
@@ -34,12 +34,12 @@ pub(super) trait Caller<T: Element> {
     fn write(&mut self, set: usize, in_place: bool, range: Range<usize>, write: &dyn Fn(&mut [T])) -> Result<()>;
 
     /// What is timed: the public call as a user makes it, to its end.
-    fn call(&mut self, set: usize, collective: Collective, op: ReduceOp, layout: &Layout) -> Result<()>;
+    fn call(&mut self, set: usize, subject: Subject, op: ReduceOp, layout: &Layout) -> Result<()>;
 
     /// What `read` makes of these elements of the set's output.
     fn read(&mut self, set: usize, range: Range<usize>, read: &dyn Fn(&[T]) -> u64) -> Result<u64>;
 
-    /// The algorithm of the last call, and how it ran.
+    /// The algorithm of the last call of a collective, and how it ran.
     fn ran(&self) -> (String, String);
 
     /// How many calls are timed of a size in bytes, where nobody said.
@@ -60,10 +60,10 @@ pub(super) struct Rank<'a, T: Element, C> {
 impl<T: Element, C: Caller<T>> Rank<'_, T, C> {
     /// Measures one size in one mode. All ranks return the same.
     pub fn measure(&mut self, size: usize, in_place: bool) -> Result<Measurement> {
-        let Sweep { collective, memory, data_type, op, checked, ref algorithm, iterations, .. } = *self.sweep;
+        let Sweep { subject, memory, data_type, op, checked, ref algorithm, iterations, .. } = *self.sweep;
         let (comm, ranks) = (self.comm, self.comm.world_size());
         let count = self.sweep.count(size, ranks);
-        let bytes = if collective.has_parts() { count * ranks } else { count } * size_of::<T>();
+        let bytes = if subject.has_parts() { count * ranks } else { count } * size_of::<T>();
         let iterations = iterations.unwrap_or_else(|| self.caller.iterations(bytes));
         let (warm_up, rotation) = (iterations / 10 + 3, rotation(bytes).min(self.caller.sets()));
         let layout = Layout::uniform(ranks, count).with_root(ROOT).in_place(in_place);
@@ -79,7 +79,7 @@ impl<T: Element, C: Caller<T>> Rank<'_, T, C> {
             for call in block.clone() {
                 comm.barrier()?;
                 let start = Instant::now();
-                self.caller.call(call % rotation, collective, op, &layout)?;
+                self.caller.call(call % rotation, subject, op, &layout)?;
                 times[call] = start.elapsed().as_secs_f64() * 1e6;
             }
             if block.len() <= rotation {
@@ -89,13 +89,16 @@ impl<T: Element, C: Caller<T>> Rank<'_, T, C> {
             }
         }
         // Algorithms and paths differ by size, so the last call knows.
-        let (ran, path) = self.caller.ran();
+        let (ran, path) = match subject {
+            Subject::Collective(_) => self.caller.ran(),
+            Subject::SendRecv => ("messages".to_owned(), "messages".to_owned()),
+        };
         self.caller.set_algorithm(None)?;
         let slowest = self.slowest(&times[warm_up..])?;
         let mut wrong = [wrong];
         comm.all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
         Ok(Measurement {
-            collective,
+            subject,
             asked: self.sweep.asked().to_owned(),
             algorithm: ran,
             path,
@@ -105,8 +108,8 @@ impl<T: Element, C: Caller<T>> Rank<'_, T, C> {
             memory,
             in_place,
             data_type,
-            op: collective.folds().then_some(op),
-            root: collective.has_root().then_some(ROOT),
+            op: subject.folds().then_some(op),
+            root: subject.has_root().then_some(ROOT),
             count,
             bytes,
             iterations,
@@ -119,22 +122,18 @@ impl<T: Element, C: Caller<T>> Rank<'_, T, C> {
 
     /// Writes the input of a call.
     fn prepare(&mut self, call: usize, rotation: usize, layout: &Layout) -> Result<()> {
-        let (collective, rank) = (self.sweep.collective, self.comm.rank());
-        let first = match layout.is_in_place() {
-            true => usize::try_from(layout.alias(collective, rank)).unwrap_or(0),
-            false => 0,
-        };
-        let range = first..first + layout.input_len(collective, rank);
+        let (subject, rank) = (self.sweep.subject, self.comm.rank());
+        let first = usize::try_from(subject.alias(layout, rank)).unwrap_or(0);
+        let range = first..first + subject.input_len(layout, rank);
         let payload = &self.payload;
         self.caller.write(call % rotation, layout.is_in_place(), range, &|input| payload.fill(rank, call, input))
     }
 
     /// How many elements of a call's output are wrong.
     fn wrong(&mut self, call: usize, rotation: usize, layout: &Layout) -> Result<u64> {
-        let (collective, rank) = (self.sweep.collective, self.comm.rank());
-        let alias = if layout.is_in_place() { layout.alias(collective, rank) } else { 0 };
-        let first = usize::try_from(-alias).unwrap_or(0);
-        let range = first..first + layout.output_len(collective, rank);
+        let (subject, rank) = (self.sweep.subject, self.comm.rank());
+        let first = usize::try_from(-subject.alias(layout, rank)).unwrap_or(0);
+        let range = first..first + subject.output_len(layout, rank);
         let payload = &self.payload;
         self.caller.read(call % rotation, range, &|output| payload.wrong(rank, call, layout, output))
     }

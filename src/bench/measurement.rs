@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What was measured of one size in one mode.
 
-use super::Memory;
+use super::{Memory, Subject};
 use crate::element::{DataType, ReduceOp};
 use crate::schedule::Collective;
 
@@ -9,7 +9,7 @@ use crate::schedule::Collective;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
     /// What was called.
-    pub collective: Collective,
+    pub subject: Subject,
     /// The algorithm that was asked for; `auto` where none was.
     pub asked: String,
     /// The algorithm that ran.
@@ -59,9 +59,9 @@ impl Measurement {
     pub fn busbw(&self) -> f64 {
         let n = self.ranks as f64;
         self.algbw()
-            * match self.collective {
-                Collective::AllReduce => 2.0 * (n - 1.0) / n,
-                collective if collective.has_parts() => (n - 1.0) / n,
+            * match self.subject {
+                Subject::Collective(Collective::AllReduce) => 2.0 * (n - 1.0) / n,
+                subject if subject.has_parts() => (n - 1.0) / n,
                 _ => 1.0,
             }
     }
@@ -71,11 +71,11 @@ impl Measurement {
         (device == Some("simulated")).then_some("simulated devices: kernels executed on the CPU; no GPU figure")
     }
 
-    /// The measurement as one JSON object. `device`, `op` and `root` are null where the collective has none.
+    /// The measurement as one JSON object, in which `collective` is what was called. `device`, `op` and `root` are null where the collective has none.
     #[cfg(feature = "cli")]
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
-            "collective": self.collective.name(),
+            "collective": self.subject.name(),
             "asked": self.asked,
             "algorithm": self.algorithm,
             "path": self.path,
@@ -108,7 +108,7 @@ impl Measurement {
         let number = |field: &str| line.get(field)?.as_u64()?.try_into().ok();
         let time = |field: &str| line.get(field)?.as_f64().filter(|time| *time >= 0.0);
         let measurement = Measurement {
-            collective: Collective::from_name(text("collective")?)?,
+            subject: Subject::from_name(text("collective")?)?,
             asked: text("asked").or(text("algorithm"))?.to_owned(),
             algorithm: text("algorithm")?.to_owned(),
             path: text("path")?.to_owned(),
@@ -141,7 +141,7 @@ impl Measurement {
 #[cfg(test)]
 pub(super) fn example() -> Measurement {
     Measurement {
-        collective: Collective::AllReduce,
+        subject: Collective::AllReduce.into(),
         asked: "auto".into(),
         algorithm: "direct".into(),
         path: "schedule".into(),
@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn bandwidths_are_those_of_nccl_tests() {
-        let busbw = |collective, ranks| Measurement { collective, ranks, ..example() }.busbw();
+        let busbw =
+            |collective: Collective, ranks| Measurement { subject: collective.into(), ranks, ..example() }.busbw();
         assert_eq!(example().algbw(), 10.0);
         assert_eq!(busbw(Collective::AllReduce, 4), 15.0);
         assert_eq!(busbw(Collective::AllReduce, 1), 0.0);
@@ -181,8 +182,9 @@ mod tests {
     #[cfg(feature = "cli")]
     #[test]
     fn json_is_read_as_it_was_written() {
-        let broadcast = Measurement { collective: Collective::Broadcast, op: None, root: Some(3), ..example() };
-        for measurement in [example(), broadcast] {
+        let broadcast = Measurement { subject: Collective::Broadcast.into(), op: None, root: Some(3), ..example() };
+        let messages = Measurement { subject: Subject::SendRecv, op: None, ..example() };
+        for measurement in [example(), broadcast, messages] {
             assert_eq!(Measurement::from_json(&measurement.json()), Some(measurement));
         }
         let mut older = example().json();

@@ -3,6 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `subject` | what is called: a collective, or messages |
 //! | `sweep` `check` | what is measured: sizes, modes, memory, algorithm; and what cannot be |
 //! | `measure` | how: the loop around the public calls, and nothing between the clock's readings but them |
 //! | `on_host` `on_device` | who makes these calls: on host memory, or on a stream of a device |
@@ -31,6 +32,7 @@ mod plot;
 mod results;
 #[cfg(feature = "cli")]
 mod series;
+mod subject;
 mod sweep;
 mod table;
 mod tune;
@@ -43,6 +45,7 @@ pub use measurement::Measurement;
 pub use plot::{Plot, svg};
 #[cfg(feature = "cli")]
 pub use results::Results;
+pub use subject::Subject;
 pub use sweep::{Memory, Modes, Sweep};
 pub use table::Table;
 pub use tune::Tuning;

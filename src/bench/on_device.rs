@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::measure::{Caller, ROOT};
-use super::{Memory, Sweep};
+use super::{Memory, Subject, Sweep};
 use crate::communicator::DeviceCommunicator;
 use crate::driver::{DeviceBuffer, Stream};
 use crate::element::{Element, ReduceOp};
@@ -57,11 +57,16 @@ impl<T: Element> Caller<T> for OnDevice<'_, T> {
         self.stream.synchronize()
     }
 
-    fn call(&mut self, set: usize, collective: Collective, op: ReduceOp, layout: &Layout) -> Result<()> {
+    fn call(&mut self, set: usize, subject: Subject, op: ReduceOp, layout: &Layout) -> Result<()> {
         let OnDevice { gpus, stream, .. } = self;
-        let rank = gpus.rank();
-        let (input, output) = (layout.input_len(collective, rank), layout.output_len(collective, rank));
+        let (rank, ranks) = (gpus.rank(), gpus.world_size());
+        let (input, output) = (subject.input_len(layout, rank), subject.output_len(layout, rank));
         let Set { input: send, output: recv } = &self.sets[set];
+        let Subject::Collective(collective) = subject else {
+            let (next, before) = ((rank + 1) % ranks, (rank + ranks - 1) % ranks);
+            gpus.send_recv(&send.part(..input)?, next, &recv.part(..output)?, before, stream)?;
+            return stream.synchronize();
+        };
         match layout.is_in_place() {
             true => {
                 let buffer = recv.part(..input.max(output))?;

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use super::Sweep;
 use super::buffers::Set;
 use super::measure::{Caller, ROOT};
+use super::{Subject, Sweep};
 use crate::communicator::Communicator;
 use crate::element::{Element, ReduceOp};
 use crate::error::Result;
@@ -40,11 +40,15 @@ impl<T: Element> Caller<T> for OnHost<'_, T> {
         Ok(())
     }
 
-    fn call(&mut self, set: usize, collective: Collective, op: ReduceOp, layout: &Layout) -> Result<()> {
-        let comm = self.comm;
-        let is_root = comm.rank() == ROOT;
-        let (input, output) = (layout.input_len(collective, comm.rank()), layout.output_len(collective, comm.rank()));
+    fn call(&mut self, set: usize, subject: Subject, op: ReduceOp, layout: &Layout) -> Result<()> {
+        let (comm, rank, ranks) = (self.comm, self.comm.rank(), self.comm.world_size());
+        let is_root = rank == ROOT;
+        let (input, output) = (subject.input_len(layout, rank), subject.output_len(layout, rank));
         let Set { input: send, output: recv } = &mut self.sets[set];
+        let Subject::Collective(collective) = subject else {
+            let (next, before) = ((rank + 1) % ranks, (rank + ranks - 1) % ranks);
+            return comm.send_recv(&send[..input], next, &mut recv[..output], before);
+        };
         if layout.is_in_place() {
             let buffer = &mut recv[..input.max(output)];
             return match collective {

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use super::Subject;
 use crate::element::{Element, FoldOrder, ReduceOp};
 use crate::error::Result;
 use crate::reference::{self, inputs};
@@ -24,24 +25,24 @@ const SEED: u64 = 0xa22;
 
 /// The patterns of all ranks.
 pub(super) struct Payload<T> {
-    collective: Collective,
+    subject: Subject,
     sent: Vec<Vec<T>>,
     /// Their folds, of collectives that fold: of ranks 0 to r for each rank r, hence last that of all.
     folded: Vec<Vec<T>>,
 }
 
 impl<T: Element> Payload<T> {
-    pub fn new(collective: Collective, op: ReduceOp, ranks: usize) -> Result<Self> {
+    pub fn new(subject: Subject, op: ReduceOp, ranks: usize) -> Result<Self> {
         let lengths = vec![PERIOD; ranks];
-        if !collective.folds() {
-            return Ok(Payload { collective, sent: inputs::random(SEED, 0, &lengths), folded: Vec::new() });
+        if !subject.folds() {
+            return Ok(Payload { subject, sent: inputs::random(SEED, 0, &lengths), folded: Vec::new() });
         }
         let sent = inputs::exact(op, SEED, 0, &lengths);
-        let folded = match collective.is_scan() {
+        let folded = match subject.is_scan() {
             true => reference::scan(op, &sent)?,
             false => vec![reference::fold(&FoldOrder::Rank, op, &sent)?],
         };
-        Ok(Payload { collective, sent, folded })
+        Ok(Payload { subject, sent, folded })
     }
 
     /// Writes rank `rank`'s input of call `call`.
@@ -61,9 +62,16 @@ impl<T: Element> Payload<T> {
         let (all, root) = (0..layout.world(), layout.root());
         let part = |of: usize| -> Range<usize> { layout.offset(of)..layout.offset(of) + layout.count(of) };
         let fold = |of: usize, first: usize| differing(&self.folded[of], begin(call, first), output);
-        match self.collective {
+        let collective = match self.subject {
             // A rank without an output has none that is wrong.
-            _ if output.is_empty() => 0,
+            _ if output.is_empty() => return 0,
+            Subject::Collective(collective) => collective,
+            Subject::SendRecv => {
+                let before = (rank + layout.world() - 1) % layout.world();
+                return differing(&self.sent[before], begin(call, 0), output);
+            }
+        };
+        match collective {
             Collective::AllReduce | Collective::Reduce => fold(0, 0),
             Collective::ReduceScatter => fold(0, layout.offset(rank)),
             Collective::Scan => fold(rank, 0),
@@ -113,9 +121,9 @@ mod tests {
 
     /// The reference's outputs for what call `call` sends.
     fn outputs(payload: &Payload<f32>, call: usize, layout: &Layout, request: &Request<'_>) -> Vec<Vec<f32>> {
-        let collective = payload.collective;
+        let subject = payload.subject;
         let input = |rank| {
-            let mut input = vec![0.0; layout.input_len(collective, rank)];
+            let mut input = vec![0.0; subject.input_len(layout, rank)];
             payload.fill(rank, call, &mut input);
             input
         };
@@ -142,7 +150,7 @@ mod tests {
             (Collective::Scan, LEN, Request::Scan { op }),
             (Collective::ExclusiveScan, LEN, Request::ExclusiveScan { op }),
         ] {
-            let payload = Payload::<f32>::new(collective, op, RANKS).unwrap();
+            let payload = Payload::<f32>::new(collective.into(), op, RANKS).unwrap();
             let layout = Layout::uniform(RANKS, count);
             for call in [0, 1, 5000] {
                 let right = outputs(&payload, call, &layout, &request);
@@ -158,6 +166,21 @@ mod tests {
                     assert!(payload.wrong(rank, call, &layout, &one) > 1000, "{collective}: shifted");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_comes_round_is_what_the_rank_before_has_sent() {
+        let payload = Payload::<f32>::new(Subject::SendRecv, ReduceOp::Sum, RANKS).unwrap();
+        let layout = Layout::uniform(RANKS, LEN);
+        for (rank, before) in [(0, RANKS - 1), (1, 0), (2, 1)] {
+            let sent = |of: usize, call: usize| {
+                let mut input = vec![0.0; LEN];
+                payload.fill(of, call, &mut input);
+                payload.wrong(rank, 7, &layout, &input) as usize
+            };
+            assert_eq!(sent(before, 7), 0);
+            assert!(sent(rank, 7) > LEN * 9 / 10 && sent(before, 6) > LEN * 9 / 10);
         }
     }
 

@@ -49,10 +49,10 @@ struct Kind {
 
 impl Kind {
     fn of(results: &Results, measurement: &Measurement) -> Self {
-        let Measurement { collective, ranks, transport, device, memory, data_type, op, asked, .. } = measurement;
+        let Measurement { subject, ranks, transport, device, memory, data_type, op, asked, .. } = measurement;
         let device = device.as_deref();
         let facts = [
-            collective.to_string(),
+            subject.to_string(),
             format!("{ranks} ranks"),
             transport.clone(),
             Measurement::caveat(device).or(device).unwrap_or_default().to_owned(),

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
-//! What a benchmark measures: a collective over a range of sizes.
+//! What a benchmark measures: a collective, or messages, over a range of sizes.
 
 use std::fmt;
 use std::ops::ControlFlow;
 
-use super::Measurement;
 use super::measure::{Caller, Rank};
 use super::on_device::OnDevice;
 use super::on_host::OnHost;
 use super::payload::Payload;
+use super::{Measurement, Subject};
 use crate::communicator::{Communicator, DeviceCommunicator};
 use crate::element::{DataType, Element, ReduceOp};
 use crate::error::Result;
-use crate::schedule::Collective;
 use crate::{bf16, f16};
 
 /// From this size on, calls take turns on [`SETS`] sets of buffers, so that none finds its own in cache.
@@ -48,7 +47,7 @@ impl fmt::Display for Memory {
     }
 }
 
-/// Which forms of a collective are measured. A barrier has the first alone, whatever is asked for.
+/// Which forms of a collective are measured. A barrier, and messages, have the first alone, whatever is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Modes {
     /// With an input and an output.
@@ -62,8 +61,8 @@ pub enum Modes {
 /// What to measure. All ranks of a communicator are given the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
-    /// The collective.
-    pub collective: Collective,
+    /// What is called.
+    pub subject: Subject,
     /// The memory of its buffers.
     pub memory: Memory,
     /// The element type.
@@ -73,7 +72,7 @@ pub struct Sweep {
     /// The algorithm by name; `None`: automatic.
     pub algorithm: Option<String>,
     /// The first size in bytes, as nccl-tests defines it: the whole buffer of an all-reduce, reduce, broadcast or scan,
-    /// all parts together of the others. A size is rounded down to whole elements a rank.
+    /// what a rank sends, and all parts together of the others. A size is rounded down to whole elements a rank.
     pub begin: usize,
     /// The last size.
     pub end: usize,
@@ -92,9 +91,9 @@ pub struct Sweep {
 
 impl Sweep {
     /// Two ranks' everyday: f32, sum, plain memory, 8 bytes to 64 MiB by doubling, both modes, everything checked.
-    pub fn new(collective: Collective) -> Self {
+    pub fn new(subject: impl Into<Subject>) -> Self {
         Sweep {
-            collective,
+            subject: subject.into(),
             memory: Memory::Plain,
             data_type: DataType::F32,
             op: ReduceOp::Sum,
@@ -163,7 +162,7 @@ impl Sweep {
         gpus: Option<&DeviceCommunicator>,
         report: impl FnMut(&[Measurement]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let barrier = self.collective == Collective::Barrier;
+        let barrier = self.subject.is_barrier();
         let len = if barrier { 0 } else { self.end / size_of::<T>() };
         match gpus {
             None => self.run_by(comm, OnHost::<T>::new(comm, self, len)?, report),
@@ -177,13 +176,12 @@ impl Sweep {
         caller: impl Caller<T>,
         mut report: impl FnMut(&[Measurement]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let payload = Payload::<T>::new(self.collective, self.op, comm.world_size())?;
-        let barrier = self.collective == Collective::Barrier;
+        let payload = Payload::<T>::new(self.subject, self.op, comm.world_size())?;
         let mut rank = Rank { comm, sweep: self, payload, caller };
         let modes: &[bool] = match self.modes {
             Modes::OutOfPlace => &[false],
             Modes::InPlace => &[true],
-            Modes::Both if barrier => &[false],
+            Modes::Both if !self.subject.has_in_place() => &[false],
             Modes::Both => &[false, true],
         };
         for size in self.sizes() {
@@ -200,15 +198,15 @@ impl Sweep {
 
     /// The sizes, in bytes. A barrier has one.
     fn sizes(&self) -> impl Iterator<Item = usize> + use<> {
-        let Sweep { collective, begin, end, factor, .. } = *self;
-        let barrier = collective == Collective::Barrier;
+        let Sweep { subject, begin, end, factor, .. } = *self;
+        let barrier = subject.is_barrier();
         let next = move |size: &usize| size.checked_mul(factor).filter(|size| !barrier && *size <= end);
         std::iter::successors(Some(if barrier { 0 } else { begin }), next)
     }
 
     /// Elements a rank, by NCCL's definition, of a size in bytes: rounded down to whole ones.
     pub(super) fn count(&self, size: usize, ranks: usize) -> usize {
-        size / self.data_type.size() / if self.collective.has_parts() { ranks.max(1) } else { 1 }
+        size / self.data_type.size() / if self.subject.has_parts() { ranks.max(1) } else { 1 }
     }
 
     /// The algorithm that is asked for; `auto` where none is.
@@ -230,6 +228,7 @@ pub(super) fn rotation(bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Collective;
 
     fn sizes(change: impl FnOnce(&mut Sweep)) -> Vec<usize> {
         let mut sweep = Sweep::new(Collective::AllReduce);
@@ -242,6 +241,6 @@ mod tests {
         assert_eq!(sizes(|sweep| sweep.end = 64), [8, 16, 32, 64]);
         assert_eq!(sizes(|sweep| (sweep.end, sweep.factor) = (100, 3)), [8, 24, 72]);
         assert_eq!(sizes(|sweep| (sweep.begin, sweep.end) = (usize::MAX / 2 + 1, usize::MAX)), [usize::MAX / 2 + 1]);
-        assert_eq!(sizes(|sweep| sweep.collective = Collective::Barrier), [0]);
+        assert_eq!(sizes(|sweep| sweep.subject = Collective::Barrier.into()), [0]);
     }
 }

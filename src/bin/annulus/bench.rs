@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use annulus::bench::{Machine, Measurement, Memory, Modes, Plot, Results, Sweep, Table, pin};
+use annulus::bench::{Machine, Measurement, Memory, Modes, Plot, Results, Subject, Sweep, Table, pin};
 use annulus::driver::Device;
 use annulus::schedule::Collective;
 use annulus::{Communicator, DataType, Error, ReduceOp, Result, run as run_threads};
@@ -27,9 +27,10 @@ use crate::world::{World, join, launch_this};
 #[command(group(ArgGroup::new("measured").multiple(true).requires("collective").args(MEASURED)))]
 pub struct Args {
     /// all_reduce, reduce_scatter, all_gather, broadcast, barrier, reduce, scatter, gather, all_to_all, scan or
-    /// exclusive_scan; may be left out where files are compared
-    #[arg(value_parser = collective, required_unless_present = "compare")]
-    collective: Option<Collective>,
+    /// exclusive_scan; or send_recv: each rank to the next, and from the one before; may be left out where files are
+    /// compared
+    #[arg(value_parser = subject, required_unless_present = "compare")]
+    collective: Option<Subject>,
     /// Number of ranks [default: 2, or what the launcher says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     ranks: Option<u16>,
@@ -131,11 +132,11 @@ impl On {
 pub fn run(args: &Args) -> Result<u8> {
     let plot = args.plot.as_deref().map(Plot::at).transpose()?;
     let compared = args.compare.iter().map(|file| Results::read(file)).collect::<Result<Vec<_>>>()?;
-    let Some(collective) = args.collective else {
+    let Some(subject) = args.collective else {
         plot.map_or(Ok(()), |plot| plot.write(&compared))?;
         return Ok(0);
     };
-    let bench = Bench { args, sweeps: args.sweeps(collective)?, plot, compared };
+    let bench = Bench { args, sweeps: args.sweeps(subject)?, plot, compared };
     let check = |ranks| {
         bench.sweeps.iter().try_for_each(|sweep| match args.device {
             On::Cpu => sweep.check(ranks),
@@ -161,8 +162,8 @@ pub fn run(args: &Args) -> Result<u8> {
 
 impl Args {
     /// One sweep an algorithm.
-    fn sweeps(&self, collective: Collective) -> Result<Vec<Sweep>> {
-        if self.plot.is_some() && collective == Collective::Barrier {
+    fn sweeps(&self, subject: Subject) -> Result<Vec<Sweep>> {
+        if self.plot.is_some() && subject == Collective::Barrier.into() {
             return Err(Error::invalid("a barrier has no sizes to draw its time over: leave --plot out"));
         }
         let mut names = BTreeSet::new();
@@ -170,7 +171,7 @@ impl Args {
             return Err(Error::invalid(format!("--algorithm names {name} twice: once is enough")));
         }
         let sweep = |name: &String| Sweep {
-            collective,
+            subject,
             memory: self.memory,
             data_type: self.dtype,
             op: self.op,
@@ -274,9 +275,9 @@ impl Args {
         device: Option<&str>,
         creation: Duration,
     ) -> String {
-        let Sweep { collective, memory, data_type, op, algorithm, .. } = sweep;
+        let Sweep { subject, memory, data_type, op, algorithm, .. } = sweep;
         let algorithm = algorithm.as_deref().unwrap_or(AUTO);
-        let op = if collective.folds() { format!(", {op}") } else { String::new() };
+        let op = if subject.folds() { format!(", {op}") } else { String::new() };
         let checked = if self.unchecked { "the first and the last call" } else { "every output of every call" };
         let mut head = format!("# {machine}\n");
         // Writing to a String does not fail.
@@ -286,7 +287,7 @@ impl Args {
         let pinned = device.map_or("pinned".to_owned(), |kind| format!("on {kind} devices"));
         let _ = writeln!(
             head,
-            "# {collective} of {data_type}{op}; {} ranks as {}, {pinned}; {memory} memory; algorithm {algorithm}",
+            "# {subject} of {data_type}{op}; {} ranks as {}, {pinned}; {memory} memory; algorithm {algorithm}",
             comm.world_size(),
             comm.transport_kind(),
         );
@@ -312,8 +313,8 @@ impl Args {
     }
 }
 
-fn collective(name: &str) -> Result<Collective, String> {
-    one_of(name, Collective::ALL.map(|collective| (collective.name(), collective)))
+fn subject(name: &str) -> Result<Subject, String> {
+    one_of(name, Subject::all().map(|subject| (subject.name(), subject)).collect::<Vec<_>>())
 }
 
 /// What goes by that name.
@@ -334,8 +335,9 @@ fn op(name: &str) -> Result<ReduceOp, String> {
 }
 
 /// What goes by that name, or a sentence with the names that there are.
-pub fn one_of<T, const N: usize>(name: &str, all: [(&'static str, T); N]) -> Result<T, String> {
-    let names = all.each_ref().map(|(name, _)| *name).join(", ");
+pub fn one_of<T>(name: &str, all: impl Into<Vec<(&'static str, T)>>) -> Result<T, String> {
+    let all: Vec<(&str, T)> = all.into();
+    let names = all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let found = all.into_iter().find(|(known, _)| *known == name);
     found.map(|(_, value)| value).ok_or_else(|| format!("give one of {names}"))
 }
@@ -368,7 +370,8 @@ mod tests {
 
     #[test]
     fn names_that_are_not_there_are_answered_with_those_that_are() {
-        assert_eq!(collective("all_gather"), Ok(Collective::AllGather));
+        assert_eq!(subject("all_gather"), Ok(Collective::AllGather.into()));
+        assert_eq!(subject("send_recv"), Ok(Subject::SendRecv));
         assert_eq!(op("xor"), Err("give one of sum, prod, min, max, avg, band, bor, bxor".to_owned()));
     }
 }
