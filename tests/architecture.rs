@@ -48,7 +48,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("launch", &["error", "element", "transport"]),
     ("bench", ABOVE_COMMANDS),
-    ("doctor", &["error", "kernel", "driver"]),
+    ("doctor", &["error", "element", "kernel", "driver"]),
     ("train", ABOVE_COMMANDS),
 ];
 
@@ -93,6 +93,7 @@ const UNSAFE: &[&str] = &[
     "src/communicator/device/copies.rs",
     "src/communicator/device/launch.rs",
     "src/communicator/device/messages.rs",
+    "src/communicator/device/relay.rs",
     "src/communicator/execute.rs",
     "src/communicator/memory.rs",
     "src/doctor/gpu/card/code.rs",
