@@ -71,7 +71,8 @@ impl Measurement {
         (device == Some("simulated")).then_some("simulated devices: kernels executed on the CPU; no GPU figure")
     }
 
-    /// The measurement as one JSON object, in which `collective` is what was called. `device`, `op` and `root` are null where the collective has none.
+    /// The measurement as one JSON object, in which `collective` is what was called. `device`, `op` and `root` are null
+    /// where that has none.
     #[cfg(feature = "cli")]
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({

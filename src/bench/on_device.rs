@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::measure::{Caller, ROOT};
+use super::subject::neighbours;
 use super::{Memory, Subject, Sweep};
 use crate::communicator::DeviceCommunicator;
 use crate::driver::{DeviceBuffer, Stream};
@@ -63,7 +64,7 @@ impl<T: Element> Caller<T> for OnDevice<'_, T> {
         let (input, output) = (subject.input_len(layout, rank), subject.output_len(layout, rank));
         let Set { input: send, output: recv } = &self.sets[set];
         let Subject::Collective(collective) = subject else {
-            let (next, before) = ((rank + 1) % ranks, (rank + ranks - 1) % ranks);
+            let (next, before) = neighbours(rank, ranks);
             gpus.send_recv(&send.part(..input)?, next, &recv.part(..output)?, before, stream)?;
             return stream.synchronize();
         };

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::buffers::Set;
 use super::measure::{Caller, ROOT};
+use super::subject::neighbours;
 use super::{Subject, Sweep};
 use crate::communicator::Communicator;
 use crate::element::{Element, ReduceOp};
@@ -46,7 +47,7 @@ impl<T: Element> Caller<T> for OnHost<'_, T> {
         let (input, output) = (subject.input_len(layout, rank), subject.output_len(layout, rank));
         let Set { input: send, output: recv } = &mut self.sets[set];
         let Subject::Collective(collective) = subject else {
-            let (next, before) = ((rank + 1) % ranks, (rank + ranks - 1) % ranks);
+            let (next, before) = neighbours(rank, ranks);
             return comm.send_recv(&send[..input], next, &mut recv[..output], before);
         };
         if layout.is_in_place() {

@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use super::Subject;
+use super::subject::neighbours;
 use crate::element::{Element, FoldOrder, ReduceOp};
 use crate::error::Result;
 use crate::reference::{self, inputs};
@@ -67,7 +68,7 @@ impl<T: Element> Payload<T> {
             _ if output.is_empty() => return 0,
             Subject::Collective(collective) => collective,
             Subject::SendRecv => {
-                let before = (rank + layout.world() - 1) % layout.world();
+                let (_, before) = neighbours(rank, layout.world());
                 return differing(&self.sent[before], begin(call, 0), output);
             }
         };

@@ -89,6 +89,11 @@ impl Subject {
     }
 }
 
+/// To whom a rank sends, and from whom it receives.
+pub(super) fn neighbours(rank: usize, ranks: usize) -> (usize, usize) {
+    ((rank + 1) % ranks, (rank + ranks - 1) % ranks)
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -194,8 +194,8 @@ impl DeviceCommunicator {
     /// in memory of [`allocate`](Self::allocate) or [`register`](Self::register). So either all ranks' buffers are, and
     /// at the same place of it, or none's; otherwise the call is a `Mismatch`. (For a broadcast, that is where ranks get
     /// it; in place, it is the whole buffer. A reduce, scatter or gather is passed through memory of the communicator's
-    /// own, but in place: where the root alone has a buffer, the others cannot tell where.) [Messages](Self::send) are done in this way
-    /// too, whichever schedule it is.
+    /// own, but in place: where the root alone has a buffer, the others cannot tell where.) [Messages](Self::send) are
+    /// done in this way too, whichever schedule it is.
     ///
     /// # Errors
     ///

@@ -58,9 +58,8 @@ impl DeviceCommunicator {
     fn launch_relay(&self, argument: &mut Relay, wanted: &Wanted, stream: &Stream) -> Result<()> {
         let members = &self.members;
         argument.batch.call = self.common(self.history.count());
-        let mut uses = vec![wanted.usage(), Use::writes(&members.state), Use::shares(&members.table)];
-        uses.extend(members.arenas.iter().map(Use::shares));
-        uses.extend([&members.abort, self.faults.words(), self.history.journal()].map(Use::words));
+        let mut uses = self.uses();
+        uses.push(wanted.usage());
         let Shape { blocks, threads } = Shape::of(Kernel::Relay, 0, members.room);
         let shape = driver::Shape::new(blocks, threads).together();
         // SAFETY: The argument is that of `kernels/relay.cu`: one message, to or from another rank that exists, by block
