@@ -71,9 +71,16 @@ const QUESTIONS: [&str; 15] = [
 #[test]
 fn every_question_is_asked_to_its_end() {
     let Some(library) = standin::library() else { return };
-    let output = doctor(&library, &[], &["--json"]);
-    assert!(output.status.success(), "{}\n{}", stderr(&output), String::from_utf8_lossy(&output.stdout));
-    let answers = Answers::of(&output);
+    // The fold is measured with a share of the memory, of which there is little here: then it takes a while, and not more.
+    let (fold, others): (Vec<_>, Vec<_>) = QUESTIONS.iter().partition(|question| **question == "fold");
+    let ask = |questions: Vec<&str>, memory: &str| {
+        let only = questions.iter().flat_map(|question| ["--only", question]);
+        let arguments: Vec<&str> = ["--json"].into_iter().chain(only).collect();
+        let output = doctor(&library, &[("STANDIN_MEMORY", memory)], &arguments);
+        assert!(output.status.success(), "{}\n{}", stderr(&output), String::from_utf8_lossy(&output.stdout));
+        Answers::of(&output).0
+    };
+    let answers = Answers([ask(others, "128"), ask(fold, "4")].concat());
     for question in QUESTIONS {
         assert!(!answers.to(question).is_empty(), "{question} has no answer");
     }

@@ -3,12 +3,16 @@
 //! operation, in place and out of place, where buffers lie or staged, worlds of 1 to 8, lengths and alignments that
 //! hurt.
 //!
+//! A second time, the kernels are those of the PTX that is checked in, executed (`ptx`).
+//!
 //! The calls of a world follow one another on the same arenas, with ever other kernels, grids and lengths.
 //! `ANNULUS_TEST=full` takes their product, where only alignments and shapes take turns; otherwise lengths do, too.
 
 #![allow(unsafe_code)]
 
 mod compiler;
+#[path = "ptx/mod.rs"]
+mod ptx;
 
 use std::ffi::{CString, c_char, c_int};
 use std::path::PathBuf;
@@ -23,16 +27,57 @@ use annulus::reference::{self, inputs};
 use annulus::{DataType, Element, FoldOrder, ReduceOp, bf16, f16};
 use bytemuck::Zeroable;
 
-/// The library that `tests/kernels/library/` makes of the kernels, or none where there is no C++ compiler.
+/// The environment variable of a process whose kernels are the PTX.
+const FROM_PTX: &str = "ANNULUS_TEST_PTX";
+/// Its value where additions are made subtractions.
+const BROKEN: &str = "broken";
+
+/// The library that `tests/kernels/library/` makes of the kernels, or the one of `tests/ptx/library/` with all that is
+/// checked in; none where there is no C++ compiler.
 fn library() -> Option<&'static libloading::Library> {
     static LIBRARY: OnceLock<Option<libloading::Library>> = OnceLock::new();
     LIBRARY
         .get_or_init(|| {
-            let path = build()?;
+            let from_ptx = std::env::var(FROM_PTX).ok();
+            let path = if from_ptx.is_some() { ptx::library() } else { build() }?;
             // SAFETY: the library's initialisers only build its list of kernels. It is never unloaded.
-            Some(unsafe { libloading::Library::new(path).expect("the library loads") })
+            let library = unsafe { libloading::Library::new(path).expect("the library loads") };
+            for path in ptx::checked_in("sm_75").iter().filter(|_| from_ptx.is_some()) {
+                let mut text = std::fs::read_to_string(path).unwrap();
+                if from_ptx.as_deref() == Some(BROKEN) {
+                    text = text.replace("add.rn.f32", "sub.rn.f32");
+                }
+                ptx::read(&library, &text).unwrap();
+            }
+            Some(library)
         })
         .as_ref()
+}
+
+/// Runs these tests, or all but those that are `skipped`, with the PTX; what they said, as an error where one failed.
+fn out_of_the_ptx(tests: &[&str], skipped: &[&str], how: &str) -> Result<(), String> {
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let again = again.args(tests).args(skipped.iter().flat_map(|test| ["--skip", test]));
+    let output = again.args(["--skip", "ptx"]).env(FROM_PTX, how).output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    if output.status.success() { Ok(()) } else { Err(said) }
+}
+
+#[test]
+fn the_ptx_has_the_same_bits() {
+    // `driver::cuda::ptx` says how its arguments are laid out. Of the product of collectives, `device_collectives` has a
+    // part with the PTX, over the stand-in for the driver.
+    let skipped = ["arguments_are_laid_out_alike", "collectives_have_the_bits_of_the_reference"];
+    out_of_the_ptx(&[], &skipped[..if full() { 1 } else { 2 }], "as it is").unwrap();
+}
+
+#[test]
+fn a_mistake_in_the_ptx_is_noticed() {
+    if library().is_none() {
+        return;
+    }
+    let said = out_of_the_ptx(&["folds_have_the_bits_of_the_reference"], &[], BROKEN).unwrap_err();
+    assert!(said.contains("fold_f32") && said.contains("the reference's is"), "{said}");
 }
 
 fn build() -> Option<PathBuf> {

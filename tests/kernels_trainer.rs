@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The trainer's kernels on the simulated device, through the driver: each against its documented arithmetic at
+//! The trainer's kernels on the simulated device, and on CUDA over the stand-in for its driver: each against its documented arithmetic at
 //! tolerance 0, and against an f64 reference within a bound that is derived where it is used; for every type, for
 //! shapes and alignments that hurt, with the same bits for every launch shape. Where the CPU trainer has the same
 //! formula in the same order, the bits are its bits.
@@ -115,6 +115,12 @@ fn bits<T: Float>(values: &[T]) -> Vec<u32> {
 }
 
 /// Device 0 and a stream of it.
+#[cfg(feature = "cuda")]
+#[test]
+fn all_of_it_on_cuda_over_the_stand_in() {
+    simulated::on_the_stand_in("cuda", &[]);
+}
+
 struct Sim {
     device: Device,
     stream: Stream,
@@ -126,7 +132,7 @@ impl Sim {
         if simulated::absent() {
             return None;
         }
-        let device = Device::simulated(0).unwrap();
+        let device = simulated::open(0).unwrap();
         Some(Sim { stream: device.stream().unwrap(), device })
     }
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "../../kernels/host/device.h"
+#include "../ptx/ptx.h"
 
 using Result = int;
 using Address = unsigned long long; // CUdeviceptr
@@ -47,6 +48,7 @@ enum : Result {
     LAUNCH_OUT_OF_RESOURCES = 701,
     PEER_ACCESS_ALREADY_ENABLED = 704,
     ALREADY_REGISTERED = 712,
+    MISALIGNED_ADDRESS = 716,
     LAUNCH_FAILED = 719,
     COOPERATIVE_LAUNCH_TOO_LARGE = 720,
     NOT_SUPPORTED = 801,
@@ -117,13 +119,15 @@ struct Event {
 
 struct Module {
     Context* context;
-    std::string image;
+    std::string image; // empty: one of HIP's, whose kernels are those that the stand-in was built with
 };
 
 struct Function {
     Module* module;
-    const host::Kernel* kernel;
+    std::string name;
     int max_dynamic_shared;
+    std::shared_ptr<const ptx::Entry> entry; // of the module's text, read when it is first launched
+    const host::Kernel* kernel;              // where there is no text
 };
 
 struct GraphExec {
@@ -211,6 +215,8 @@ void run_graph(const Graph& graph);
 // peers.cpp
 // Whether every address in an argument is of memory that kernels of the context may address.
 bool may_address(const Context& context, const void* argument, size_t bytes);
+// All memory that they may, in order.
+std::vector<ptx::Range> addressed(const Context& context);
 
 // memory.cpp
 // The allocation that holds all of these bytes, or the end.

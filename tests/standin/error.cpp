@@ -34,6 +34,7 @@ static const Named NAMES[] = {
     {702, "CUDA_ERROR_LAUNCH_TIMEOUT", "stand-in: the launch timed out and was terminated"},
     {704, "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED", "stand-in: peer access is already enabled"},
     {712, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED", "stand-in: some of the memory is pinned already"},
+    {716, "CUDA_ERROR_MISALIGNED_ADDRESS", "stand-in: misaligned address"},
     {719, "CUDA_ERROR_LAUNCH_FAILED", "stand-in: unspecified launch failure"},
     {720, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE", "stand-in: too many blocks in cooperative launch"},
     {800, "CUDA_ERROR_NOT_PERMITTED", "stand-in: operation not permitted"},

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The stand-in for the CUDA driver, as a library that a program finds as `libcuda.so.1` (driver.h says what it is, and
-//! switches.cpp what it can be asked for by environment variables). Beside it lie one for the management library, and the
-//! same under HIP's names, as `libamdhip64.so.5` (hip/hip.h).
+//! switches.cpp what it can be asked for by environment variables). It executes the PTX that it is given (../ptx). Beside
+//! it lies one for the management library and, where tests are built with the feature `hip`, the same under HIP's names, as
+//! `libamdhip64.so.5` (hip/hip.h), which has the kernels as the host's compiler makes them.
 
 #![allow(dead_code)] // each test uses its part
 
@@ -25,23 +26,22 @@ const FLAGS: [&str; 9] = [
 pub fn library() -> Option<PathBuf> {
     let compiler = compiler::compiler()?;
     Some(compiler::once("standin", &FLAGS, &inputs(), |folder| {
-        let sources = sources();
+        let (sources, ptx) = (sources(), compiler::root().join("tests/ptx"));
         // Two at a time: compiling is most of what a test of the stand-in takes.
         std::thread::scope(|scope| {
             for half in sources.chunks(sources.len().div_ceil(2)) {
-                let compiler = &compiler;
+                let (compiler, ptx) = (&compiler, &ptx);
                 scope.spawn(move || {
                     for source in half {
-                        // The fold is what takes time in a test.
-                        let effort = if source.ends_with("fold.cu") { "-O3" } else { "-O1" };
+                        // What takes time in a test: PTX and, of HIP's kernels, the fold.
+                        let effort = if source.ends_with("fold.cu") || source.starts_with(ptx) { "-O3" } else { "-O1" };
                         let arguments: Vec<&str> = FLAGS.iter().copied().chain([effort, "-c"]).collect();
                         compiler::compile(compiler, &arguments, std::slice::from_ref(source), &object(folder, source));
                     }
                 });
             }
         });
-        link(&compiler, folder, folder, &CUDA, "");
-        link(&compiler, folder, folder, &HIP, "");
+        INTERFACES.iter().for_each(|interface| link(&compiler, folder, folder, interface, ""));
         let arguments: Vec<&str> = FLAGS.iter().copied().chain(["-O1", "-shared"]).collect();
         compiler::compile(
             &compiler,
@@ -58,8 +58,7 @@ pub fn library_without(symbol: &str) -> Option<PathBuf> {
     let objects = library()?;
     let name = format!("standin-without-{symbol}");
     Some(compiler::once(&name, &FLAGS, &inputs(), |folder| {
-        link(&compiler, &objects, folder, &CUDA, symbol);
-        link(&compiler, &objects, folder, &HIP, symbol);
+        INTERFACES.iter().for_each(|interface| link(&compiler, &objects, folder, interface, symbol));
     }))
 }
 
@@ -96,16 +95,22 @@ const BLAS_LIBRARY: &str = "libcublas.so.12";
 const MANAGEMENT: &str = "tests/standin/management";
 const MANAGEMENT_LIBRARY: &str = "libnvidia-ml.so.1";
 
-const FOLDERS: [&str; 4] = ["kernels", "kernels/host", "tests/standin", "tests/standin/hip"];
-
-/// What a library is called, and what the names of its functions begin with.
+/// What a library is called, what the names of its functions begin with, and where its sources are.
 struct Interface {
     file: &'static str,
     functions: &'static str,
+    folders: &'static [&'static str],
 }
 
-const CUDA: Interface = Interface { file: "libcuda.so.1", functions: "cu" };
-const HIP: Interface = Interface { file: "libamdhip64.so.5", functions: "hip" };
+const INTERFACES: &[Interface] = &[
+    Interface { file: "libcuda.so.1", functions: "cu", folders: &["kernels/host", "tests/ptx", "tests/standin"] },
+    #[cfg(feature = "hip")]
+    Interface {
+        file: "libamdhip64.so.5",
+        functions: "hip",
+        folders: &["kernels/host", "tests/ptx", "tests/standin", "kernels", "tests/standin/hip"],
+    },
+];
 
 /// A folder of bundles of code for AMD devices with these targets, as far as the stand-in looks into them.
 pub fn bundles(targets: &[&str]) -> PathBuf {
@@ -128,12 +133,22 @@ pub fn bundles(targets: &[&str]) -> PathBuf {
 }
 
 fn inputs() -> Vec<PathBuf> {
-    let management = compiler::files(&[MANAGEMENT], &["cpp"]);
-    compiler::files(&FOLDERS, &["cu", "cpp", "h"]).into_iter().chain(management).collect()
+    let folders: Vec<&str> = INTERFACES.iter().flat_map(|interface| interface.folders).copied().collect();
+    compiler::files(&[&folders[..], &[MANAGEMENT]].concat(), &["cu", "cpp", "h"])
 }
 
+/// Of all libraries. Each has all of one folder or nothing of it.
 fn sources() -> Vec<PathBuf> {
-    compiler::files(&FOLDERS, &["cu", "cpp"])
+    let mut sources: Vec<PathBuf> = INTERFACES.iter().flat_map(Interface::sources).collect();
+    sources.sort();
+    sources.dedup();
+    sources
+}
+
+impl Interface {
+    fn sources(&self) -> Vec<PathBuf> {
+        compiler::files(self.folders, &["cu", "cpp"])
+    }
 }
 
 fn object(folder: &Path, source: &Path) -> PathBuf {
@@ -144,13 +159,13 @@ fn object(folder: &Path, source: &Path) -> PathBuf {
 
 /// Links the objects in a folder. The library must stay loaded, since threads of its streams wait for work for ever.
 fn link(compiler: &str, objects: &Path, to: &Path, interface: &Interface, without: &str) {
-    let Interface { file, functions } = interface;
+    let Interface { file, functions, .. } = interface;
     let script = to.join(format!("{functions}-exported"));
     let local = if without.is_empty() { String::new() } else { format!("{without};") };
     std::fs::write(&script, format!("{{ global: {functions}*; local: {local} *; }};\n"))
         .expect("the folder can be written");
     let version_script = format!("-Wl,--version-script={}", script.display());
     let arguments = ["-shared", &format!("-Wl,-soname,{file}"), "-Wl,-z,nodelete", "-pthread", &version_script];
-    let objects: Vec<PathBuf> = sources().iter().map(|source| object(objects, source)).collect();
+    let objects: Vec<PathBuf> = interface.sources().iter().map(|source| object(objects, source)).collect();
     compiler::compile(compiler, &arguments, &objects, &to.join(file));
 }

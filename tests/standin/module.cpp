@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Modules, functions and launches. A module is any text that reads like PTX for this device; its functions are the
-// kernels of the same names that the stand-in was built with.
+// Modules, functions and launches. A module is a text that reads like PTX for this device, whose kernels are executed as
+// they stand there (../ptx).
 #include "driver.h"
 
 #include <algorithm>
@@ -72,15 +72,10 @@ DRIVER cuModuleGetFunction(void** handle, void* module_handle, const char* name)
     if (handle == nullptr || name == nullptr) return INVALID_VALUE;
     const auto module = state().modules.find(module_handle);
     if (module == state().modules.end()) return INVALID_HANDLE;
-    // An empty image is one of HIP's, whose entries are not read.
     const std::string& text = module->second->image;
-    if (!text.empty() && !has_entry(text, name)) return NOT_FOUND;
-    const host::Kernel* kernel = host::find(name);
-    if (kernel == nullptr) {
-        std::fprintf(stderr, "stand-in: it was built without %s, which the module has\n", name);
-        return NOT_FOUND;
-    }
-    auto function = std::make_unique<Function>(Function{module->second.get(), kernel, SHARED_DEFAULT});
+    const host::Kernel* const kernel = text.empty() ? host::find(name) : nullptr;
+    if (text.empty() ? kernel == nullptr : !has_entry(text, name)) return NOT_FOUND;
+    auto function = std::make_unique<Function>(Function{module->second.get(), name, SHARED_DEFAULT, nullptr, kernel});
     *handle = function.get();
     state().functions.emplace(*handle, std::move(function));
     return SUCCESS;
@@ -92,6 +87,31 @@ static Function* find_function(Context& context, void* handle) {
     return found->second.get();
 }
 
+// Reads a function's text, when it is first asked for. A driver would have refused the module.
+static Result read_text(Function& function) {
+    if (function.entry != nullptr || function.kernel != nullptr) return SUCCESS;
+    try {
+        function.entry = std::make_shared<const ptx::Entry>(ptx::read(function.module->image, function.name));
+        return SUCCESS;
+    } catch (const ptx::Mistake& mistake) {
+        std::fprintf(stderr, "stand-in: %s\n", mistake.what());
+        return INVALID_PTX;
+    }
+}
+
+// The most threads of a block that the function may be launched with.
+static uint32_t most_threads(const Context& context, const Function& function) {
+    const uint32_t of_device = context.compute.model().threads_per_block;
+    return function.entry == nullptr ? of_device : std::min(of_device, function.entry->most_threads);
+}
+
+// How many of its blocks a multiprocessor has room for.
+static uint32_t resident_blocks(const Context& context, const Function& function, uint32_t threads, size_t shared) {
+    if (threads > most_threads(context, function) || shared > static_cast<size_t>(function.max_dynamic_shared)) return 0;
+    const uint32_t fixed = function.entry == nullptr ? 0 : function.entry->shared_bytes;
+    return context.compute.model().resident_blocks(threads, fixed + static_cast<uint32_t>(shared));
+}
+
 DRIVER cuFuncLoad(void* handle) {
     ENTER_CONTEXT;
     return find_function(context, handle) == nullptr ? INVALID_HANDLE : SUCCESS;
@@ -99,13 +119,14 @@ DRIVER cuFuncLoad(void* handle) {
 
 DRIVER cuFuncGetAttribute(int* value, int which, void* handle) {
     ENTER_CONTEXT;
-    const Function* function = find_function(context, handle);
+    Function* function = find_function(context, handle);
     if (function == nullptr) return INVALID_HANDLE;
     if (value == nullptr) return INVALID_VALUE;
+    if (const Result result = which == 0 ? read_text(*function) : SUCCESS; result != SUCCESS) return result;
     int major = 0, minor = 0;
     std::sscanf(directive(function->module->image, ".version"), "%d.%d", &major, &minor);
     switch (which) {
-        case 0: *value = static_cast<int>(context.compute.model().threads_per_block); return SUCCESS;
+        case 0: *value = static_cast<int>(most_threads(context, *function)); return SUCCESS;
         case 1: case 2: case 3: case 7: *value = 0; return SUCCESS; // shared, constant, local bytes; cache mode
         case 4: *value = 32; return SUCCESS;                        // registers
         case 5: *value = 10 * major + minor; return SUCCESS;
@@ -128,13 +149,11 @@ DRIVER cuFuncSetAttribute(void* handle, int which, int value) {
 
 DRIVER cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void* handle, int threads, size_t shared) {
     ENTER_CONTEXT;
-    const Function* function = find_function(context, handle);
+    Function* function = find_function(context, handle);
     if (function == nullptr) return INVALID_HANDLE;
     if (blocks == nullptr || threads <= 0) return INVALID_VALUE;
-    const bool fits = shared <= static_cast<size_t>(function->max_dynamic_shared);
-    *blocks = fits ? static_cast<int>(context.compute.model().resident_blocks(static_cast<uint32_t>(threads),
-                                                                             static_cast<uint32_t>(shared)))
-                   : 0;
+    if (const Result result = read_text(*function); result != SUCCESS) return result;
+    *blocks = static_cast<int>(resident_blocks(context, *function, static_cast<uint32_t>(threads), shared));
     return SUCCESS;
 }
 
@@ -154,43 +173,68 @@ static void judge_outcome(Context& context, const char* kernel, const host::Outc
     }
 }
 
+// Runs a launch of a text.
+static void execute(Context& context, const ptx::Entry& entry, const void* argument, uint32_t blocks, uint32_t threads,
+                    uint32_t shared) {
+    ptx::Launch launch{&entry, argument, shared, {}};
+    {
+        const Lock lock(state().lock);
+        launch.memory = addressed(context);
+    }
+    const host::Kernel kernel = {entry.name.c_str(), ptx::run, sizeof launch, alignof(ptx::Launch), "PTX"};
+    judge_outcome(context, kernel.name, context.compute.run({&kernel, &launch, blocks, threads, shared}));
+    const ptx::Fault fault = launch.fault.load(std::memory_order_relaxed);
+    if (fault == ptx::Fault::NONE) return;
+    const Lock lock(state().lock);
+    context.fault = fault == ptx::Fault::MISALIGNED ? MISALIGNED_ADDRESS : ILLEGAL_ADDRESS;
+}
+
 struct Dimensions {
     unsigned x, y, z;
 };
 
 static Result launch(Context& context, void* handle, Dimensions grid, Dimensions block, unsigned shared,
                      void* stream_handle, void** parameters, bool cooperative) {
-    const Function* function = find_function(context, handle);
+    Function* function = find_function(context, handle);
     const auto stream = find_stream(context, stream_handle);
     if (function == nullptr || stream == nullptr) return INVALID_HANDLE;
-    const host::Model& model = context.compute.model();
     for (const Dimensions& size : {grid, block})
         if (size.x == 0 || size.y == 0 || size.z == 0 || size.x > 2147483647u) return INVALID_VALUE;
     // Our kernels have one dimension, and the host executes no other.
     for (const Dimensions& size : {grid, block})
         if (size.y != 1 || size.z != 1) return NOT_SUPPORTED;
-    if (block.x > model.threads_per_block || shared > static_cast<unsigned>(function->max_dynamic_shared))
-        return INVALID_VALUE;
-    const uint32_t resident = model.resident_blocks(block.x, shared);
-    if (resident == 0) return LAUNCH_OUT_OF_RESOURCES;
-    if (cooperative && grid.x > resident * model.multiprocessors) return COOPERATIVE_LAUNCH_TOO_LARGE;
-    const host::Kernel* kernel = function->kernel;
     if (parameters == nullptr || parameters[0] == nullptr) return INVALID_VALUE;
+    if (const Result result = read_text(*function); result != SUCCESS) return result;
+    if (block.x > most_threads(context, *function) || shared > static_cast<unsigned>(function->max_dynamic_shared))
+        return INVALID_VALUE;
+    const uint32_t resident = resident_blocks(context, *function, block.x, shared);
+    if (resident == 0) return LAUNCH_OUT_OF_RESOURCES;
+    if (cooperative && grid.x > resident * context.compute.model().multiprocessors) return COOPERATIVE_LAUNCH_TOO_LARGE;
+    const bool is_text = function->entry != nullptr;
     // The arguments are read now, and kept as long as the launch may run again.
-    const size_t alignment = std::max(kernel->argument_alignment, alignof(std::max_align_t));
-    const size_t room = (kernel->argument_bytes + alignment - 1) / alignment * alignment;
-    const std::shared_ptr<void> args(std::aligned_alloc(alignment, room), std::free);
+    const size_t bytes = is_text ? function->entry->argument_bytes : function->kernel->argument_bytes;
+    const size_t alignment =
+        std::max(is_text ? 0 : function->kernel->argument_alignment, alignof(std::max_align_t));
+    const std::shared_ptr<void> args(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment),
+                                     std::free);
     if (args == nullptr) return OUT_OF_MEMORY;
-    std::memcpy(args.get(), parameters[0], kernel->argument_bytes);
-    if (!may_address(context, args.get(), kernel->argument_bytes)) {
+    std::memcpy(args.get(), parameters[0], bytes);
+    if (!may_address(context, args.get(), bytes)) {
         // A card notices when the kernel touches it.
         context.fault = ILLEGAL_ADDRESS;
         return SUCCESS;
     }
     Context* where = &context;
-    const Work work = [where, kernel, args, grid, block, shared] {
-        judge_outcome(*where, kernel->name, where->compute.run({kernel, args.get(), grid.x, block.x, shared}));
-    };
+    Work work;
+    if (is_text) {
+        work = [where, entry = function->entry, args, grid, block, shared] {
+            execute(*where, *entry, args.get(), grid.x, block.x, shared);
+        };
+    } else {
+        work = [where, kernel = function->kernel, args, grid, block, shared] {
+            judge_outcome(*where, kernel->name, where->compute.run({kernel, args.get(), grid.x, block.x, shared}));
+        };
+    }
     return enqueue(stream, work, true);
 }
 

@@ -27,16 +27,25 @@ DRIVER cuCtxEnablePeerAccess(void* handle, unsigned flags) {
     return INVALID_CONTEXT;
 }
 
+// Memory of a pool is the device's own, whatever was enabled.
+static bool may_address(const Context& context, const Allocation& allocation) {
+    if (allocation.context == &context || is_of_host(allocation)) return true;
+    return allocation.kind != Kind::POOL && context.peers.count(allocation.context) != 0;
+}
+
+std::vector<ptx::Range> addressed(const Context& context) {
+    std::vector<ptx::Range> ranges;
+    for (const auto& [begin, allocation] : state().memory)
+        if (may_address(context, allocation)) ranges.push_back({begin, begin + allocation.bytes});
+    return ranges;
+}
+
 bool may_address(const Context& context, const void* argument, size_t bytes) {
     for (size_t at = 0; at + sizeof(Address) <= bytes; at += sizeof(Address)) {
         Address word;
         std::memcpy(&word, static_cast<const char*>(argument) + at, sizeof word);
         const auto found = find_memory(word, 1);
-        if (found == state().memory.end() || found->second.context == &context) continue;
-        const Allocation& allocation = found->second;
-        if (is_of_host(allocation)) continue;
-        // Memory of a pool is the device's own, whatever was enabled.
-        if (allocation.kind == Kind::POOL || context.peers.count(allocation.context) == 0) return false;
+        if (found != state().memory.end() && !may_address(context, found->second)) return false;
     }
     return true;
 }

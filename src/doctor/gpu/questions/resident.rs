@@ -70,7 +70,8 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let stream = [card.stream()?];
     let most_shared = card.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
     kernels.meet.allow_shared(most_shared)?;
-    let shapes = [(32, 0), (128, 0), (256, 0), (512, 0), (1024, 0), (256, 32 << 10), (256, most_shared)];
+    // Blocks of more than 512 threads are refused: kernels are compiled for no more.
+    let shapes = [(32, 0), (128, 0), (256, 0), (512, 0), (256, 32 << 10), (256, most_shared)];
     for (threads, shared) in shapes {
         let each = kernels.meet.occupancy(threads, shared)?;
         let reckoned = each * multiprocessors;
