@@ -8,11 +8,14 @@
 #                                          libraries and a shell: no compiler, no toolkit, no Rust, no network.
 #
 # `run` takes below eight minutes, whatever the card does: each part has a time limit and is killed at it, and what
-# comes after goes on. Its status is the number of parts that failed. compute-sanitizer and a python with PyTorch are
-# used where there are any. ANNULUS_GPU_PARTS=names runs some parts alone.
+# comes after goes on. Limits add up to little more than all the time there is, and a part is expected to take less than
+# half of its own: so parts that hang leave the others theirs. What says most comes first. Its status is the number of
+# parts that failed. compute-sanitizer and a python with PyTorch are used where there are any. ANNULUS_GPU_PARTS=names
+# runs some parts alone.
 #
-# Over the stand-in for the driver (tests/standin) everything runs too, slowly: ANNULUS_GPU_STANDIN=FOLDER, where its
-# libraries are. Then the file says so in each headline, and nothing in it is a result of a GPU.
+# Over the stand-in for the driver (tests/standin) everything runs too, slowly, and with ten times the time:
+# ANNULUS_GPU_STANDIN=FOLDER, where its libraries are. Then the file says so in each headline, and nothing in it is a
+# result of a GPU.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -56,14 +59,15 @@ build() {
 out=
 failed=0
 begun=$SECONDS
-all=470 # seconds
 standin=${ANNULUS_GPU_STANDIN:-}
+slower=$([ -n "$standin" ] && echo 10 || echo 1)
+all=$((470 * slower)) # seconds
 
 say() { printf '%s\n' "$@" >>"$out"; }
 
 # part NAME SECONDS TITLE COMMAND..: one part of the file. Its output is kept, the end of it if it is long.
 part() {
-    local name=$1 seconds=$2 title=$3 started=$SECONDS log status left=$((all - (SECONDS - begun)))
+    local name=$1 seconds=$(($2 * slower)) title=$3 started=$SECONDS log status left=$((all - (SECONDS - begun)))
     shift 3
     [[ -z ${ANNULUS_GPU_PARTS:-} || " $ANNULUS_GPU_PARTS " == *" $name "* ]] || return 0
     say "" "## $title" ""
@@ -126,7 +130,7 @@ sanitized() {
     [ -n "$tool" ] || { echo "there is no compute-sanitizer on this machine: nothing was looked at"; return 77; }
     echo "racecheck sees shared memory alone, which says nothing of what ranks share: memcheck it is"
     # Deadlines grow, since everything is slow under it.
-    ANNULUS_TIMEOUT=120 "$tool" --tool memcheck --target-processes all --error-exitcode 9 --leak-check no \
+    ANNULUS_TIMEOUT=25 "$tool" --tool memcheck --target-processes all --error-exitcode 9 --leak-check no \
         "$here/device_collectives" --test-threads=1 --nocapture \
         bits::several_blocks_get_the_bits_of_the_reference_and_of_the_host order::a_call_returns_before
 }
@@ -183,10 +187,18 @@ run() {
     done
     [ -n "$standin" ] || find_blas
     export ANNULUS_TEST_DEVICE=cuda ANNULUS_TEST_COMMAND="$here/annulus" ANNULUS_GPU_RUN=$$.$RANDOM RUST_BACKTRACE=0
-    # As many streams go on at a time as there may be; ranks that are threads wait for one another.
-    export CUDA_DEVICE_MAX_CONNECTIONS=32
+    # As many streams go on at a time as there may be, and as much is enqueued; ranks that are threads wait for one
+    # another.
+    export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-32}
+    export CUDA_SCALE_LAUNCH_QUEUES=${CUDA_SCALE_LAUNCH_QUEUES:-4x}
     # Ranks that miss one another say so before their part is killed.
-    export ANNULUS_TIMEOUT=15
+    export ANNULUS_TIMEOUT=$((15 * slower))
+    # A card that no process uses is made ready anew for the next one, for seconds, unless a daemon keeps it so. A part is
+    # many processes, so the first card is kept in use for all of them.
+    local card
+    for card in /dev/nvidia[0-9]*; do
+        [ -z "$standin" ] && { exec 9<"$card"; } 2>/dev/null && break
+    done
     # What the driver compiles, it compiles once.
     export CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-$(mktemp -d)} CUDA_CACHE_MAXSIZE=1073741824
     if [ -n "$standin" ]; then
@@ -203,45 +215,45 @@ run() {
         say "nvidia-smi does not answer"
     say '```'
 
-    # The first process has the driver compile all kernels; the others find them in its cache.
-    part devices 60 "Devices" "$here/annulus" devices
-    part first 120 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
+    part devices 15 "Devices" "$here/annulus" devices
+    # It has the driver compile all kernels; the others find them in its cache.
+    part first 45 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
         --end 64K --factor 8 --iterations 20
-    # It asks with the driver's own number of queues too.
-    part doctor 120 "What the card is believed to do" env -u CUDA_DEVICE_MAX_CONNECTIONS "$here/annulus" doctor --gpu \
-        --deadline 15
-    part speeds 90 "Speeds" "$here/gpu" "${quick[@]}"
-    local ranks
+    # It asks with the driver's own number and length of queues too, and without the cache. Its table comes at its end.
+    part doctor 90 "What the card is believed to do" env -u CUDA_DEVICE_MAX_CONNECTIONS -u CUDA_SCALE_LAUNCH_QUEUES \
+        "$here/annulus" doctor --gpu --deadline 10 --within 80
+    export here data
+    export -f tested
+    part threads 30 "Bits of every call: 1 to 8 ranks as threads" bash -c 'tested "$@"' _ device_collectives \
+        bits::threads bits::several_blocks bits::long_messages
+    part replays 20 "A thousand replays, mixed with calls" bash -c 'tested "$@"' _ device_collectives order::
+    part driver 20 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver
+    part failures 25 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
+        records::
+    part messages 20 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages
+    part schedules 25 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
+    part speeds 40 "Speeds" "$here/gpu" "${quick[@]}"
     local rates=(--hidden 512,512 --batch 512 --epochs 3)
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
     export -f training
-    export here data
-    part train-1 40 "Training, one rank" bash -c 'training "$@"' _ --ranks 1 "${rates[@]}"
-    part train-1-eager 40 "Training, one rank, each step enqueued anew" bash -c 'training "$@"' _ --ranks 1 --eager \
+    part train-1 16 "Training, one rank" bash -c 'training "$@"' _ --ranks 1 "${rates[@]}"
+    part train-1-eager 16 "Training, one rank, each step enqueued anew" bash -c 'training "$@"' _ --ranks 1 --eager \
         "${rates[@]}"
-    part train-1-own 40 "Training, one rank, by our own products" env ANNULUS_PRODUCTS=own bash -c 'training "$@"' _ \
+    part train-1-own 16 "Training, one rank, by our own products" env ANNULUS_PRODUCTS=own bash -c 'training "$@"' _ \
         --ranks 1 "${rates[@]}"
-    part train-2 40 "Training, two ranks on the card" bash -c 'training "$@"' _ --ranks 2 "${rates[@]}"
-    part train-2-processes 60 "Training, two processes on the card" bash -c 'training "$@"' _ --ranks 2 --processes \
+    part train-2 16 "Training, two ranks on the card" bash -c 'training "$@"' _ --ranks 2 "${rates[@]}"
+    part train-2-processes 20 "Training, two processes on the card" bash -c 'training "$@"' _ --ranks 2 --processes \
         "${rates[@]}" --steps 20
     export -f peer
-    part torch 60 "The same training by PyTorch" bash -c peer
-    export -f tested
-    part threads 60 "Bits of every call: 1 to 8 ranks as threads" bash -c 'tested "$@"' _ device_collectives \
-        bits::threads bits::several_blocks bits::long_messages
-    part replays 40 "A thousand replays, mixed with calls" bash -c 'tested "$@"' _ device_collectives order::
-    part driver 60 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver
-    part failures 60 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
-        records::
-    part processes 90 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
+    part torch 20 "The same training by PyTorch" bash -c peer
+    # Processes take turns on a card.
+    part processes 50 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
         bits::processes
-    part messages 60 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages
-    part schedules 60 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
-    part trainer 60 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
+    part trainer 25 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
         train_device
-    part trainer-library 30 "Ranks equal one, by the library's products" bash -c 'tested "$@"' _ train_device proof::
+    part trainer-library 16 "Ranks equal one, by the library's products" bash -c 'tested "$@"' _ train_device proof::
     export -f sanitized
-    part memcheck 60 "memcheck" bash -c sanitized
+    part memcheck 35 "memcheck" bash -c sanitized
     say "" "$failed parts failed; $((SECONDS - begun)) s in all."
     echo "$failed parts failed, in $((SECONDS - begun)) s: $out" >&2
     return $failed

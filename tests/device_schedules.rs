@@ -31,5 +31,5 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, upload};
+use simulated::{absent, upload};
 use worlds::{everywhere, on, threads};

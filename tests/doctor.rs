@@ -50,7 +50,7 @@ impl Answers {
     }
 }
 
-const QUESTIONS: [&str; 15] = [
+const QUESTIONS: [&str; 17] = [
     "card",
     "ptx",
     "ending",
@@ -65,6 +65,8 @@ const QUESTIONS: [&str; 15] = [
     "ipc",
     "lazy-loading",
     "eager-loading",
+    "launch-queue",
+    "launch-queue-4x",
     "processes",
 ];
 
@@ -99,6 +101,9 @@ fn every_question_is_asked_to_its_end() {
         ("one-launch", "a cooperative launch", "is refused"),
         ("stream-operations", "graph capture of events", "replayed ten times"),
         ("lazy-loading", "allocating device memory", "the kernel still running"),
+        ("launch-queue", "launches, each with an event", "more than 3000"),
+        ("launch-queue", "a second thread's launch", "no call had to wait"),
+        ("launch-queue-4x", "length of launch queues", "4x"),
         ("processes", "a flag in exported memory", "a round trip"),
         ("streams", "16 kernels on 16 streams", "run together"),
     ] {
@@ -109,6 +114,23 @@ fn every_question_is_asked_to_its_end() {
     let unlike: Vec<&Value> = answers.0.iter().filter(|answer| answer["holds"] == false).collect();
     let known = |answer: &Value| ["processes", "flags"].contains(&answer["question"].as_str().unwrap());
     assert!(unlike.iter().all(|answer| known(answer)), "{unlike:#?}");
+}
+
+#[test]
+fn much_memory_is_asked_for_while_a_kernel_runs() {
+    let Some(library) = standin::library() else { return };
+    let output = doctor(&library, &[("STANDIN_MEMORY", "1024")], &["--only", "lazy-loading", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let answers = Answers::of(&output);
+    for asked in [
+        "allocating 256 MiB of device memory",
+        "allocating 256 MiB from the memory pool",
+        "freeing 256 MiB to the memory pool",
+        "allocating 64 MiB of pinned memory",
+    ] {
+        let answer = answers.find("lazy-loading", asked);
+        assert!(answer.contains("returns after"), "{asked}: {answer}");
+    }
 }
 
 #[test]
@@ -169,6 +191,20 @@ fn a_call_that_hangs_ends_at_its_deadline_and_hangs_nothing_else() {
     let short = answers.find("graphs", "launches, eager and from graphs");
     assert!(short.contains("no more answers within 2 s: its process was killed"), "{short}");
     assert!(answers.find("card", "card").contains("stand-in"));
+}
+
+#[test]
+fn what_there_is_no_time_for_is_not_asked_and_says_so() {
+    let Some(library) = standin::library() else { return };
+    let variables = [("STANDIN_HANG", "cuCtxSetCurrent")];
+    let output = doctor(&library, &variables, &["--only", "card,ptx,fold", "--within", "2", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let answers = Answers::of(&output);
+    assert!(answers.find("card", "what the card").contains("no more answers within 2 s"));
+    for (question, asked) in [("ptx", "which embedded code"), ("fold", "the fold against")] {
+        let answer = answers.find(question, asked);
+        assert!(answer.contains("not asked: the time for all questions is up"), "{answer}");
+    }
 }
 
 #[test]

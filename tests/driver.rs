@@ -170,7 +170,8 @@ fn enqueuing_does_not_wait() {
     let (stream, open) = blocked(&device);
     let buffer = device.allocate::<f32>(100).unwrap();
     let event = device.event().unwrap();
-    for step in 0..100 {
+    // As much as any driver takes behind a stream that is blocked.
+    for step in 0..20 {
         stream.fill(&buffer, step as f32).unwrap();
         stream.write(&buffer, &[step as f32; 100]).unwrap();
     }
@@ -179,7 +180,7 @@ fn enqueuing_does_not_wait() {
     open.send(()).unwrap();
     event.synchronize().unwrap();
     assert!(event.has_passed().unwrap());
-    assert_eq!(stream.read(&buffer).unwrap(), [99.0; 100]);
+    assert_eq!(stream.read(&buffer).unwrap(), [19.0; 100]);
 }
 
 #[test]

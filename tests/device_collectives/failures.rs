@@ -83,17 +83,19 @@ fn ranks_that_call_different_things_are_told_which() {
     });
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
+        const CALLS: usize = 12;
         let buffer = gpus.device().allocate::<f32>(4).unwrap();
-        let many = gpus.device().allocate::<u8>(300).unwrap();
-        // All is enqueued before anything is done: different calls, the one that differs, and many behind it.
+        let many = gpus.device().allocate::<u8>(CALLS).unwrap();
+        // All is enqueued before anything is done: different calls, the one that differs, and others behind it. Not more
+        // than drivers take behind a stream that is blocked.
         let open = block(&stream);
-        for length in 0..300 {
+        for length in 0..CALLS {
             gpus.broadcast_in_place(&many.part(..length).unwrap(), 0, &stream).unwrap();
         }
         gpus.set_algorithm((comm.rank() == 1).then_some("ring")).unwrap();
         gpus.all_reduce_in_place(&buffer, ReduceOp::Avg, &stream).unwrap();
         gpus.set_algorithm(None).unwrap();
-        for length in 0..300 {
+        for length in 0..CALLS {
             gpus.broadcast_in_place(&many.part(..length).unwrap(), 1, &stream).unwrap();
         }
         comm.barrier().unwrap();
@@ -101,7 +103,7 @@ fn ranks_that_call_different_things_are_told_which() {
         let sentence = stream.synchronize().unwrap_err().to_string();
         assert_eq!(
             sentence,
-            "call 300: rank 0 calls all_reduce_in_place(f32, 4, Avg); rank 1 calls all_reduce_in_place(f32, 4, Avg) by \
+            "call 12: rank 0 calls all_reduce_in_place(f32, 4, Avg); rank 1 calls all_reduce_in_place(f32, 4, Avg) by \
              algorithm ring; all ranks must make the same call"
         );
     });

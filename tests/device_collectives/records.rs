@@ -75,10 +75,11 @@ fn records_say_what_ran() {
         assert!(calls.iter().all(|call| call.path == "kernel" && call.last_rank < 2), "{calls:?}");
         assert_eq!(gpus.record(2).as_ref(), Some(&calls[2]));
         assert_eq!(gpus.record(4), None);
-        for _ in 0..300 {
-            gpus.barrier(&stream).unwrap();
+        // More than are remembered, and at a time not more than drivers take of a rank whose peer is late.
+        for _ in 0..15 {
+            (0..20).for_each(|_| gpus.barrier(&stream).unwrap());
+            stream.synchronize().unwrap();
         }
-        stream.synchronize().unwrap();
         let numbers: Vec<u64> = gpus.calls().iter().map(|call| call.call).collect();
         assert!(numbers.iter().copied().eq(48..304), "{numbers:?}");
     });

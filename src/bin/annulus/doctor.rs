@@ -28,11 +28,14 @@ pub struct Args {
     /// No question may take longer than this
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=290))]
     deadline: Option<u64>,
+    /// All questions together may not take longer than this; those that are left are not asked
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=290))]
+    within: Option<u64>,
     /// Print one object a line
     #[arg(long)]
     json: bool,
     /// Answer one question, for the process that asks them all
-    #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["only", "deadline", "json", "peer"])]
+    #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["only", "deadline", "within", "json", "peer"])]
     ask: Option<String>,
     /// Be the other process of a question about two
     #[arg(long, hide = true)]
@@ -57,6 +60,9 @@ pub fn run(args: &Args) -> Result<u8> {
     let mut survey = Survey::new().only(&args.only)?;
     if let Some(seconds) = args.deadline {
         survey = survey.deadline(Duration::from_secs(seconds));
+    }
+    if let Some(seconds) = args.within {
+        survey = survey.within(Duration::from_secs(seconds));
     }
     let mut answers = Vec::new();
     let mut listening = Ok(ControlFlow::Continue(()));

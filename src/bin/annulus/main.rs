@@ -44,17 +44,21 @@ enum Subcommands {
     Tune(tune::Args),
 }
 
-/// How many streams of a GPU go on at a time, whatever each of them waits for: the most that a driver has. Ranks that share
-/// a GPU as threads wait for one another, and of the streams beyond the number they may do so in vain.
-const QUEUES: (&str, &str) = ("CUDA_DEVICE_MAX_CONNECTIONS", "32");
+/// What a driver is asked for where ranks share a GPU as threads, if its user has not asked for anything: how many streams
+/// go on at a time, whatever each of them waits for, the most that there are, since of the streams beyond the number ranks
+/// may wait for one another in vain; and how much is enqueued before whoever enqueues waits, which may be whom others
+/// wait for.
+const QUEUES: [(&str, &str); 2] = [("CUDA_DEVICE_MAX_CONNECTIONS", "32"), ("CUDA_SCALE_LAUNCH_QUEUES", "4x")];
 
 #[allow(unsafe_code)]
 fn main() -> ExitCode {
     let subcommand = Command::parse().subcommand;
     let has_ranks = matches!(subcommand, Subcommands::Bench(_) | Subcommands::Train(_));
-    if has_ranks && std::env::var_os(QUEUES.0).is_none() {
-        // SAFETY: this process has no other thread yet.
-        unsafe { std::env::set_var(QUEUES.0, QUEUES.1) };
+    for (name, value) in QUEUES {
+        if has_ranks && std::env::var_os(name).is_none() {
+            // SAFETY: this process has no other thread yet.
+            unsafe { std::env::set_var(name, value) };
+        }
     }
     let status = match subcommand {
         Subcommands::Bench(args) => bench::run(&args),

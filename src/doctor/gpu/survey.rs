@@ -26,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub struct Survey {
     deadline: Option<Duration>,
+    within: Option<Duration>,
     only: Vec<String>,
 }
 
@@ -47,6 +48,13 @@ impl Survey {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// All questions together may not take longer than this; a process that has to be killed may take a few seconds more.
+    #[must_use]
+    pub fn within(mut self, within: Duration) -> Self {
+        self.within = Some(within);
         self
     }
 
@@ -76,7 +84,8 @@ impl Survey {
         process: impl Fn(&str) -> Command,
         mut answered: impl FnMut(Answer),
     ) -> Result<Vec<&'static str>> {
-        let until = Instant::now() + LONGEST - 2 * GRACE;
+        let longest = LONGEST - 2 * GRACE;
+        let until = Instant::now() + self.within.map_or(longest, |within| within.min(longest));
         let is_wanted =
             |question: &&Question| self.only.is_empty() || self.only.iter().any(|name| name == question.name);
         let mut short = Vec::new();

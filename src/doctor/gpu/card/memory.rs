@@ -36,11 +36,16 @@ impl Card {
 
     /// Zeroed device memory from the device's memory pool.
     pub fn allocate_from_pool(&self, bytes: usize, stream: &Stream) -> Result<DeviceMemory<'_>, Fault> {
+        self.zeroed(self.allocate_from_pool_as_it_is(bytes, stream)?)
+    }
+
+    /// Device memory from the device's memory pool, with whatever is in it, once the stream has come to it.
+    pub fn allocate_from_pool_as_it_is(&self, bytes: usize, stream: &Stream) -> Result<DeviceMemory<'_>, Fault> {
         let mut address = 0;
         // SAFETY: the pointer is to a variable of ours; the stream lives.
         unsafe { self.driver.cuMemAllocAsync(&mut address, bytes, stream.stream) }?;
         stream.synchronize()?;
-        self.zeroed(DeviceMemory { card: self, address, bytes })
+        Ok(DeviceMemory { card: self, address, bytes })
     }
 
     /// Zeroed device memory of that many words, for counters. Four at the least.
@@ -88,6 +93,13 @@ impl Card {
     pub fn free_at_once(&self, memory: DeviceMemory) -> Result<(), Fault> {
         // SAFETY: the memory is given up; the driver maps device memory for devices alone.
         unsafe { self.driver.cuMemFree_v2(memory.address) }
+    }
+
+    /// Gives memory back to the device's memory pool once the stream has come to it. As above, were anything still to use
+    /// it.
+    pub fn free_to_pool(&self, memory: DeviceMemory, stream: &Stream) -> Result<(), Fault> {
+        // SAFETY: the memory is given up; the driver maps device memory for devices alone; the stream lives.
+        unsafe { self.driver.cuMemFreeAsync(memory.address, stream.stream) }
     }
 
     /// Opens memory that another process exported, `bytes` of it.

@@ -2,6 +2,7 @@
 //! Whether a kernel that waits in vain ends by its deadline and by an abort word in the host's memory, and whether the
 //! context still works afterwards. Every later question relies on it.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// A kernel that waits, seen from the host.
 pub(super) struct Waiting<'a> {
-    stream: Stream<'a>,
+    pub stream: Stream<'a>,
     abort: PinnedMemory,
     out: PinnedMemory,
 }
@@ -37,11 +38,16 @@ impl<'a> Waiting<'a> {
         Ok(Waiting { stream, abort, out })
     }
 
+    /// The word that ends it.
+    pub fn abort_word(&self) -> &AtomicU32 {
+        &self.abort.words()[0]
+    }
+
     /// Ends it by the abort word; why it ended, how long it ran by its own clock, and nanoseconds until the host knew.
     pub fn abort(&self) -> Result<(Option<Ended>, f64, f64)> {
         let begun = Instant::now();
         // Release: nothing is published with it, but the word must not wait for anything later.
-        self.abort.words()[0].store(1, Release);
+        self.abort_word().store(1, Release);
         let (ended, ran) = self.end()?;
         Ok((ended, ran, begun.elapsed().as_nanos() as f64))
     }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::answer::{Answers, time};
-use super::super::card::{Card, Shape};
+use super::super::card::{Card, Shape, Stream};
 use super::super::kernels::{CODE, Ended, FOLD, Kernels};
 use super::ending::Waiting;
 use crate::error::Result;
@@ -88,6 +88,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     }
     during("allocating from the memory pool", &mut || Ok(card.allocate_from_pool(1 << 20, &other).map(drop)?))?;
     during("allocating pinned memory", &mut || Ok(card.allocate_pinned(1 << 20).map(drop)?))?;
+    much(&card, &other, &during)?;
     other.begin_capture()?;
     kernels.nothing(&other, shape)?;
     let graph = other.end_capture()?;
@@ -95,4 +96,30 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         graph.instantiate()?.launch(&other)?;
         Ok(other.synchronize()?)
     })
+}
+
+/// The same of more memory than a driver may have at hand.
+fn much(
+    card: &Card,
+    other: &Stream,
+    during: &dyn Fn(&str, &mut dyn FnMut() -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    const MUCH: usize = 256 << 20;
+    during("allocating 256 MiB of device memory", &mut || Ok(card.allocate_as_it_is(MUCH).map(drop)?))?;
+    let mut memory = None;
+    during("allocating 256 MiB from the memory pool", &mut || {
+        memory = Some(card.allocate_from_pool_as_it_is(MUCH, other)?);
+        Ok(())
+    })?;
+    // What is free in the pool may go back to the device when the host waits for any stream.
+    let third = card.stream()?;
+    if let Some(memory) = memory {
+        let mut memory = Some(memory);
+        during("freeing 256 MiB to the memory pool, and waiting for that stream and for another", &mut || {
+            memory.take().map_or(Ok(()), |memory| card.free_to_pool(memory, other))?;
+            other.synchronize()?;
+            Ok(third.synchronize()?)
+        })?;
+    }
+    during("allocating 64 MiB of pinned memory", &mut || Ok(card.allocate_pinned(64 << 20).map(drop)?))
 }

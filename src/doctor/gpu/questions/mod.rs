@@ -7,6 +7,7 @@ mod ending;
 mod exported;
 mod flags;
 mod graphs;
+mod launch_queue;
 mod loading;
 mod one_launch;
 pub(super) mod peer;
@@ -84,6 +85,18 @@ pub fn all() -> &'static [Question] {
             "what waits for a running kernel, code being loaded at once",
             &[NO_CACHE, ("CUDA_MODULE_LOADING", "EAGER")],
             loading::answer,
+        ),
+        question(
+            "launch-queue",
+            "how much can be enqueued behind a kernel that waits",
+            &[NO_CACHE],
+            launch_queue::answer,
+        ),
+        question(
+            "launch-queue-4x",
+            "the same with launch queues of four times the length",
+            &[NO_CACHE, ("CUDA_SCALE_LAUNCH_QUEUES", "4x")],
+            launch_queue::answer,
         ),
         question("processes", "two processes that wait for each other on one card", &[NO_CACHE], processes::answer),
     ];
