@@ -202,7 +202,7 @@ run() {
     # What the driver compiles, it compiles once.
     export CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-$(mktemp -d)} CUDA_CACHE_MAXSIZE=1073741824
     if [ -n "$standin" ]; then
-        export LD_LIBRARY_PATH=$standin ANNULUS_TEST_DEVICE="stand-in cuda" STANDIN_MEMORY=16384 ANNULUS_GPU_QUICK=1
+        export LD_LIBRARY_PATH=$standin ANNULUS_TEST_DEVICE="stand-in cuda" STANDIN_MEMORY=16384 STANDIN_MULTIPROCESSORS=8 ANNULUS_GPU_QUICK=1
         of="over the STAND-IN for the CUDA driver: NO GPU, and no speed of one"
     fi
     local quick=() data=digits

@@ -101,9 +101,10 @@ fn every_question_is_asked_to_its_end() {
         ("one-launch", "a cooperative launch", "is refused"),
         ("stream-operations", "graph capture of events", "replayed ten times"),
         ("lazy-loading", "allocating device memory", "the kernel still running"),
-        ("launch-queue", "launches, each with an event", "more than 3000"),
-        ("launch-queue", "a second thread's launch", "no call had to wait"),
+        ("launch-queue", "launches, each with an event", "511 return at once"),
+        ("launch-queue", "a second thread's launch", "waits too"),
         ("launch-queue-4x", "length of launch queues", "4x"),
+        ("launch-queue-4x", "launches, each with an event", "2047 return at once"),
         ("processes", "a flag in exported memory", "a round trip"),
         ("streams", "16 kernels on 16 streams", "run together"),
     ] {

@@ -17,6 +17,7 @@ use super::faults::FaultWords;
 use super::hip;
 use super::kernel::Kernel;
 use super::mark::Pending;
+use super::queue::Queue;
 use super::stream::Stream;
 use super::words::Words;
 use crate::element::Element;
@@ -369,6 +370,7 @@ pub(super) struct Core {
     pub spare_events: Mutex<Vec<EventId>>,
     /// What streams that are gone may not have done yet.
     pub orphans: Mutex<VecDeque<Pending>>,
+    pub queue: Queue,
     /// A stream for the device's part in copies between devices that do not reach each other.
     pub staging: Mutex<Option<Stream>>,
 }
@@ -379,7 +381,8 @@ impl Core {
         expect(dead_code, reason = "no backend is built")
     )]
     pub fn new(backend: Box<dyn Backend>) -> Arc<Core> {
-        Arc::new(Core { backend, spare_events: Mutex::default(), orphans: Mutex::default(), staging: Mutex::default() })
+        let (spare_events, orphans, queue, staging) = Default::default();
+        Arc::new(Core { backend, spare_events, orphans, queue, staging })
     }
 
     /// Takes what a stream that is gone may not have done yet.

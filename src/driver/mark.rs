@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::backend::{EventId, Failure};
 use super::device::Core;
+use super::queue::Outstanding;
 
 /// The place behind one operation on its stream. Its event goes back to the device's spare ones with the last holder.
 pub(super) struct Mark {
@@ -63,6 +64,7 @@ pub(super) struct Pending {
     pub mark: Arc<Mark>,
     /// Only held.
     pub _kept: Vec<Kept>,
+    pub _outstanding: Outstanding,
 }
 
 /// Takes out what has been done, from the front on. To be dropped when no lock is held: what an operation kept may be

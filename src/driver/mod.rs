@@ -18,6 +18,9 @@
 //! functions. The simulated device (`host`, feature `sim`) executes the library's kernels on the CPU; a strict
 //! one looks at everything that they do, and executes users' kernels too ([`strict`]).
 //!
+//! To enqueue returns at once while less than about a hundred operations of a device are outstanding; whoever is further
+//! ahead waits for some of its own stream's to be done, since drivers' queues end too (`queue`).
+//!
 //! What is safe here is sound: an enqueued operation holds what it uses until it has been done, and two that use the
 //! same elements are in order, whatever their streams, as long as one of them writes. Launching a kernel is unsafe,
 //! since what it does with an address is its own affair.
@@ -47,6 +50,7 @@ mod kernel;
 mod mapping;
 mod mark;
 mod products;
+mod queue;
 mod stream;
 pub mod strict;
 mod words;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Streams: operations in order, enqueued without waiting.
+//! Streams: operations in order, enqueued without waiting for them.
 //!
-//! `enqueue` is the one door to a stream. It lets go of what has been done, waits (on the device) for earlier uses of
-//! the same memory on other streams, enqueues, marks the place, and holds what the operation uses until the mark has
-//! passed. While a stream captures, all of that is the graph's to do, each time it is launched.
+//! `enqueue` is the one door to a stream. It lets go of what has been done, waits where the stream is too far ahead
+//! (`queue`), has the device wait for earlier uses of the same memory on other streams, enqueues, marks the place, and
+//! holds what the operation uses until the mark has passed. While a stream captures, all of that is the graph's to do, each time it is launched.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -17,12 +17,14 @@ use super::device::{Core, Device};
 use super::event::Event;
 use super::faults::{FaultWords, Watched};
 use super::mark::{self, Kept, Mark, Pending};
+use super::queue::Outstanding;
 use crate::error::{Error, Result};
 
 /// A queue of operations of one device, done in the order in which they were enqueued. Clones are the same stream.
 ///
-/// All calls but [`synchronize`](Stream::synchronize) and those that read return at once. What an operation uses is
-/// kept until it has been done, also when all handles are dropped before.
+/// All calls but [`synchronize`](Stream::synchronize) and those that read return at once, as long as fewer than about a
+/// hundred operations of the device have not been done; further ahead, they wait for half of those of their stream. What an
+/// operation uses is kept until it has been done, also when all handles are dropped before.
 #[derive(Clone)]
 pub struct Stream {
     pub(super) core: Arc<StreamCore>,
@@ -35,6 +37,10 @@ pub(crate) struct WeakStream(Weak<StreamCore>);
 impl WeakStream {
     pub fn is(&self, stream: &Stream) -> bool {
         std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&stream.core))
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
     }
 
     pub fn upgrade(&self) -> Option<Stream> {
@@ -94,7 +100,9 @@ impl Stream {
         let id = id()?;
         let watched = Arc::new(Watched::new(faults.clone()));
         let core = StreamCore { device: device.clone(), id, number, faults, watched, state: Mutex::default(), owner };
-        Ok(Stream { core: Arc::new(core) })
+        let stream = Stream { core: Arc::new(core) };
+        device.queue.add(stream.downgrade());
+        Ok(stream)
     }
 
     pub(crate) fn downgrade(&self) -> WeakStream {
@@ -193,6 +201,7 @@ impl Stream {
     ) -> Result<Option<Arc<Mark>>> {
         let (device, id) = (&self.core.device, self.core.id);
         let failed = |failure: Failure| self.failed(&what, &failure);
+        self.make_room();
         // Dropped when no lock is held, whatever comes: what was kept may hold the last handle of anything.
         let done;
         let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,10 +232,38 @@ impl Stream {
             return Err(failed(operated.err().unwrap_or(failure)));
         }
         notes.note(self.core.number, &self.core.watched, &mark);
-        state.pending.push_back(Pending { mark: mark.clone(), _kept: kept });
+        state.pending.push_back(Pending { mark: mark.clone(), _kept: kept, _outstanding: Outstanding::new(device) });
         drop(state);
         drop(done);
         operated.map(|()| Some(mark)).map_err(failed)
+    }
+
+    /// Waits until the stream may have one more operation outstanding. Called with no lock held that a stream needs to come
+    /// to its end.
+    fn make_room(&self) {
+        let queue = &self.core.device.queue;
+        let outstanding = || {
+            let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = mark::done(&mut state.pending);
+            let waits = state.capture.is_none() && !queue.has_room(state.pending.len());
+            // Half of it: then the device has something to do meanwhile, and not each operation is waited for.
+            let middle = waits.then(|| state.pending[state.pending.len() / 2].mark.clone());
+            drop(state);
+            drop(done);
+            middle
+        };
+        if outstanding().is_none() {
+            return;
+        }
+        // Streams that are left alone have not noticed what they have done.
+        queue.let_go();
+        while let Some(middle) = outstanding() {
+            // SAFETY: the event lives as long as its mark.
+            if unsafe { self.core.device.backend.synchronize_event(middle.event()) }.is_err() || !middle.has_passed() {
+                // What fails will fail where it is enqueued or waited for, with its sentence.
+                return;
+            }
+        }
     }
 
     /// Lets go of what has been done.

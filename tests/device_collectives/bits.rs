@@ -210,7 +210,6 @@ fn several_blocks<T: Element>(rank: &Rank<'_>, comm: &Communicator) {
     gpus.set_algorithm(None).unwrap();
 }
 
-/// What is longer than one launch moves, in memory that peers see and in other memory.
 /// Bytes of the longest all-reduce that is one launch: a power of two, higher where cards have more memory.
 pub fn most(gpus: &DeviceCommunicator) -> usize {
     let launches = |bytes: usize| {
@@ -221,6 +220,7 @@ pub fn most(gpus: &DeviceCommunicator) -> usize {
     (20..40).map(|power| 1 << power).find(|bytes| launches(bytes + 1) > 1).unwrap()
 }
 
+/// What is longer than one launch moves, in memory that peers see and in other memory.
 #[test]
 fn long_messages_are_cut() {
     if absent() {
@@ -228,13 +228,13 @@ fn long_messages_are_cut() {
     }
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
-        let (rank, length) = (comm.rank(), most(&gpus) + (1 << 20) + 3);
-        let heaps = [gpus.allocate::<u8>(3 * length).unwrap(), gpus.device().allocate(3 * length).unwrap()];
-        let value = |rank: usize, part: usize| (10 * rank + part) as u8 + 1;
+        let (rank, length) = (comm.rank(), (most(&gpus) + (1 << 20)) / 8 + 3);
+        let heaps = [gpus.allocate::<u64>(3 * length).unwrap(), gpus.device().allocate(3 * length).unwrap()];
+        let value = |rank: usize, part: usize| (10 * rank + part) as u64 + 1;
         for heap in &heaps {
             let part = |index: usize| heap.part(index * length..(index + 1) * length).unwrap();
             let fill = || (0..3).for_each(|index| stream.fill(&part(index), value(rank, index)).unwrap());
-            let is = |index: usize, value: u8| {
+            let is = |index: usize, value: u64| {
                 let got = stream.read(&part(index)).unwrap();
                 assert!(got == vec![value; length], "part {index} of rank {rank} is not {value}");
             };

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 //! When calls are done: after they are enqueued, one after the other, and again each time a graph is launched.
 
+use std::time::Duration;
+
 use annulus::driver::{DeviceBuffer, Stream};
 use annulus::{DeviceCommunicator, ReduceOp};
 
 use super::replays::LENGTH;
-use super::{absent, block, on, replays, threads};
+use super::{absent, block, on, replays, threads, upload};
 
 #[test]
 fn a_call_returns_before_its_stream_comes_to_it() {
@@ -36,6 +38,26 @@ fn calls_on_two_streams_are_in_order() {
         return;
     }
     replays::on_two_streams(|gpus, buffer, stream| gpus.all_reduce_in_place(buffer, ReduceOp::Sum, stream));
+}
+
+/// Drivers' queues end, and threads share them: one rank's calls must not fill what another's calls would need.
+#[test]
+fn a_rank_that_runs_ahead_keeps_nobody_out() {
+    if absent() {
+        return;
+    }
+    threads(2, |comm| {
+        let (gpus, stream) = on(&comm);
+        let buffer = upload(gpus.device(), &stream, &[1.5_f32; 100]);
+        if comm.rank() == 1 {
+            // By then the other has gone as far as it may.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        for _ in 0..600 {
+            gpus.all_reduce_in_place(&buffer, ReduceOp::Avg, &stream).unwrap();
+        }
+        assert_eq!(stream.read(&buffer).unwrap(), [1.5; 100]);
+    });
 }
 
 #[test]

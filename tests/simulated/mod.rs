@@ -102,6 +102,8 @@ pub fn on_the_stand_in(kind: &str, tests: &[&str]) {
         .env("LD_LIBRARY_PATH", library)
         .env("ANNULUS_HIP_CODE", standin::bundles(&["gfx90a"]))
         .env("STANDIN_MEMORY", "16384")
+        // Ranks that share a card leave some of them alone.
+        .env("STANDIN_MULTIPROCESSORS", "8")
         // A real library of products could do nothing with it.
         .env("ANNULUS_PRODUCTS", "own")
         .output()

@@ -16,7 +16,13 @@ State& state() {
     return only;
 }
 
-Context::Context(int ordinal) : device(ordinal), compute(host::Model{}) {}
+static host::Model model() {
+    host::Model model;
+    model.multiprocessors = multiprocessors();
+    return model;
+}
+
+Context::Context(int ordinal) : device(ordinal), compute(model()) {}
 
 DRIVER cuInit(unsigned flags) {
     ENTER;

@@ -159,6 +159,7 @@ struct Context {
     unsigned retained = 0;
     Result fault = SUCCESS; // of a kernel that went wrong: every later call returns it
     size_t used = 0;        // bytes
+    size_t outstanding = 0; // commands that have not been done
     host::Device compute;
     std::set<const Context*> peers; // whose memory its kernels may address
     std::shared_ptr<Stream> legacy; // the default stream
@@ -192,14 +193,16 @@ int card(int device);                  // which of the machine's cards a device 
 bool reach_each_other(int a, int b);   // STANDIN_UNREACHABLE, by cards
 size_t total_memory();                 // STANDIN_MEMORY, of a device, in bytes
 int version();                         // STANDIN_VERSION
+uint32_t multiprocessors();            // STANDIN_MULTIPROCESSORS, of a device
 bool one_kernel_at_a_time();           // STANDIN_ORDER
+size_t queue_length();                 // STANDIN_QUEUE
 Result planted(const char* function);  // STANDIN_FAIL, STANDIN_HANG
 
 // stream.cpp
 std::shared_ptr<Stream> new_stream(Context& context, bool blocking);
 // Null where the handle is none of the context's; null and 1 are the default stream.
 std::shared_ptr<Stream> find_stream(Context& context, void* handle);
-// Puts work at the stream's end, or into its capture.
+// Puts work at the stream's end, or into its capture. Waits while the context's queue is full; the lock is held.
 Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel = false);
 void wait_for(Stream& stream, uint64_t position, Lock& lock);
 void drain(Context& context, Lock& lock);

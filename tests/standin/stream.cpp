@@ -36,6 +36,7 @@ static void serve(const std::shared_ptr<Stream>& stream) {
         piece = {};
         lock.lock();
         ++stream->done;
+        --stream->context->outstanding;
         state().progress.notify_all();
     }
 }
@@ -66,6 +67,12 @@ static std::vector<std::shared_ptr<Stream>> blocking_streams(const Context& cont
 Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel) {
     if (stream->capture != nullptr) return capture_work(*stream, std::move(work));
     Context& context = *stream->context;
+    {
+        // The lock is the caller's, who has it back.
+        Lock lock(state().lock, std::adopt_lock);
+        state().progress.wait(lock, [&] { return context.outstanding < queue_length(); });
+        lock.release();
+    }
     Stream::Piece piece;
     if (stream == context.legacy) {
         for (const auto& other : blocking_streams(context)) {
@@ -79,6 +86,7 @@ Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel) {
         piece.after.emplace_back(context.legacy, context.legacy->submitted);
     }
     ++stream->submitted;
+    ++context.outstanding;
     if (kernel && one_kernel_at_a_time()) {
         auto& last = state().last_kernel;
         if (last.first != nullptr && last.first != stream) piece.after.push_back(last);

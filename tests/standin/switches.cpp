@@ -6,9 +6,13 @@
 //   STANDIN_UNREACHABLE=0-1,..           which pairs of devices do not reach each other
 //   STANDIN_MEMORY=4096                  MiB of a device (128: little, so that programs that measure with a share of it
 //                                        are quick)
+//   STANDIN_MULTIPROCESSORS=n            how many multiprocessors a device has (4)
 //   STANDIN_VERSION=11080                what cuDriverGetVersion says (12080)
 //   STANDIN_FAIL=cuIpcGetMemHandle=801,..  these calls return these codes and do nothing
 //   STANDIN_HANG=cuLaunchKernel,..       these calls never return
+//   STANDIN_QUEUE=n                      commands of a device that may be outstanding, on all its streams together (1024):
+//                                        whoever enqueues one more waits, and so does every other thread that does;
+//                                        CUDA_SCALE_LAUNCH_QUEUES is obeyed
 //   STANDIN_ORDER=1                      kernels run one after the other in the order of their launches, whatever their
 //                                        streams are, as if all streams shared one hardware queue
 //
@@ -67,9 +71,22 @@ size_t total_memory() {
     return bytes;
 }
 
+uint32_t multiprocessors() {
+    static const uint32_t count = static_cast<uint32_t>(number("STANDIN_MULTIPROCESSORS", 4));
+    return count;
+}
+
 int version() {
     static const int version = number("STANDIN_VERSION", 12080);
     return version;
+}
+
+size_t queue_length() {
+    // "4x", as drivers take it.
+    static const std::string scale = text("CUDA_SCALE_LAUNCH_QUEUES");
+    static const double factor = scale.empty() ? 1 : std::atof(scale.c_str());
+    static const size_t commands = static_cast<size_t>(number("STANDIN_QUEUE", 1024) * factor);
+    return commands;
 }
 
 bool one_kernel_at_a_time() {

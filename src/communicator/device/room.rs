@@ -29,7 +29,7 @@ pub(super) struct Agreed {
 impl Agreed {
     /// Collective.
     pub fn new(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel, driver::Kernel>) -> Result<Agreed> {
-        const WORDS: usize = 6;
+        const WORDS: usize = 7;
         let resident =
             kernels.values().map(|kernel| kernel.resident_blocks(THREADS, 0)).min_by_key(|room| match room {
                 Ok(room) => *room,
@@ -39,7 +39,11 @@ impl Agreed {
         let has = device.capabilities();
         let mut all = vec![0_u64; WORDS * comm.world_size()];
         let [high, low] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| has.identity[at + byte])));
-        let own = [has.platform as u64, high, low, has.index as u64, u64::from(resident), has.memory];
+        let is_card = has.platform != Platform::Simulated;
+        // Simulated devices run no kernels but ours.
+        let multiprocessors = if is_card { has.multiprocessors } else { 0 };
+        let [platform, index] = [has.platform as u64, has.index as u64];
+        let own = [platform, high, low, index, u64::from(resident), has.memory, u64::from(multiprocessors)];
         comm.all_gather(&own, &mut all)?;
         let (said, _) = all.as_chunks::<WORDS>();
         if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
@@ -53,15 +57,15 @@ impl Agreed {
         let mut confined = vec![0_u8; comm.world_size()];
         comm.all_gather(&[u8::from(reaches.contains(&false))], &mut confined)?;
         let mut least = u32::MAX;
-        for (rank, own @ [_, _, _, index, resident, _]) in said.iter().enumerate() {
+        for (rank, own @ [_, _, _, index, resident, _, multiprocessors]) in said.iter().enumerate() {
             // Processes may see the same device under different numbers.
             let ranks = said.iter().filter(|other| identity(other) == identity(own)).count();
-            least = least.min(room(rank, *index, *resident as u32, ranks)?);
+            let shared = room(rank, *index, *resident as u32, ranks)?;
+            least = least.min(shared.min(beside_others(*multiprocessors as u32, ranks)));
         }
         let hosted = confined.contains(&1);
         let memory = said.iter().map(|own| own[5]).min().unwrap_or(0);
-        let is_card = has.platform != Platform::Simulated && !hosted;
-        Ok(Agreed { room: least, hosted, staged: if is_card { staged(memory) } else { STAGED } })
+        Ok(Agreed { room: least, hosted, staged: if is_card && !hosted { staged(memory) } else { STAGED } })
     }
 }
 
@@ -86,6 +90,18 @@ fn room(rank: usize, index: u64, resident: u32, ranks: usize) -> Result<u32> {
     }
 }
 
+/// The most blocks that a rank may have waiting on a card with so many multiprocessors that several ranks share: all of
+/// them together leave some multiprocessors alone. A card spreads blocks over all that it has, and what a rank computes
+/// before it comes to a call, a matrix product of a library, say, may need one to itself: it would find none while its
+/// peers wait for it.
+fn beside_others(multiprocessors: u32, ranks: usize) -> u32 {
+    if ranks < 2 || multiprocessors == 0 {
+        return u32::MAX;
+    }
+    let left_alone = (multiprocessors / 32).max(1);
+    ((multiprocessors - left_alone) / ranks as u32).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +110,13 @@ mod tests {
     fn a_launch_moves_more_where_there_is_more_memory() {
         let gigabytes = [0, 8, 17, 24, 40, 80, 141, 1000].map(|gigabytes| staged(gigabytes * 1_000_000_000) >> 20);
         assert_eq!(gigabytes, [16, 16, 16, 16, 32, 64, 128, 128]);
+    }
+
+    #[test]
+    fn waiting_blocks_leave_multiprocessors_alone() {
+        let shares = [1, 2, 4, 8, 200].map(|ranks| beside_others(132, ranks));
+        assert_eq!(shares, [u32::MAX, 64, 32, 16, 1]);
+        assert_eq!((beside_others(1, 2), beside_others(0, 2)), (1, u32::MAX));
     }
 
     #[test]
