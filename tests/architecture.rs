@@ -122,6 +122,7 @@ const UNSAFE: &[&str] = &[
     "src/driver/gpu/mod.rs",
     "src/driver/gpu/peers.rs",
     "src/driver/gpu/pinned.rs",
+    "src/driver/gpu/pool.rs",
     "src/driver/gpu/stream.rs",
     "src/driver/graph.rs",
     "src/driver/hip/sys.rs",

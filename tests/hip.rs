@@ -143,7 +143,9 @@ const HEARD: &[&str] = &[
     "hipEventSynchronize",
     "hipEventElapsedTime",
     "hipExtMallocWithFlags",
-    "hipMallocAsync",
+    "hipMemPoolCreate",
+    "hipMemPoolSetAttribute",
+    "hipMallocFromPoolAsync",
     "hipHostMalloc",
     "hipHostGetDevicePointer",
     "hipMemGetAddressRange",
@@ -156,8 +158,15 @@ const HEARD: &[&str] = &[
 ];
 
 /// Those whose failure loses something and is nobody's concern.
-const UNHEARD: &[&str] =
-    &["hipStreamQuery", "hipStreamDestroy", "hipEventDestroy", "hipGraphExecDestroy", "hipFree", "hipFreeAsync"];
+const UNHEARD: &[&str] = &[
+    "hipStreamQuery",
+    "hipStreamDestroy",
+    "hipEventDestroy",
+    "hipGraphExecDestroy",
+    "hipFree",
+    "hipFreeAsync",
+    "hipMemPoolTrimTo",
+];
 
 #[test]
 fn the_error_of_each_call_names_it() {

@@ -23,6 +23,10 @@ type Handle = *mut c_void;
 #[derive(Clone, Copy)]
 struct IpcHandle([u8; 64]);
 
+/// `CUmemPoolProps`: kind of memory, of handles, of place; which place; and what is zeros.
+#[repr(C)]
+struct PoolProperties([i32; 4], [u64; 9]);
+
 /// Declares the driver's functions as methods that look them up when called.
 macro_rules! functions {
     ($($name:ident($($argument:ident: $kind:ty),*);)*) => {
@@ -87,6 +91,10 @@ functions! {
     cuMemFree_v2(address: Address);
     cuMemAllocAsync(address: *mut Address, bytes: usize, stream: Handle);
     cuMemFreeAsync(address: Address, stream: Handle);
+    cuMemPoolCreate(pool: *mut Handle, properties: *const PoolProperties);
+    cuMemPoolSetAttribute(pool: Handle, which: i32, value: *const u64);
+    cuMemPoolTrimTo(pool: Handle, least: usize);
+    cuMemAllocFromPoolAsync(address: *mut Address, bytes: usize, pool: Handle, stream: Handle);
     cuMemHostAlloc(address: *mut *mut c_void, bytes: usize, flags: u32);
     cuMemFreeHost(address: *mut c_void);
     cuMemHostGetDevicePointer_v2(address: *mut Address, host: *mut c_void, flags: u32);
@@ -423,6 +431,46 @@ fn memory_is_checked() {
     assert_eq!(driver.cuMemFreeHost(driver.words(1) as *mut c_void), 1);
     assert_eq!(driver.cuMemFree_v2(pinned_address), 1);
     assert_eq!(driver.cuMemFreeHost(pinned_address as *mut c_void), 0);
+}
+
+#[test]
+fn a_pool_keeps_what_its_threshold_says() {
+    let (_guard, Some(folder)) = (alone(), standin::library()) else { return };
+    let driver = Driver::ready(&folder);
+    let stream = driver.stream(1);
+    let free = || {
+        let (mut free, mut total) = (0, 0);
+        assert_eq!((driver.cuStreamSynchronize(stream), driver.cuMemGetInfo_v2(&mut free, &mut total)), (0, 0));
+        free
+    };
+    let (mut pool, mut address) = (null_mut(), 0);
+    // Of the host, with handles, of no device, with something in what is reserved.
+    for (place, reserved, answer) in
+        [([1, 0, 2, 0], 0, 1), ([1, 1, 1, 0], 0, 801), ([1, 0, 1, 1], 0, 101), ([1, 0, 1, 0], 1, 1)]
+    {
+        assert_eq!(
+            driver.cuMemPoolCreate(&mut pool, &PoolProperties(place, [0, 0, 0, 0, 0, 0, 0, 0, reserved])),
+            answer
+        );
+    }
+    assert_eq!(driver.cuMemPoolCreate(&mut pool, &PoolProperties([1, 0, 1, 0], [0; 9])), 0);
+    let begin = free();
+    for (threshold, kept) in [(0, 0), (100, 100), (u64::MAX, 1000)] {
+        assert_eq!(driver.cuMemPoolSetAttribute(pool, 4, &threshold), 0);
+        assert_eq!(driver.cuMemAllocFromPoolAsync(&mut address, 1000, pool, stream), 0);
+        assert_eq!(free(), begin - 1000);
+        assert_eq!(driver.cuMemFreeAsync(address, stream), 0);
+        assert_eq!(free(), begin - kept);
+    }
+    // What is free in it is taken first.
+    assert_eq!(driver.cuMemAllocFromPoolAsync(&mut address, 600, pool, stream), 0);
+    assert_eq!(free(), begin - 1000);
+    assert_eq!(driver.cuMemPoolTrimTo(pool, 150), 0);
+    assert_eq!(free(), begin - 750);
+    assert_eq!((driver.cuMemFreeAsync(address, stream), driver.cuMemPoolTrimTo(pool, 0)), (0, 0));
+    assert_eq!(free(), begin);
+    assert_eq!(driver.cuMemPoolSetAttribute(pool, 3, &1), 1);
+    assert_eq!(driver.cuMemAllocFromPoolAsync(&mut address, 600, stream, stream), 1);
 }
 
 #[test]

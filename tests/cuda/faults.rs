@@ -51,7 +51,9 @@ const HEARD: &[&str] = &[
     "cuEventSynchronize",
     "cuEventElapsedTime",
     "cuMemAlloc_v2",
-    "cuMemAllocAsync",
+    "cuMemPoolCreate",
+    "cuMemPoolSetAttribute",
+    "cuMemAllocFromPoolAsync",
     "cuMemHostAlloc",
     "cuMemHostGetDevicePointer_v2",
     "cuMemGetAddressRange_v2",
@@ -73,6 +75,7 @@ const UNHEARD: &[&str] = &[
     "cuGraphExecDestroy",
     "cuMemFree_v2",
     "cuMemFreeAsync",
+    "cuMemPoolTrimTo",
 ];
 
 #[test]

@@ -55,6 +55,37 @@ fn exhausted_memory_is_what_is_in_use() {
     });
 }
 
+/// Freed memory of the pool stays there, so that to take it again maps nothing; and it is there for whoever needs it.
+#[test]
+fn the_pool_gives_back_what_it_has_when_it_is_asked() {
+    alone("memory::the_pool_gives_back_what_it_has_when_it_is_asked", &[], || {
+        let device = Device::cuda(0).unwrap();
+        let context = cudarc::driver::CudaContext::new(0).unwrap();
+        let free = || context.mem_get_info().unwrap().0;
+        let (stream, begin) = (device.stream().unwrap(), free());
+        let cycle = || {
+            let buffer = device.allocate::<u8>(60 << 20).unwrap();
+            stream.fill(&buffer, 1).unwrap();
+            stream.synchronize().unwrap();
+            drop(buffer);
+            stream.synchronize().unwrap();
+        };
+        cycle();
+        let kept = free();
+        assert!(kept <= begin - (60 << 20), "{begin} bytes were free, and now {kept}");
+        cycle();
+        assert_eq!(free(), kept, "what was free was taken again, or not kept");
+        // Memory of another kind, which there would be no room for.
+        let held = device.allocate_mappable::<u8>(100 << 20).unwrap();
+        let why = device.allocate::<u8>(60 << 20).unwrap_err().to_string();
+        assert!(why.contains("cuMemAllocFromPoolAsync answers CUDA_ERROR_OUT_OF_MEMORY (2)"), "{why}");
+        drop(held);
+        stream.synchronize().unwrap();
+        // It was given back when nothing ran, and the pool's with it.
+        assert!(free() >= begin, "{begin} bytes were free, and now {}", free());
+    });
+}
+
 #[test]
 fn only_allocations_of_their_own_are_exported() {
     alone("memory::only_allocations_of_their_own_are_exported", &[], || {

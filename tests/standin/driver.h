@@ -35,6 +35,7 @@ enum : Result {
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
     MAP_FAILED_ERROR = 205,
+    ALREADY_MAPPED = 208,
     NO_BINARY_FOR_GPU = 209,
     INVALID_PTX = 218,
     UNSUPPORTED_PTX_VERSION = 222,
@@ -135,6 +136,13 @@ struct GraphExec {
     std::mutex one_at_a_time;
 };
 
+// Memory that is free in a pool is used as far as the device is concerned.
+struct Pool {
+    Context* context;
+    uint64_t threshold = 0; // so much stays in it when it is free
+    size_t spare = 0;       // bytes that are free
+};
+
 enum class Kind { DEVICE, POOL, PINNED, REGISTERED, IMPORTED };
 
 struct Allocation {
@@ -143,6 +151,7 @@ struct Allocation {
     size_t bytes;
     Context* context;
     int fd = -1;         // DEVICE: the memfd behind it
+    Pool* pool = nullptr; // POOL: which; null is the default pool, which keeps nothing
     unsigned opened = 0; // IMPORTED: how often
     std::string handle;  // IMPORTED: what it was opened with
 };
@@ -177,6 +186,7 @@ struct State {
     std::map<void*, std::unique_ptr<Module>> modules;
     std::map<void*, std::unique_ptr<Function>> functions;
     std::map<Address, Allocation> memory; // by first address
+    std::map<void*, std::unique_ptr<Pool>> pools; // of devices: they outlive contexts
     std::vector<std::shared_ptr<Capture>> captures;
     std::pair<std::shared_ptr<Stream>, uint64_t> last_kernel; // for STANDIN_ORDER
 };

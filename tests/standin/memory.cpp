@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <iterator>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -27,11 +28,20 @@ static bool known(Address first, size_t bytes) {
     return found != state().memory.end() && first != found->first + found->second.bytes;
 }
 
+// Of what is freed and what was free, a pool keeps no more than its threshold. A driver gives the rest back when somebody
+// next waits for a stream.
+static void keep(Pool& pool, size_t bytes) {
+    pool.context->used -= pool.spare;
+    pool.spare = static_cast<size_t>(std::min<uint64_t>(pool.spare + bytes, pool.threshold));
+    pool.context->used += pool.spare;
+}
+
 void release_memory(std::map<Address, Allocation>::iterator found) {
     Allocation& allocation = found->second;
     if (allocation.kind != Kind::REGISTERED) munmap(reinterpret_cast<void*>(found->first), allocation.bytes);
     if (allocation.fd >= 0) close(allocation.fd);
     if (allocation.kind == Kind::DEVICE || allocation.kind == Kind::POOL) allocation.context->used -= allocation.bytes;
+    if (allocation.pool != nullptr) keep(*allocation.pool, allocation.bytes);
     state().memory.erase(found);
 }
 
@@ -46,9 +56,10 @@ static int sealed_memfd(size_t bytes) {
     return -1;
 }
 
-static Result allocate(Context& context, Kind kind, size_t bytes, Address* to) {
+static Result allocate(Context& context, Kind kind, size_t bytes, Address* to, Pool* pool = nullptr) {
     if (to == nullptr || bytes == 0) return INVALID_VALUE;
-    if (kind != Kind::PINNED && bytes > total_memory() - context.used) return OUT_OF_MEMORY;
+    const size_t spare = pool == nullptr ? 0 : std::min(pool->spare, bytes);
+    if (kind != Kind::PINNED && bytes - spare > total_memory() - context.used) return OUT_OF_MEMORY;
     const int fd = kind == Kind::DEVICE ? sealed_memfd(bytes) : -1;
     if (kind == Kind::DEVICE && fd < 0) return OUT_OF_MEMORY;
     const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
@@ -57,10 +68,12 @@ static Result allocate(Context& context, Kind kind, size_t bytes, Address* to) {
         if (fd >= 0) close(fd);
         return OUT_OF_MEMORY;
     }
-    if (kind != Kind::PINNED) context.used += bytes;
+    if (kind != Kind::PINNED) context.used += bytes - spare;
+    if (pool != nullptr) pool->spare -= spare;
     *to = reinterpret_cast<Address>(mapping);
     Allocation allocation(kind, bytes, &context);
     allocation.fd = fd;
+    allocation.pool = pool;
     state().memory.emplace(*to, std::move(allocation));
     return SUCCESS;
 }
@@ -95,15 +108,78 @@ DRIVER cuMemFree_v2(Address address) {
     return free_now(context, address, {Kind::DEVICE, Kind::POOL}, lock);
 }
 
-DRIVER cuMemAllocAsync(Address* to, size_t bytes, void* handle) {
-    ENTER_CONTEXT;
+// What was freed on the stream before is there for it: a driver takes it at once, and this waits for it.
+static Result allocate_of(Context& context, Pool* pool, size_t bytes, Address* to, void* handle, Lock& lock) {
     const auto stream = find_stream(context, handle);
     if (stream == nullptr) return INVALID_HANDLE;
     if (stream->capture != nullptr) {
         invalidate(*stream->capture);
         return CAPTURE_UNSUPPORTED;
     }
-    return allocate(context, Kind::POOL, bytes, to);
+    wait_for(*stream, stream->submitted, lock);
+    return allocate(context, Kind::POOL, bytes, to, pool);
+}
+
+DRIVER cuMemAllocAsync(Address* to, size_t bytes, void* handle) {
+    ENTER_CONTEXT;
+    return allocate_of(context, nullptr, bytes, to, handle, lock);
+}
+
+static Pool* find_pool(void* handle) {
+    const auto found = state().pools.find(handle);
+    return found == state().pools.end() ? nullptr : found->second.get();
+}
+
+DRIVER cuMemAllocFromPoolAsync(Address* to, size_t bytes, void* handle, void* stream) {
+    ENTER_CONTEXT;
+    Pool* pool = find_pool(handle);
+    if (pool == nullptr || pool->context != &context) return INVALID_VALUE;
+    return allocate_of(context, pool, bytes, to, stream, lock);
+}
+
+// CUmemPoolProps. What is reserved must be zeros.
+struct PoolProperties {
+    int type, handles, location, device;
+    void* security;
+    unsigned char reserved[64];
+};
+
+// Pinned memory of a device, exported to nobody: what pools are made for here.
+DRIVER cuMemPoolCreate(void** to, const PoolProperties* asked) {
+    ENTER_INITIALIZED;
+    constexpr int PINNED = 1, NO_HANDLES = 0, OF_A_DEVICE = 1;
+    if (to == nullptr || asked == nullptr || asked->type != PINNED || asked->location != OF_A_DEVICE) return INVALID_VALUE;
+    if (asked->handles != NO_HANDLES) return NOT_SUPPORTED;
+    if (asked->device < 0 || asked->device >= devices()) return INVALID_DEVICE;
+    const auto is_zero = [](unsigned char byte) { return byte == 0; };
+    if (!std::all_of(std::begin(asked->reserved), std::end(asked->reserved), is_zero)) return INVALID_VALUE;
+    auto pool = std::make_unique<Pool>();
+    pool->context = state().contexts[static_cast<size_t>(asked->device)].get();
+    *to = pool.get();
+    state().pools.emplace(*to, std::move(pool));
+    return SUCCESS;
+}
+
+// By CUmemPool_attribute; the threshold is the one that can be set here.
+DRIVER cuMemPoolSetAttribute(void* handle, int which, const void* value) {
+    ENTER_INITIALIZED;
+    constexpr int RELEASE_THRESHOLD = 4;
+    Pool* pool = find_pool(handle);
+    if (pool == nullptr || value == nullptr || which != RELEASE_THRESHOLD) return INVALID_VALUE;
+    std::memcpy(&pool->threshold, value, sizeof pool->threshold);
+    return SUCCESS;
+}
+
+// Waits for all work of the device first, as drivers may do.
+DRIVER cuMemPoolTrimTo(void* handle, size_t least) {
+    ENTER_CONTEXT;
+    Pool* pool = find_pool(handle);
+    if (pool == nullptr) return INVALID_VALUE;
+    drain(*pool->context, lock);
+    const size_t given_back = pool->spare - std::min(pool->spare, least);
+    pool->spare -= given_back;
+    pool->context->used -= given_back;
+    return SUCCESS;
 }
 
 DRIVER cuMemFreeAsync(Address address, void* handle) {

@@ -15,8 +15,8 @@ use std::sync::OnceLock;
 
 use cudarc::driver::sys::{
     self, CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUfunction_attribute, CUgraph,
-    CUgraphExec, CUgraphNode, CUhostFn, CUipcMemHandle, CUmodule, CUmoduleLoadingMode, CUpointer_attribute, CUstream,
-    CUstreamCaptureMode, CUuuid,
+    CUgraphExec, CUgraphNode, CUhostFn, CUipcMemHandle, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUmodule,
+    CUmoduleLoadingMode, CUpointer_attribute, CUstream, CUstreamCaptureMode, CUuuid,
 };
 
 use super::super::gpu::{self, Fault, number};
@@ -201,7 +201,11 @@ functions! {
     fn cuMemAlloc_v2(address: *mut CUdeviceptr, bytes: usize);
     fn cuMemFree_v2(address: CUdeviceptr);
     fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, stream: CUstream);
+    fn cuMemAllocFromPoolAsync(address: *mut CUdeviceptr, bytes: usize, pool: CUmemoryPool, stream: CUstream);
     fn cuMemFreeAsync(address: CUdeviceptr, stream: CUstream);
+    fn cuMemPoolCreate(pool: *mut CUmemoryPool, properties: *const CUmemPoolProps);
+    fn cuMemPoolSetAttribute(pool: CUmemoryPool, attribute: CUmemPool_attribute, value: *mut c_void);
+    fn cuMemPoolTrimTo(pool: CUmemoryPool, keep: usize);
     fn cuMemHostAlloc(memory: *mut *mut c_void, bytes: usize, flags: c_uint);
     fn cuMemFreeHost(memory: *mut c_void);
     fn cuMemHostRegister_v2(memory: *mut c_void, bytes: usize, flags: c_uint);

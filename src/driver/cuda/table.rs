@@ -13,8 +13,9 @@ use super::blas::Blas;
 use super::library::Driver;
 use super::ptx;
 use super::sys::{
-    CUcontext, CUdevice_attribute, CUfunction, CUfunction_attribute, CUipcMemHandle_st, CUpointer_attribute,
-    CUstreamCaptureMode, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
+    CUcontext, CUdevice_attribute, CUfunction, CUfunction_attribute, CUipcMemHandle_st, CUmemAllocationHandleType,
+    CUmemAllocationType, CUmemLocation, CUmemLocationType, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool,
+    CUpointer_attribute, CUstreamCaptureMode, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
 };
 
 /// For a stream that waits for no other.
@@ -111,8 +112,10 @@ unsafe impl Calls for Driver {
 
         allocate(address: *mut Address, bytes: usize, _shared: bool) = cuMemAlloc_v2(address, bytes);
         free(address: Address) = cuMemFree_v2(address);
-        allocate_of_pool(address: *mut Address, bytes: usize, stream: Object) =
-            cuMemAllocAsync(address, bytes, stream.cast());
+        create_pool(pool: *mut Object, device: c_int) = make_pool(pool.cast(), device);
+        trim_pool(pool: Object) = cuMemPoolTrimTo(pool.cast(), 0);
+        allocate_of_pool(address: *mut Address, bytes: usize, pool: Object, stream: Object) =
+            cuMemAllocFromPoolAsync(address, bytes, pool.cast(), stream.cast());
         free_to_pool(address: Address, stream: Object) = cuMemFreeAsync(address, stream.cast());
         memory(free: *mut usize, total: *mut usize) = cuMemGetInfo_v2(free, total);
         pin(memory: *mut *mut c_void, bytes: usize) = cuMemHostAlloc(memory, bytes, PORTABLE_AND_MAPPED);
@@ -221,6 +224,29 @@ impl Driver {
             self.cuFuncGetAttribute(&mut own, CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)?;
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             self.cuFuncSetAttribute(function, attribute, shared.saturating_sub(own).max(0))
+        }
+    }
+
+    /// Makes a pool of memory of a device, which is exported to nobody and gives nothing back by itself.
+    ///
+    /// # Safety
+    /// The pointer is to a handle that may be written.
+    unsafe fn make_pool(&self, pool: *mut CUmemoryPool, device: c_int) -> Result<(), Fault> {
+        let properties = CUmemPoolProps {
+            allocType: CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
+            handleTypes: CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+            location: CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device },
+            win32SecurityAttributes: ptr::null_mut(),
+            // As much as there is. Drivers before CUDA 12.2 have reserved bytes here, which must be zeros.
+            maxSize: 0,
+            reserved: [0; 56],
+        };
+        let mut keep = u64::MAX;
+        // SAFETY: the properties are whole, and the attribute is a number of 64 bits; the rest is the caller's promise.
+        unsafe {
+            self.cuMemPoolCreate(pool, &properties)?;
+            let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            self.cuMemPoolSetAttribute(*pool, threshold, (&raw mut keep).cast())
         }
     }
 

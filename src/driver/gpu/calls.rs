@@ -19,10 +19,9 @@ pub(crate) type Object = *mut c_void;
 /// A device.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
-    /// What HIP names it by.
-    #[cfg_attr(not(feature = "hip"), expect(dead_code, reason = "CUDA has contexts"))]
+    /// Its number, which is all that HIP names it by.
     pub device: c_int,
-    /// What CUDA names it by.
+    /// What CUDA names it by, but for its pools.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "HIP has none"))]
     pub context: Object,
 }
@@ -169,7 +168,11 @@ functions! {
     fn allocate(address: *mut Address, bytes: usize, shared: bool);
     /// Waits for all that runs on the device.
     fn free(address: Address);
-    fn allocate_of_pool(address: *mut Address, bytes: usize, stream: Object);
+    /// One that keeps what is given back to it.
+    fn create_pool(pool: *mut Object, device: c_int);
+    /// Gives back to the system what is free in it.
+    fn trim_pool(pool: Object);
+    fn allocate_of_pool(address: *mut Address, bytes: usize, pool: Object, stream: Object);
     fn free_to_pool(address: Address, stream: Object);
     /// Free, and all.
     fn memory(free: *mut usize, total: *mut usize);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Device memory: from the driver's pool where nobody else maps it, else an allocation of its own.
+//! Device memory: from a pool where nobody else maps it, else an allocation of its own.
 //!
 //! What peers and other processes map must not come from a pool: a pool's memory is neither exported nor mapped by peers.
 //! Nor may it share pages with other allocations, as the driver lets short ones do: a handle is of the whole page, so
@@ -9,25 +9,26 @@
 //! wait for a peer, and the peer for the thread that frees. So such memory is *retired*, and given back when nothing runs:
 //! at the next call that looks and finds all of the backend's streams idle. Meanwhile nothing can be enqueued (`running`).
 //! Streams whose handles are gone are retired too, so that what they have still to do is seen. Memory that is needed before
-//! is given back at once, whatever that waits for.
+//! is given back at once, whatever that waits for. Whenever memory is given back, the pool gives its free memory back too.
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::super::backend::{Address, Failure, Handle, MemoryKind, StreamId};
-use super::calls::{Attribute, Object};
+use super::calls::Object;
 use super::context::{Context, Entered};
 use super::fault::Fault;
 use super::hosted::Hosted;
 use super::pinned::Pinned;
+use super::pool::Pool;
 use super::stream;
 
 /// The driver's page: no two allocations of whole pages share one.
 const PAGE: usize = 2 << 20;
 
 pub(super) struct Memory {
-    has_pool: bool,
+    pool: Option<Pool>,
     /// What memory is zeroed on. Never captures.
     stream: StreamId,
     pinned: Pinned,
@@ -52,11 +53,11 @@ struct Retired {
 impl Memory {
     pub fn new(context: &Context) -> Result<Memory, Failure> {
         let driver = context.enter()?;
-        let has_pool = context.ordinal.attribute(Attribute::MemoryPools)? != 0;
         let stream = stream::create(&driver)?;
+        let pool = Pool::new(context, &driver, stream)?;
         let (retired, running) = (Mutex::default(), RwLock::default());
         let (pinned, hosted) = Default::default();
-        let memory = Memory { has_pool, stream, pinned, hosted, retired, running };
+        let memory = Memory { pool, stream, pinned, hosted, retired, running };
         // The first slab is pinned while nothing runs.
         memory.pinned.free(memory.pinned.allocate(&driver, 1)?);
         Ok(memory)
@@ -80,9 +81,9 @@ impl Memory {
             _ => bytes,
         };
         let allocated = self.allocate_of_device(driver, bytes, kind);
-        let address = allocated.or_else(|fault| match self.give_back(driver) {
-            true => self.allocate_of_device(driver, bytes, kind),
-            false => Err(fault),
+        let address = allocated.or_else(|_| {
+            self.give_back(driver);
+            self.allocate_of_device(driver, bytes, kind)
         })?;
         // SAFETY: the memory is new and has that many bytes; the stream is of this context.
         let zeroed = unsafe {
@@ -109,31 +110,29 @@ impl Memory {
     }
 
     fn allocate_of_device(&self, driver: &Entered, bytes: usize, kind: MemoryKind) -> Result<Address, Fault> {
+        if let Some(pool) = self.pool_for(kind) {
+            return pool.allocate(driver, bytes);
+        }
         let mut address = 0;
-        // SAFETY: the pointer is to a variable of ours; the stream is of this context.
-        unsafe {
-            match self.is_of_pool(kind) {
-                true => driver.allocate_of_pool(&mut address, bytes, raw(self.stream)),
-                false => driver.allocate(&mut address, bytes, kind == MemoryKind::Mappable),
-            }
-        }?;
+        // SAFETY: the pointer is to a variable of ours.
+        unsafe { driver.allocate(&mut address, bytes, kind == MemoryKind::Mappable) }?;
         Ok(address)
     }
 
-    fn is_of_pool(&self, kind: MemoryKind) -> bool {
-        kind == MemoryKind::Local && self.has_pool
+    fn pool_for(&self, kind: MemoryKind) -> Option<&Pool> {
+        self.pool.as_ref().filter(|_| kind == MemoryKind::Local)
     }
 
     /// # Safety
     /// The memory is of this kind and this device, and nothing that is still to be done uses it.
     pub unsafe fn free(&self, driver: &Entered, address: Address, kind: MemoryKind) -> Result<(), Failure> {
-        match kind {
-            MemoryKind::Pinned => self.pinned.free(address),
-            // SAFETY: the caller's promise; the stream is of this context.
-            MemoryKind::Local if self.has_pool => unsafe { driver.free_to_pool(address, raw(self.stream)) }?,
-            MemoryKind::Imported => self.retired().imports.push(address),
-            MemoryKind::Hosted => self.retired().hosted.push(address),
-            MemoryKind::Local | MemoryKind::Mappable => self.retired().allocations.push(address),
+        match (kind, self.pool_for(kind)) {
+            // SAFETY: the caller's promise; memory of this kind is the pool's.
+            (_, Some(pool)) => unsafe { pool.free(driver, address) }?,
+            (MemoryKind::Pinned, _) => self.pinned.free(address),
+            (MemoryKind::Imported, _) => self.retired().imports.push(address),
+            (MemoryKind::Hosted, _) => self.retired().hosted.push(address),
+            (MemoryKind::Local | MemoryKind::Mappable, _) => self.retired().allocations.push(address),
         }
         self.give_back_if_idle(driver);
         Ok(())
@@ -186,20 +185,24 @@ impl Memory {
         let nothing = allocations.is_empty() && imports.is_empty() && hosted.is_empty();
         if !nothing && streams.is_empty() && in_use.iter().all(is_idle) {
             release(driver, std::mem::take(allocations), std::mem::take(imports));
+            self.trim(driver);
             hosted.drain(..).for_each(|address| self.hosted.release(driver, address));
         }
         drop(retired);
         drop(alone);
     }
 
-    /// Gives back what is retired, whatever that waits for; whether there was anything.
-    fn give_back(&self, driver: &Entered) -> bool {
+    /// Gives back what is retired, whatever that waits for.
+    fn give_back(&self, driver: &Entered) {
         let mut retired = self.retired();
         let (allocations, imports) = (std::mem::take(&mut retired.allocations), std::mem::take(&mut retired.imports));
         drop(retired);
-        let some = !allocations.is_empty();
         release(driver, allocations, imports);
-        some
+        self.trim(driver);
+    }
+
+    fn trim(&self, driver: &Entered) {
+        self.pool.iter().for_each(|pool| pool.trim(driver));
     }
 }
 

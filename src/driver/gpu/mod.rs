@@ -7,7 +7,7 @@
 //! | `context` | devices, and a thread's way into one |
 //! | `code` `entries` | the kernels' code: loaded, launched; how many blocks are resident; which kernels there are |
 //! | `first_use` | what a driver makes ready at its first use, made ready when a device is opened |
-//! | `memory` `pinned` `hosted` | memory of the device and of the host, and when it may be given back |
+//! | `memory` `pool` `pinned` `hosted` | memory of the device and of the host, and when it may be given back |
 //! | `ipc` `peers` | memory of other processes and of other devices |
 //! | `stream` `graph` | streams, events, fills; captures |
 //!
@@ -27,6 +27,7 @@ mod ipc;
 mod memory;
 mod peers;
 mod pinned;
+mod pool;
 mod stream;
 
 use std::ffi::c_void;

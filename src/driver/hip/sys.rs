@@ -15,8 +15,8 @@ use super::super::gpu::{self, Fault, number};
 use crate::error::Error;
 use types::{
     hipDevice_t, hipDeviceAttribute_t, hipDeviceptr_t, hipError_t, hipEvent_t, hipFunction_t, hipGraph_t,
-    hipGraphExec_t, hipHostFn_t, hipIpcMemHandle_t, hipMemcpyKind, hipModule_t, hipStream_t, hipStreamCaptureMode,
-    hipUUID,
+    hipGraphExec_t, hipHostFn_t, hipIpcMemHandle_t, hipMemPool_t, hipMemPoolAttr, hipMemPoolProps, hipMemcpyKind,
+    hipModule_t, hipStream_t, hipStreamCaptureMode, hipUUID,
 };
 
 // The numbers that mean something are those that the room knows.
@@ -133,7 +133,10 @@ functions! {
     fn hipEventElapsedTime(milliseconds: *mut f32, from: hipEvent_t, to: hipEvent_t);
     fn hipExtMallocWithFlags(memory: *mut *mut c_void, bytes: usize, flags: c_uint);
     fn hipFree(memory: *mut c_void);
-    fn hipMallocAsync(memory: *mut *mut c_void, bytes: usize, stream: hipStream_t);
+    fn hipMemPoolCreate(pool: *mut hipMemPool_t, properties: *const hipMemPoolProps);
+    fn hipMemPoolSetAttribute(pool: hipMemPool_t, attribute: hipMemPoolAttr, value: *mut c_void);
+    fn hipMemPoolTrimTo(pool: hipMemPool_t, keep: usize);
+    fn hipMallocFromPoolAsync(memory: *mut *mut c_void, bytes: usize, pool: hipMemPool_t, stream: hipStream_t);
     fn hipFreeAsync(memory: *mut c_void, stream: hipStream_t);
     fn hipMemGetInfo(free: *mut usize, total: *mut usize);
     fn hipHostMalloc(memory: *mut *mut c_void, bytes: usize, flags: c_uint);

@@ -14,8 +14,10 @@ use super::sys::{
     types::{
         hipDeviceAttribute_t, hipDeviceMallocDefault, hipDeviceMallocFinegrained, hipEventDisableTiming,
         hipEventReleaseToSystem, hipHostMallocCoherent, hipHostMallocMapped, hipHostMallocPortable,
-        hipHostRegisterMapped, hipHostRegisterPortable, hipIpcMemHandle_st, hipMemcpyKind::hipMemcpyDefault,
-        hipStreamCaptureMode::hipStreamCaptureModeRelaxed, hipStreamNonBlocking, hipUUID,
+        hipHostRegisterMapped, hipHostRegisterPortable, hipIpcMemHandle_st, hipMemAllocationHandleType,
+        hipMemAllocationType, hipMemLocation, hipMemLocationType, hipMemPool_t, hipMemPoolAttr, hipMemPoolProps,
+        hipMemcpyKind::hipMemcpyDefault, hipStreamCaptureMode::hipStreamCaptureModeRelaxed, hipStreamNonBlocking,
+        hipUUID,
     },
 };
 
@@ -93,8 +95,10 @@ unsafe impl Calls for Hip {
             address.cast(), bytes, if shared { hipDeviceMallocFinegrained } else { hipDeviceMallocDefault },
         );
         free(address: Address) = hipFree(at(address));
-        allocate_of_pool(address: *mut Address, bytes: usize, stream: Object) =
-            hipMallocAsync(address.cast(), bytes, stream.cast());
+        create_pool(pool: *mut Object, device: c_int) = make_pool(pool.cast(), device);
+        trim_pool(pool: Object) = hipMemPoolTrimTo(pool.cast(), 0);
+        allocate_of_pool(address: *mut Address, bytes: usize, pool: Object, stream: Object) =
+            hipMallocFromPoolAsync(address.cast(), bytes, pool.cast(), stream.cast());
         free_to_pool(address: Address, stream: Object) = hipFreeAsync(at(address), stream.cast());
         memory(free: *mut usize, total: *mut usize) = hipMemGetInfo(free, total);
         pin(memory: *mut *mut c_void, bytes: usize) =
@@ -178,6 +182,28 @@ impl Hip {
         // SAFETY: the caller's promise.
         unsafe { identity.write(mixed) };
         Ok(())
+    }
+
+    /// Makes a pool of memory of a device, which is exported to nobody and gives nothing back by itself.
+    ///
+    /// # Safety
+    /// The pointer is to a handle that may be written.
+    unsafe fn make_pool(&self, pool: *mut hipMemPool_t, device: c_int) -> Result<(), Fault> {
+        let properties = hipMemPoolProps {
+            allocType: hipMemAllocationType::hipMemAllocationTypePinned,
+            handleTypes: hipMemAllocationHandleType::hipMemHandleTypeNone,
+            location: hipMemLocation { type_: hipMemLocationType::hipMemLocationTypeDevice, id: device },
+            win32SecurityAttributes: ptr::null_mut(),
+            // Of later versions the first are how much it may have at the most; zeros are no limit.
+            reserved: [0; 64],
+        };
+        let mut keep = u64::MAX;
+        // SAFETY: the properties are whole, and the attribute is a number of 64 bits; the rest is the caller's promise.
+        unsafe {
+            self.hipMemPoolCreate(pool, &properties)?;
+            let threshold = hipMemPoolAttr::hipMemPoolAttrReleaseThreshold;
+            self.hipMemPoolSetAttribute(*pool, threshold, (&raw mut keep).cast())
+        }
     }
 
     /// # Safety

@@ -30,9 +30,25 @@ DRIVER hipFree(void* memory) {
     return cuMemFree_v2(address_of(memory));
 }
 
-DRIVER hipMallocAsync(void** memory, size_t bytes, void* stream) {
+// The properties have the same layout and numbers.
+DRIVER hipMemPoolCreate(void** pool, const PoolProperties* asked) {
     HIP;
-    return cuMemAllocAsync(reinterpret_cast<Address*>(memory), bytes, stream);
+    return cuMemPoolCreate(pool, asked);
+}
+
+DRIVER hipMemPoolSetAttribute(void* pool, int which, const void* value) {
+    HIP;
+    return cuMemPoolSetAttribute(pool, which, value);
+}
+
+DRIVER hipMemPoolTrimTo(void* pool, size_t least) {
+    HIP;
+    return cuMemPoolTrimTo(pool, least);
+}
+
+DRIVER hipMallocFromPoolAsync(void** memory, size_t bytes, void* pool, void* stream) {
+    HIP;
+    return cuMemAllocFromPoolAsync(reinterpret_cast<Address*>(memory), bytes, pool, stream);
 }
 
 DRIVER hipFreeAsync(void* memory, void* stream) {
