@@ -2,10 +2,12 @@
 //! Memory: what is given back, and when; what is of a pool, and what is not.
 
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use annulus::driver::{Device, DeviceBuffer};
+use annulus::{ReduceOp, run};
 
 use super::{alone, invalid};
 
@@ -83,6 +85,65 @@ fn the_pool_gives_back_what_it_has_when_it_is_asked() {
         stream.synchronize().unwrap();
         // It was given back when nothing ran, and the pool's with it.
         assert!(free() >= begin, "{begin} bytes were free, and now {}", free());
+    });
+}
+
+/// To pin memory may wait for what runs, so what programs usually need is pinned when a device is opened.
+#[test]
+fn nothing_is_pinned_once_a_device_is_open() {
+    let variables = [("STANDIN_PINNED", "32"), ("STANDIN_MEMORY", "2048")];
+    alone("memory::nothing_is_pinned_once_a_device_is_open", &variables, || {
+        Device::cuda(0).unwrap();
+        let _context = cudarc::driver::CudaContext::new(0).unwrap();
+        // SAFETY: memory that nobody gets.
+        let more = unsafe { cudarc::driver::result::malloc_host(4096, 0) };
+        assert!(more.is_err(), "all that can be pinned has been");
+        run(3, |comm| {
+            let device = Device::cuda(0)?;
+            let gpus = comm.on(&device)?;
+            let (stream, buffer) = (device.stream()?, gpus.allocate::<f32>(1 << 20)?);
+            let gathered = device.allocate::<f32>(1 << 20)?;
+            for count in [1, 1000, 100_000, 1 << 20] {
+                let part = buffer.part(..count)?;
+                stream.write(&part, &vec![1.0; count])?;
+                gpus.all_reduce_in_place(&part, ReduceOp::Sum, &stream)?;
+                gpus.all_gather(&buffer.part(..count / 3)?, &gathered.part(..count / 3 * 3)?, &stream)?;
+                assert_eq!(stream.read(&part)?, vec![3.0; count]);
+            }
+            let graph = stream.capture(|stream| gpus.all_reduce_in_place(&buffer, ReduceOp::Max, stream))?;
+            graph.launch(&stream)?;
+            assert_eq!(stream.read(&buffer)?, vec![3.0; 1 << 20]);
+            stream.call(|| {})?;
+            gpus.barrier(&stream)?;
+            stream.synchronize()?;
+            // And far more of it one after the other than there is at a time.
+            let shared = comm.rank() == 0;
+            for bytes in (0..20).map(|turn| (8 << 20) - 1000 * turn).filter(|_| shared) {
+                assert_eq!(stream.read(&device.allocate::<u8>(bytes)?)?.len(), bytes);
+                drop(device.words(bytes / 16)?);
+            }
+            comm.barrier()
+        })
+        .unwrap();
+    });
+}
+
+/// A host that lets less be pinned has devices all the same.
+#[test]
+fn as_much_is_pinned_as_can_be() {
+    alone("memory::as_much_is_pinned_as_can_be", &[("STANDIN_PINNED", "3")], || {
+        let device = Device::cuda(0).unwrap();
+        let stream = device.stream().unwrap();
+        let long = device.allocate::<u8>(2 << 20).unwrap();
+        let short = long.part(..1 << 20).unwrap();
+        for _ in 0..10 {
+            assert_eq!(stream.read(&short).unwrap().len(), 1 << 20);
+            let words = [1, 100, 10_000].map(|count| device.words(count).unwrap());
+            assert!(words.iter().all(|words| words.get()[0].load(Ordering::Relaxed) == 0));
+            words.iter().for_each(|words| words.get()[0].store(1, Ordering::Relaxed));
+        }
+        let why = stream.read(&long).unwrap_err().to_string();
+        assert!(why.contains("allocating 2097152 bytes: cuMemHostAlloc answers CUDA_ERROR_OUT_OF_MEMORY (2)"), "{why}");
     });
 }
 

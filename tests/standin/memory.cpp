@@ -2,6 +2,8 @@
 //
 // Memory of devices, pinned memory, and what moves bytes. Device memory is the process's own memory, mapped from a
 // memfd so that other processes can map it (ipc.cpp); stream-ordered memory is anonymous, so that they cannot.
+//
+// STANDIN_PINNED=n is how many MiB a process can pin by cuMemHostAlloc (all it wants).
 #include "driver.h"
 
 #include <algorithm>
@@ -28,6 +30,13 @@ static bool known(Address first, size_t bytes) {
     return found != state().memory.end() && first != found->first + found->second.bytes;
 }
 
+static size_t pinned = 0; // bytes
+
+static bool can_pin(size_t bytes) {
+    static const char* limit = std::getenv("STANDIN_PINNED");
+    return limit == nullptr || pinned + bytes <= static_cast<size_t>(std::atoi(limit)) << 20;
+}
+
 // Of what is freed and what was free, a pool keeps no more than its threshold. A driver gives the rest back when somebody
 // next waits for a stream.
 static void keep(Pool& pool, size_t bytes) {
@@ -41,6 +50,7 @@ void release_memory(std::map<Address, Allocation>::iterator found) {
     if (allocation.kind != Kind::REGISTERED) munmap(reinterpret_cast<void*>(found->first), allocation.bytes);
     if (allocation.fd >= 0) close(allocation.fd);
     if (allocation.kind == Kind::DEVICE || allocation.kind == Kind::POOL) allocation.context->used -= allocation.bytes;
+    if (allocation.kind == Kind::PINNED) pinned -= allocation.bytes;
     if (allocation.pool != nullptr) keep(*allocation.pool, allocation.bytes);
     state().memory.erase(found);
 }
@@ -60,6 +70,7 @@ static Result allocate(Context& context, Kind kind, size_t bytes, Address* to, P
     if (to == nullptr || bytes == 0) return INVALID_VALUE;
     const size_t spare = pool == nullptr ? 0 : std::min(pool->spare, bytes);
     if (kind != Kind::PINNED && bytes - spare > total_memory() - context.used) return OUT_OF_MEMORY;
+    if (kind == Kind::PINNED && !can_pin(bytes)) return OUT_OF_MEMORY;
     const int fd = kind == Kind::DEVICE ? sealed_memfd(bytes) : -1;
     if (kind == Kind::DEVICE && fd < 0) return OUT_OF_MEMORY;
     const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
@@ -68,7 +79,7 @@ static Result allocate(Context& context, Kind kind, size_t bytes, Address* to, P
         if (fd >= 0) close(fd);
         return OUT_OF_MEMORY;
     }
-    if (kind != Kind::PINNED) context.used += bytes - spare;
+    (kind == Kind::PINNED ? pinned : context.used) += bytes - spare;
     if (pool != nullptr) pool->spare -= spare;
     *to = reinterpret_cast<Address>(mapping);
     Allocation allocation(kind, bytes, &context);

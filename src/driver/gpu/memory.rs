@@ -58,8 +58,8 @@ impl Memory {
         let (retired, running) = (Mutex::default(), RwLock::default());
         let (pinned, hosted) = Default::default();
         let memory = Memory { pool, stream, pinned, hosted, retired, running };
-        // The first slab is pinned while nothing runs.
-        memory.pinned.free(memory.pinned.allocate(&driver, 1)?);
+        // The first slab is pinned while nothing runs; it may be as short as this.
+        memory.pinned.free(memory.pinned.allocate(&driver, 1 << 20)?);
         Ok(memory)
     }
 
