@@ -134,8 +134,8 @@ impl Gpu {
         let capabilities = capabilities(ordinal, index)?;
         let context = Context::retain(ordinal)?;
         let code = Code::load(&context)?;
-        let _ = first_use::fills_and_copies(&context);
         let memory = Memory::new(&context)?;
+        let _ = first_use::rehearse(&context, &memory);
         let peers = Peers::new(&context, index)?;
         let products = library.products();
         Ok(Gpu { context, capabilities, code, memory, peers, products })
