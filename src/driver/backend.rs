@@ -195,6 +195,10 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// own memory.
     fn import(&self, handle: &Handle, kind: MemoryKind) -> Result<(Address, usize), Failure>;
 
+    /// Unmaps, before it returns and whatever that waits for, what was imported and has been freed: where `free` keeps it
+    /// for later.
+    fn close_imports(&self) {}
+
     /// What is known of the allocation that holds this address, which somebody else made on this platform.
     #[cfg(all(feature = "cuda", target_os = "linux"))]
     fn inspect(&self, address: Address) -> Result<Whole, Failure>;

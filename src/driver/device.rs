@@ -205,6 +205,11 @@ impl Device {
         self.core.sweep();
     }
 
+    /// Unmaps what was imported and is nobody's any more, which may wait for all that runs on the device.
+    pub(crate) fn close_imports(&self) {
+        self.core.backend.close_imports();
+    }
+
     /// Zeroed words that the host and kernels of this device see while they run.
     ///
     /// # Errors

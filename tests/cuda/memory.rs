@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use annulus::driver::{Device, DeviceBuffer};
-use annulus::{ReduceOp, run};
+use annulus::driver::{Device, DeviceBuffer, IpcHandle};
+use annulus::{Communicator, ReduceOp, run};
 
-use super::{alone, invalid};
+use super::{alone, invalid, ranks, standin};
 
 /// To free, to unmap and to end a stream must not wait for what runs: that may wait for the thread that frees.
 #[test]
@@ -178,5 +178,82 @@ fn fills_of_every_width_are_right() {
             stream.fill(&buffer, u64::MAX).unwrap();
             assert_eq!(stream.read(&buffer).unwrap(), vec![u64::MAX; count + 1]);
         }
+    });
+}
+
+/// Runs `body` on two processes over the stand-in.
+fn two(name: &str, body: impl FnOnce(Communicator)) {
+    let Some(library) = standin::library() else { return };
+    let variables = [("LD_LIBRARY_PATH", library.to_str().unwrap()), ("STANDIN_MEMORY", "2048")];
+    for rank in ranks::start(&[0, 1], 2, name, &variables, || body(Communicator::from_env().unwrap())) {
+        assert!(rank.status.success(), "rank {}: {}", rank.rank, rank.output);
+    }
+}
+
+/// What another process has freed may still be mapped when it exports what it has there now.
+#[test]
+fn an_address_that_is_used_again_is_imported() {
+    two("memory::an_address_that_is_used_again_is_imported", |comm| {
+        let device = Device::cuda(0).unwrap();
+        let stream = device.stream().unwrap();
+        let exchange = |own: Option<&DeviceBuffer<u8>>| {
+            let name = own.map_or([0; IpcHandle::BYTES], |own| own.export().unwrap().to_bytes());
+            let mut names = [0; 2 * IpcHandle::BYTES];
+            comm.all_gather(&name, &mut names).unwrap();
+            IpcHandle::from_bytes(names[IpcHandle::BYTES..].try_into().unwrap())
+        };
+        let allocate = || device.allocate_mappable::<u8>(2 << 20).unwrap();
+        if std::env::var("RANK").unwrap() == "1" {
+            let first = allocate();
+            exchange(Some(&first));
+            exchange(None);
+            let address = first.address();
+            drop(first);
+            let others: Vec<DeviceBuffer<u8>> = (0..8).map(|_| allocate()).collect();
+            let second = others.iter().find(|other| other.address() == address).expect("the address is used again");
+            stream.fill(second, 7).unwrap();
+            stream.synchronize().unwrap();
+            exchange(Some(second));
+            exchange(None);
+            return;
+        }
+        let first = device.import::<u8>(&exchange(None)).unwrap();
+        exchange(None);
+        let name = exchange(None);
+        let why = device.import::<u8>(&name).unwrap_err().to_string();
+        assert!(why.contains("cuIpcOpenMemHandle_v2 answers CUDA_ERROR_ALREADY_MAPPED (208)"), "{why}");
+        stream.call(|| std::thread::sleep(Duration::from_millis(100))).unwrap();
+        drop(first);
+        let second = device.import::<u8>(&name).unwrap();
+        assert_eq!(stream.read(&second).unwrap(), vec![7; 2 << 20]);
+        exchange(None);
+    });
+}
+
+/// An owner frees what nobody else maps, whatever else runs.
+#[test]
+fn who_closes_unmaps_before_others_free() {
+    /// How many allocations of devices are mapped here, of whichever process.
+    fn mapped() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains("stand-in device memory")).count()
+    }
+    two("memory::who_closes_unmaps_before_others_free", |comm| {
+        let device = Device::cuda(0).unwrap();
+        let (stream, other, begin) = (device.stream().unwrap(), device.stream().unwrap(), mapped());
+        let sleep = || other.call(|| std::thread::sleep(Duration::from_millis(200))).unwrap();
+        let gpus = comm.on(&device).unwrap();
+        let arenas = mapped();
+        let buffer = gpus.allocate::<f32>(1000).unwrap();
+        gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
+        assert_eq!(mapped(), arenas + 2);
+        sleep();
+        gpus.deregister(&buffer).unwrap();
+        assert_eq!(mapped(), arenas + 1, "the peer's buffer is mapped still");
+        gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
+        sleep();
+        gpus.close().unwrap();
+        // Its own, it has freed too.
+        assert_eq!(mapped(), begin + 1, "the peer's arenas are mapped still");
     });
 }

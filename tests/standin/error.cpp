@@ -20,6 +20,7 @@ static const Named NAMES[] = {
     {200, "CUDA_ERROR_INVALID_IMAGE", "stand-in: device kernel image is invalid"},
     {201, "CUDA_ERROR_INVALID_CONTEXT", "stand-in: invalid device context"},
     {205, "CUDA_ERROR_MAP_FAILED", "stand-in: mapping of buffer object failed"},
+    {208, "CUDA_ERROR_ALREADY_MAPPED", "stand-in: resource already mapped"},
     {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "stand-in: no kernel image is available for execution on the device"},
     {218, "CUDA_ERROR_INVALID_PTX", "stand-in: a PTX JIT compilation failed"},
     {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "stand-in: the PTX was compiled with an unsupported toolchain"},

@@ -62,6 +62,20 @@ static int open_named(const Named& named) {
     return -1;
 }
 
+// Whether the context maps memory that the same process had there before, and has freed.
+static bool is_mapped(const Context& context, const Named& named) {
+    for (const auto& entry : state().memory) {
+        const Allocation& allocation = entry.second;
+        if (allocation.kind != Kind::IMPORTED || allocation.context != &context) continue;
+        Named other;
+        std::memcpy(&other, allocation.handle.data(), sizeof other);
+        if (other.process == named.process && other.base < named.base + named.bytes &&
+            named.base < other.base + other.bytes)
+            return true;
+    }
+    return false;
+}
+
 DRIVER cuIpcOpenMemHandle_v2(Address* to, Handle handle, unsigned flags) {
     ENTER_CONTEXT;
     if (to == nullptr || flags > 1) return INVALID_VALUE;
@@ -76,6 +90,7 @@ DRIVER cuIpcOpenMemHandle_v2(Address* to, Handle handle, unsigned flags) {
         *to = base;
         return SUCCESS;
     }
+    if (is_mapped(context, named)) return ALREADY_MAPPED;
     const int fd = open_named(named);
     if (fd < 0) return INVALID_VALUE;
     void* mapping = mmap(nullptr, named.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

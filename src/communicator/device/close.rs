@@ -3,7 +3,8 @@
 //!
 //! Peers' memory is given up when no kernel can use it any more: when all ranks have agreed that their calls have been
 //! done. A call that has been done may still be noted by its stream, which then holds what the call used; so streams
-//! that had calls are told to let go.
+//! that had calls are told to let go. What is of other processes is unmapped before all go on, since its owner may free
+//! it then, and what a driver does with freed memory that others map is undefined.
 
 use std::sync::PoisonError;
 
@@ -19,6 +20,9 @@ impl DeviceCommunicator {
     /// Collective, on the host. Afterwards no rank maps another's memory, but for graphs that captured calls: they keep
     /// what they use, so drop them before. Buffers of [`allocate`](Self::allocate) stay their owner's.
     ///
+    /// To unmap another process's memory, a driver waits for all that runs on the device: also for calls on other
+    /// communicators, whose other ranks must come to them without waiting for this rank to close.
+    ///
     /// # Errors
     ///
     /// On all ranks the first failure of a call, or of a rank that did not come to close; the communicator has ended
@@ -32,8 +36,10 @@ impl DeviceCommunicator {
         let schedules = schedules.into_memory();
         let shared = regions.iter().chain([&schedules]);
         let own: Vec<DeviceBuffer<u8>> = shared.filter_map(|buffers| buffers.get(members.rank)).cloned().collect();
+        let device = members.device.clone();
         members.let_go();
         drop((regions, schedules, members));
+        device.close_imports();
         // An owner frees its memory when nobody else maps it.
         locked(&control).barrier()?;
         drop(own);
@@ -42,7 +48,7 @@ impl DeviceCommunicator {
 
     /// Undoes [`register`](Self::register), also of what [`allocate`](Self::allocate) registered: peers give the buffer
     /// up, and calls stage it from now on. Collective, on the host; each rank passes the buffer that it passed to that
-    /// same `register`. Waits until all ranks' calls have been done.
+    /// same `register`. Waits until all ranks' calls have been done, and as [`close`](Self::close) does.
     ///
     /// Graphs that captured calls on the buffer must not be launched any more: such a call fails, on all ranks, and
     /// with it the communicator. They keep the memory, too, so drop them.
@@ -74,6 +80,7 @@ impl DeviceCommunicator {
         agree(control, WHAT, self.drain())?;
         let gone = members.remove_region(region);
         members.let_go();
+        members.device.close_imports();
         agree(control, WHAT, gone)
     }
 

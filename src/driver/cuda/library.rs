@@ -90,6 +90,7 @@ const _: () = assert!(
     sys::CUresult::CUDA_ERROR_NO_DEVICE as u32 == number::NO_DEVICE
         && sys::CUresult::CUDA_ERROR_INVALID_DEVICE as u32 == number::INVALID_DEVICE
         && sys::CUresult::CUDA_ERROR_INVALID_CONTEXT as u32 == number::INVALID_CONTEXT
+        && sys::CUresult::CUDA_ERROR_ALREADY_MAPPED as u32 == number::ALREADY_MAPPED
         && sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU as u32 == number::NO_BINARY
         && sys::CUresult::CUDA_ERROR_NOT_READY as u32 == number::NOT_READY
         && sys::CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED as u32 == number::PEER_ACCESS_ALREADY_ENABLED

@@ -17,6 +17,8 @@ pub(crate) mod number {
     pub(crate) const INVALID_DEVICE: u32 = 101;
     /// Also what a process gets that opens a handle of its own.
     pub(crate) const INVALID_CONTEXT: u32 = 201;
+    /// Where memory of another process would be, memory of it is mapped that it has freed.
+    pub(crate) const ALREADY_MAPPED: u32 = 208;
     pub(crate) const NO_BINARY: u32 = 209;
     pub(crate) const NOT_READY: u32 = 600;
     pub(crate) const PEER_ACCESS_ALREADY_ENABLED: u32 = 704;

@@ -18,11 +18,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use super::super::backend::{Address, Failure, Handle, MemoryKind, StreamId};
 use super::calls::Object;
 use super::context::{Context, Entered};
-use super::fault::Fault;
+use super::fault::{Fault, number};
 use super::hosted::Hosted;
 use super::pinned::Pinned;
 use super::pool::Pool;
-use super::stream;
+use super::{ipc, stream};
 
 /// The driver's page: no two allocations of whole pages share one.
 const PAGE: usize = 2 << 20;
@@ -97,6 +97,25 @@ impl Memory {
             return Err(fault.into());
         }
         Ok(address)
+    }
+
+    /// Memory of the device that another process has exported. The process may have freed what it had at this address
+    /// before, which is still mapped here if it is retired: a driver refuses to map two of its allocations in one place.
+    pub fn import(&self, driver: &Entered, handle: &Handle) -> Result<(Address, usize), Failure> {
+        self.give_back_if_idle(driver);
+        match ipc::import(driver, handle) {
+            Err(failure) if failure.code == number::ALREADY_MAPPED as i32 => {
+                self.close_imports(driver);
+                ipc::import(driver, handle)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Unmaps what is retired, whatever that waits for.
+    pub fn close_imports(&self, driver: &Entered) {
+        let imports = std::mem::take(&mut self.retired().imports);
+        release(driver, Vec::new(), imports);
     }
 
     /// Memory of the host that another process has exported.

@@ -207,7 +207,13 @@ unsafe impl Backend for Gpu {
         let driver = self.context.enter()?;
         match kind {
             MemoryKind::Hosted => self.memory.import_hosted(&driver, handle),
-            _ => ipc::import(&driver, handle),
+            _ => self.memory.import(&driver, handle),
+        }
+    }
+
+    fn close_imports(&self) {
+        if let Ok(driver) = self.context.enter() {
+            self.memory.close_imports(&driver);
         }
     }
 

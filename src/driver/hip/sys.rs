@@ -25,6 +25,7 @@ const _: () = assert!(
         && hipError_t::hipErrorNoDevice as u32 == number::NO_DEVICE
         && hipError_t::hipErrorInvalidDevice as u32 == number::INVALID_DEVICE
         && hipError_t::hipErrorInvalidContext as u32 == number::INVALID_CONTEXT
+        && hipError_t::hipErrorAlreadyMapped as u32 == number::ALREADY_MAPPED
         && hipError_t::hipErrorNoBinaryForGpu as u32 == number::NO_BINARY
         && hipError_t::hipErrorNotReady as u32 == number::NOT_READY
         && hipError_t::hipErrorPeerAccessAlreadyEnabled as u32 == number::PEER_ACCESS_ALREADY_ENABLED

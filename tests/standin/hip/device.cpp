@@ -41,6 +41,7 @@ extern "C" __attribute__((visibility("default"))) const char* hipGetErrorName(Re
         case INVALID_DEVICE: return "hipErrorInvalidDevice";
         case INVALID_IMAGE: return "hipErrorInvalidImage";
         case INVALID_CONTEXT: return "hipErrorInvalidContext";
+        case ALREADY_MAPPED: return "hipErrorAlreadyMapped";
         case NO_BINARY_FOR_GPU: return "hipErrorNoBinaryForGpu";
         case NOT_FOUND: return "hipErrorNotFound";
         case NOT_READY: return "hipErrorNotReady";
