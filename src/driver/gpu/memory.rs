@@ -34,6 +34,8 @@ pub(super) struct Memory {
     pinned: Pinned,
     hosted: Hosted,
     retired: Mutex<Retired>,
+    /// Held while imports are unmapped that are no longer among what is retired.
+    unmapping: Mutex<()>,
     /// Held, shared, while something is enqueued; alone, while retired memory is given back.
     running: RwLock<()>,
 }
@@ -56,8 +58,8 @@ impl Memory {
         let stream = stream::create(&driver)?;
         let pool = Pool::new(context, &driver, stream)?;
         let (retired, running) = (Mutex::default(), RwLock::default());
-        let (pinned, hosted) = Default::default();
-        let memory = Memory { pool, stream, pinned, hosted, retired, running };
+        let (pinned, hosted, unmapping) = Default::default();
+        let memory = Memory { pool, stream, pinned, hosted, retired, unmapping, running };
         // The first slab is pinned while nothing runs; it may be as short as this.
         memory.pinned.free(memory.pinned.allocate(&driver, 1 << 20)?);
         Ok(memory)
@@ -112,10 +114,12 @@ impl Memory {
         }
     }
 
-    /// Unmaps what is retired, whatever that waits for.
+    /// Unmaps what is retired, whatever that waits for; what another thread unmaps has been too when this returns.
     pub fn close_imports(&self, driver: &Entered) {
+        let alone = self.unmapping.lock().unwrap_or_else(PoisonError::into_inner);
         let imports = std::mem::take(&mut self.retired().imports);
         release(driver, Vec::new(), imports);
+        drop(alone);
     }
 
     /// Memory of the host that another process has exported.
@@ -213,10 +217,9 @@ impl Memory {
 
     /// Gives back what is retired, whatever that waits for.
     fn give_back(&self, driver: &Entered) {
-        let mut retired = self.retired();
-        let (allocations, imports) = (std::mem::take(&mut retired.allocations), std::mem::take(&mut retired.imports));
-        drop(retired);
-        release(driver, allocations, imports);
+        self.close_imports(driver);
+        let allocations = std::mem::take(&mut self.retired().allocations);
+        release(driver, allocations, Vec::new());
         self.trim(driver);
     }
 
