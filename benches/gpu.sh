@@ -205,7 +205,9 @@ run() {
         export LD_LIBRARY_PATH=$standin ANNULUS_TEST_DEVICE="stand-in cuda" STANDIN_MEMORY=16384 STANDIN_MULTIPROCESSORS=8 ANNULUS_GPU_QUICK=1
         of="over the STAND-IN for the CUDA driver: NO GPU, and no speed of one"
     fi
-    local quick=() data=digits
+    local quick=() data=digits doctor=("$here/annulus" doctor --gpu --deadline 10 --within 80)
+    # The fold is measured in a share of the memory.
+    [ -z "$standin" ] || doctor=(env STANDIN_MEMORY=128 "$here/annulus" doctor --gpu)
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && quick=(--test)
     [ -d "$here/mnist" ] && data=$here/mnist
     say "# Everything, $of" ""
@@ -221,7 +223,7 @@ run() {
         --end 64K --factor 8 --iterations 20
     # It asks with the driver's own number and length of queues too, and without the cache. Its table comes at its end.
     part doctor 90 "What the card is believed to do" env -u CUDA_DEVICE_MAX_CONNECTIONS -u CUDA_SCALE_LAUNCH_QUEUES \
-        "$here/annulus" doctor --gpu --deadline 10 --within 80
+        "${doctor[@]}"
     export here data
     export -f tested
     part threads 30 "Bits of every call: 1 to 8 ranks as threads" bash -c 'tested "$@"' _ device_collectives \
@@ -231,7 +233,7 @@ run() {
     part failures 25 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
         records::
     part messages 20 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages
-    part schedules 25 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
+    part schedules 40 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
     part speeds 40 "Speeds" "$here/gpu" "${quick[@]}"
     local rates=(--hidden 512,512 --batch 512 --epochs 3)
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
@@ -247,7 +249,7 @@ run() {
     export -f peer
     part torch 20 "The same training by PyTorch" bash -c peer
     # Processes take turns on a card.
-    part processes 50 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
+    part processes 40 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
         bits::processes
     part trainer 25 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
         train_device
