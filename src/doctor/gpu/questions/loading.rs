@@ -23,8 +23,72 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     };
     answers.say("code is loaded", mode)?;
 
-    let during = |what: &str, call: &mut dyn FnMut() -> Result<()>| -> Result<()> {
-        let waiting = Waiting::start(&card, &kernels, PATIENCE)?;
+    let during = During { answers, card: &card, kernels: &kernels };
+    let other = card.stream()?;
+    let shape = Shape::new(1, 32);
+    // `nothing` of this module has run; that of the next one is loaded and has not.
+    kernels.nothing(&other, shape)?;
+    other.synchronize()?;
+    during.ask("launching a kernel that has run before, and waiting for it", || {
+        kernels.nothing(&other, shape)?;
+        Ok(other.synchronize()?)
+    })?;
+    let code = CODE.iter().rev().find(|code| code.target <= card.capability().unwrap_or(0)).unwrap_or(&CODE[0]);
+    let loaded = card.load(code.probe)?;
+    let mut found = None;
+    during.ask("finding a kernel in a module that is loaded", || {
+        found = Some(loaded.function("probe_nothing")?);
+        Ok(())
+    })?;
+    if let Some(found) = found {
+        during.ask("launching a kernel for the first time, and waiting for it", || {
+            Kernels::launch_nothing(&found, &other, shape)?;
+            Ok(other.synchronize()?)
+        })?;
+    }
+    during.ask("loading a module", || card.load(FOLD).map(drop))?;
+    during.ask("creating a stream", || Ok(card.stream().map(drop)?))?;
+    during.ask("creating an event", || Ok(card.event(true).map(drop)?))?;
+    let mut memory = None;
+    during.ask("allocating device memory", || {
+        memory = Some(card.allocate_as_it_is(1 << 20)?);
+        Ok(())
+    })?;
+    if let Some(memory) = &memory {
+        during.ask("filling device memory, and waiting for that", || {
+            memory.fill(0, &other)?;
+            Ok(other.synchronize()?)
+        })?;
+    }
+    if let Some(memory) = &memory {
+        during.ask("reading device memory", || Ok(memory.read::<u32>(1).map(drop)?))?;
+        during.ask("exporting device memory", || Ok(memory.handle(0).map(drop)?))?;
+    }
+    if let Some(memory) = memory {
+        during.ask("freeing device memory", || Ok(card.free_at_once(memory)?))?;
+    }
+    during.ask("allocating from the memory pool", || Ok(card.allocate_from_pool(1 << 20, &other).map(drop)?))?;
+    during.ask("allocating pinned memory", || Ok(card.allocate_pinned(1 << 20).map(drop)?))?;
+    much(&during, &other)?;
+    other.begin_capture()?;
+    kernels.nothing(&other, shape)?;
+    let graph = other.end_capture()?;
+    during.ask("instantiating a graph, launching it, and waiting for it", || {
+        graph.instantiate()?.launch(&other)?;
+        Ok(other.synchronize()?)
+    })
+}
+
+/// Makes calls while a kernel runs.
+struct During<'a> {
+    answers: &'a Answers<'a>,
+    card: &'a Card,
+    kernels: &'a Kernels<'a>,
+}
+
+impl During<'_> {
+    fn ask(&self, what: &str, call: impl FnOnce() -> Result<()>) -> Result<()> {
+        let waiting = Waiting::start(self.card, self.kernels, PATIENCE)?;
         let begun = Instant::now();
         let result = call();
         let took = begun.elapsed();
@@ -36,90 +100,28 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             (Ok(()), false) => format!("returns after {}, the kernel still running", time(took.as_nanos() as f64)),
             (Ok(()), true) => format!("WAITS FOR THE KERNEL: returns after {}", time(took.as_nanos() as f64)),
         };
-        answers.say(what, answer)
-    };
-
-    let other = card.stream()?;
-    let shape = Shape::new(1, 32);
-    // `nothing` of this module has run; that of the next one is loaded and has not.
-    kernels.nothing(&other, shape)?;
-    other.synchronize()?;
-    during("launching a kernel that has run before, and waiting for it", &mut || {
-        kernels.nothing(&other, shape)?;
-        Ok(other.synchronize()?)
-    })?;
-    let code = CODE.iter().rev().find(|code| code.target <= card.capability().unwrap_or(0)).unwrap_or(&CODE[0]);
-    let loaded = card.load(code.probe)?;
-    let mut found = None;
-    during("finding a kernel in a module that is loaded", &mut || {
-        found = Some(loaded.function("probe_nothing")?);
-        Ok(())
-    })?;
-    if let Some(found) = found {
-        during("launching a kernel for the first time, and waiting for it", &mut || {
-            Kernels::launch_nothing(&found, &other, shape)?;
-            Ok(other.synchronize()?)
-        })?;
+        self.answers.say(what, answer)
     }
-    during("loading a module", &mut || card.load(FOLD).map(drop))?;
-    during("creating a stream", &mut || Ok(card.stream().map(drop)?))?;
-    during("creating an event", &mut || Ok(card.event(true).map(drop)?))?;
-    let mut memory = None;
-    during("allocating device memory", &mut || {
-        memory = Some(card.allocate_as_it_is(1 << 20)?);
-        Ok(())
-    })?;
-    if let Some(memory) = &memory {
-        during("filling device memory, and waiting for that", &mut || {
-            memory.fill(0, &other)?;
-            Ok(other.synchronize()?)
-        })?;
-    }
-    if let Some(memory) = &memory {
-        during("reading device memory", &mut || Ok(memory.read::<u32>(1).map(drop)?))?;
-        during("exporting device memory", &mut || Ok(memory.handle(0).map(drop)?))?;
-    }
-    if let Some(memory) = memory.take() {
-        let mut memory = Some(memory);
-        during("freeing device memory", &mut || match memory.take() {
-            Some(memory) => Ok(card.free_at_once(memory)?),
-            None => Ok(()),
-        })?;
-    }
-    during("allocating from the memory pool", &mut || Ok(card.allocate_from_pool(1 << 20, &other).map(drop)?))?;
-    during("allocating pinned memory", &mut || Ok(card.allocate_pinned(1 << 20).map(drop)?))?;
-    much(&card, &other, &during)?;
-    other.begin_capture()?;
-    kernels.nothing(&other, shape)?;
-    let graph = other.end_capture()?;
-    during("instantiating a graph, launching it, and waiting for it", &mut || {
-        graph.instantiate()?.launch(&other)?;
-        Ok(other.synchronize()?)
-    })
 }
 
 /// The same of more memory than a driver may have at hand.
-fn much(
-    card: &Card,
-    other: &Stream,
-    during: &dyn Fn(&str, &mut dyn FnMut() -> Result<()>) -> Result<()>,
-) -> Result<()> {
+fn much(during: &During, other: &Stream) -> Result<()> {
     const MUCH: usize = 256 << 20;
-    during("allocating 256 MiB of device memory", &mut || Ok(card.allocate_as_it_is(MUCH).map(drop)?))?;
+    let card = during.card;
+    during.ask("allocating 256 MiB of device memory", || Ok(card.allocate_as_it_is(MUCH).map(drop)?))?;
     let mut memory = None;
-    during("allocating 256 MiB from the memory pool", &mut || {
+    during.ask("allocating 256 MiB from the memory pool", || {
         memory = Some(card.allocate_from_pool_as_it_is(MUCH, other)?);
         Ok(())
     })?;
     // What is free in the pool may go back to the device when the host waits for any stream.
     let third = card.stream()?;
     if let Some(memory) = memory {
-        let mut memory = Some(memory);
-        during("freeing 256 MiB to the memory pool, and waiting for that stream and for another", &mut || {
-            memory.take().map_or(Ok(()), |memory| card.free_to_pool(memory, other))?;
+        during.ask("freeing 256 MiB to the memory pool, and waiting for that stream and for another", || {
+            card.free_to_pool(memory, other)?;
             other.synchronize()?;
             Ok(third.synchronize()?)
         })?;
     }
-    during("allocating 64 MiB of pinned memory", &mut || Ok(card.allocate_pinned(64 << 20).map(drop)?))
+    during.ask("allocating 64 MiB of pinned memory", || Ok(card.allocate_pinned(64 << 20).map(drop)?))
 }
