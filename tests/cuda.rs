@@ -129,3 +129,21 @@ fn what_is_not_there_is_a_sentence() {
         other => drop(other.unwrap()),
     });
 }
+
+#[test]
+fn ranks_whose_streams_take_turns_are_told_what_may_help() {
+    for connections in ["8", "32"] {
+        let variables =
+            [("STANDIN_ORDER", "1"), ("STANDIN_MEMORY", "2048"), ("CUDA_DEVICE_MAX_CONNECTIONS", connections)];
+        alone("ranks_whose_streams_take_turns_are_told_what_may_help", &variables, || {
+            let failure = annulus::run(2, |comm| {
+                comm.set_timeout(std::time::Duration::from_secs(1));
+                comm.on(&Device::cuda(0)?).map(drop)
+            });
+            let failure = failure.unwrap_err().to_string();
+            let is_told = std::env::var("CUDA_DEVICE_MAX_CONNECTIONS").unwrap() == "8";
+            assert!(failure.contains("testing device memory"), "{failure}");
+            assert_eq!(failure.contains("set CUDA_DEVICE_MAX_CONNECTIONS=32"), is_told, "{failure}");
+        });
+    }
+}

@@ -104,6 +104,8 @@ pub fn on_the_stand_in(kind: &str, tests: &[&str]) {
         .env("STANDIN_MEMORY", "16384")
         // Ranks that share a card leave some of them alone.
         .env("STANDIN_MULTIPROCESSORS", "8")
+        // As it must be where ranks share a card; where it is not, a timeout says so (`tests/cuda.rs`).
+        .env("CUDA_DEVICE_MAX_CONNECTIONS", "32")
         // A real library of products could do nothing with it.
         .env("ANNULUS_PRODUCTS", "own")
         .output()

@@ -12,7 +12,7 @@ use super::super::descriptor::{list, mismatch_of};
 use super::called::sentence;
 use super::delivery::Delivery;
 use super::join::{Members, SELF_TESTS};
-use crate::driver::Words;
+use crate::driver::{Platform, Words};
 use crate::error::Error;
 use crate::kernel::{RANKS, Report};
 
@@ -111,8 +111,26 @@ fn late(members: &Members, report: &Report, delivery: Option<Delivery>, title: &
     let own = own.map_or_else(String::new, |own| format!(", {own}"));
     let patience = Duration::from_nanos(members.patience());
     let them = if missing.len() == 1 { "it" } else { "them" };
-    let context = format!("{title}{own}: {} {what} within {patience:?}; see what keeps {them}", name(&missing));
+    let turns = turns(members);
+    let context = format!("{title}{own}: {} {what} within {patience:?}; see what keeps {them}{turns}", name(&missing));
     Error::Timeout { missing, context: context.into() }
+}
+
+/// How many streams an NVIDIA card attends to at a time. The driver reads it, and takes 8 where nothing is said.
+const CONNECTIONS: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
+
+/// What more may keep ranks that are of one process and one card: it attends to no more streams at a time than to a few
+/// for each rank, and those that take turns may wait for one another in vain.
+fn turns(members: &Members) -> &'static str {
+    let on_this = members.arenas.iter().filter(|arena| arena.device() == members.device).count();
+    let is_shared = members.transport.kind() == "threads" && on_this > 1;
+    let asked = std::env::var(CONNECTIONS).ok().and_then(|asked| asked.parse().ok()).unwrap_or(8_u32);
+    match is_shared && members.device.capabilities().platform == Platform::Cuda && asked < 32 {
+        true => {
+            ", and set CUDA_DEVICE_MAX_CONNECTIONS=32 for the program: streams of ranks that share a card may take turns"
+        }
+        false => "",
+    }
 }
 
 /// The ranks at fault, where `missing` are waited for in vain and each rank waits for those of `waits`: from rank to
@@ -136,7 +154,8 @@ pub(super) fn of_self_test(members: &Members, failure: Error) -> Error {
     let (patience, them) = (Duration::from_nanos(members.patience()), name(&missing));
     let context = format!(
         "testing device memory: nothing of {them} arrived within {patience:?}; see what keeps it, and whether the \
-         machine's peer-to-peer access works"
+         machine's peer-to-peer access works{}",
+        turns(members)
     );
     Error::Timeout { missing, context: context.into() }
 }
