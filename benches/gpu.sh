@@ -202,7 +202,8 @@ run() {
     # What the driver compiles, it compiles once.
     export CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-$(mktemp -d)} CUDA_CACHE_MAXSIZE=1073741824
     if [ -n "$standin" ]; then
-        export LD_LIBRARY_PATH=$standin ANNULUS_TEST_DEVICE="stand-in cuda" STANDIN_MEMORY=16384 STANDIN_MULTIPROCESSORS=8 ANNULUS_GPU_QUICK=1
+        export LD_LIBRARY_PATH=$standin ANNULUS_TEST_DEVICE="stand-in cuda" STANDIN_MEMORY=16384
+        export STANDIN_MULTIPROCESSORS=8 ANNULUS_GPU_QUICK=1
         of="over the STAND-IN for the CUDA driver: NO GPU, and no speed of one"
     fi
     local quick=() data=digits doctor=("$here/annulus" doctor --gpu --deadline 10 --within 80)
@@ -234,7 +235,7 @@ run() {
         records::
     part messages 20 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages
     part schedules 40 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
-    part speeds 40 "Speeds" "$here/gpu" "${quick[@]}"
+    part speeds 60 "Speeds" "$here/gpu" "${quick[@]}"
     local rates=(--hidden 512,512 --batch 512 --epochs 3)
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
     export -f training
@@ -247,7 +248,7 @@ run() {
     part train-2-processes 20 "Training, two processes on the card" bash -c 'training "$@"' _ --ranks 2 --processes \
         "${rates[@]}" --steps 20
     export -f peer
-    part torch 20 "The same training by PyTorch" bash -c peer
+    part torch 30 "The same training by PyTorch" bash -c peer
     # Processes take turns on a card.
     part processes 40 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
         bits::processes

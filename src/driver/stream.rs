@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::allocation::{Locked, Usage};
 use super::backend::{Backend, Failure, GraphId, StreamId};
@@ -201,10 +201,8 @@ impl Stream {
     ) -> Result<Option<Arc<Mark>>> {
         let (device, id) = (&self.core.device, self.core.id);
         let failed = |failure: Failure| self.failed(&what, &failure);
-        self.make_room();
-        // Dropped when no lock is held, whatever comes: what was kept may hold the last handle of anything.
-        let done;
-        let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // `done` is dropped after the lock is given up, whatever comes: what was kept may hold the last handle of anything.
+        let (done, mut state) = self.with_room();
         if let Some(capture) = &mut state.capture {
             // What fails may have been captured in part.
             let operated = operation(&*device.backend, id);
@@ -212,7 +210,6 @@ impl Stream {
             capture.kept.append(&mut kept);
             return operated.map(|()| None).map_err(failed);
         }
-        done = mark::done(&mut state.pending);
         let mark = Mark::new(device).map_err(failed)?;
         let mut notes = Locked::new(&usages);
         let (marks, faults) = notes.before(self.core.number);
@@ -238,30 +235,30 @@ impl Stream {
         operated.map(|()| Some(mark)).map_err(failed)
     }
 
-    /// Waits until the stream may have one more operation outstanding. Called with no lock held that a stream needs to come
-    /// to its end.
-    fn make_room(&self) {
-        let queue = &self.core.device.queue;
-        let outstanding = || {
+    /// What has been done, to be dropped when no lock is held, and the stream's state, once it captures or may have one more
+    /// operation outstanding. Called with no lock held that a stream needs to come to its end.
+    fn with_room(&self) -> (Vec<Pending>, MutexGuard<'_, State>) {
+        let Core { backend, queue, .. } = &*self.core.device;
+        let mut is_first = true;
+        loop {
             let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let done = mark::done(&mut state.pending);
-            let waits = state.capture.is_none() && !queue.has_room(state.pending.len());
+            let done = if state.capture.is_some() { Vec::new() } else { mark::done(&mut state.pending) };
+            if state.capture.is_some() || queue.has_room(state.pending.len()) {
+                return (done, state);
+            }
             // Half of it: then the device has something to do meanwhile, and not each operation is waited for.
-            let middle = waits.then(|| state.pending[state.pending.len() / 2].mark.clone());
+            let middle = state.pending[state.pending.len() / 2].mark.clone();
             drop(state);
             drop(done);
-            middle
-        };
-        if outstanding().is_none() {
-            return;
-        }
-        // Streams that are left alone have not noticed what they have done.
-        queue.let_go();
-        while let Some(middle) = outstanding() {
+            if std::mem::take(&mut is_first) {
+                // Streams that are left alone have not noticed what they have done.
+                queue.let_go();
+                continue;
+            }
             // SAFETY: the event lives as long as its mark.
-            if unsafe { self.core.device.backend.synchronize_event(middle.event()) }.is_err() || !middle.has_passed() {
-                // What fails will fail where it is enqueued or waited for, with its sentence.
-                return;
+            if unsafe { backend.synchronize_event(middle.event()) }.is_err() || !middle.has_passed() {
+                // What fails will fail where it is enqueued, with its sentence.
+                return (Vec::new(), self.core.state.lock().unwrap_or_else(PoisonError::into_inner));
             }
         }
     }

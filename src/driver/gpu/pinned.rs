@@ -117,6 +117,7 @@ fn pin(driver: &Entered, least: usize) -> Result<(Address, usize), Failure> {
         }
     }
 }
+
 /// Where devices address pinned memory, which is where the host does.
 pub(super) fn address_of(driver: &Entered, memory: *mut c_void) -> Result<Address, Failure> {
     let mut address = 0;
