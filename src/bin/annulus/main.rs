@@ -46,8 +46,7 @@ enum Subcommands {
 
 /// What a driver is asked for where ranks share a GPU as threads, if its user has not asked for anything: how many streams
 /// go on at a time, whatever each of them waits for, the most that there are, since of the streams beyond the number ranks
-/// may wait for one another in vain; and how much is enqueued before whoever enqueues waits, which may be whom others
-/// wait for.
+/// may wait for one another in vain; and room to spare in the queue to whose end the library does not come by its own count.
 const QUEUES: [(&str, &str); 2] = [("CUDA_DEVICE_MAX_CONNECTIONS", "32"), ("CUDA_SCALE_LAUNCH_QUEUES", "4x")];
 
 #[allow(unsafe_code)]
