@@ -10,11 +10,19 @@
 
 namespace ptx {
 
-// A word that others may store: they have their turn first, so that whoever waits for one lets them get on.
-template <class T>
-T load_strong(const T* place, int order) {
-    host::pause();
-    return order == __ATOMIC_ACQUIRE ? __atomic_load_n(place, __ATOMIC_ACQUIRE) : __atomic_load_n(place, __ATOMIC_RELAXED);
+// A word that others may store. Who finds what was there before waits for another value: then others have their turn, and
+// once in a while in any case.
+template <int ORDER, class T>
+T load_strong(Thread& t, const T* place) {
+    T value = __atomic_load_n(place, ORDER);
+    const uint64_t address = reinterpret_cast<uint64_t>(place);
+    Thread::Found& last = t.found[address / sizeof(T) % 16];
+    if ((last.address == address && last.value == value) || ++t.looks % 64 == 0) {
+        host::pause();
+        value = __atomic_load_n(place, ORDER);
+    }
+    last = {address, value};
+    return value;
 }
 
 template <class Op, class T>
@@ -128,7 +136,7 @@ template <int ORDER, class T, unsigned N>
 void load_ordered(Thread& t, const Instruction& i) {
     const T* const place = reinterpret_cast<const T*>(reach(t, i, N * sizeof(T)));
     if (place == nullptr) return;
-    for (unsigned k = 0; k < N; ++k) put(t, i.to[k], load_strong(place + k, ORDER));
+    for (unsigned k = 0; k < N; ++k) put(t, i.to[k], load_strong<ORDER>(t, place + k));
 }
 template <int ORDER, class T, unsigned N>
 void store_ordered(Thread& t, const Instruction& i) {

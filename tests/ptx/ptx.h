@@ -5,8 +5,8 @@
 //
 // What is executed is what NVRTC makes of the kernels, in its layout: a statement a line, branches alone guarded, no
 // calls, nothing local. Anything else is refused when the text is read, with its line (read.cpp; decode.cpp has the table of
-// instructions). A GPU thread is a fiber of kernels/host; where the text loads a word that others may store, others
-// have their turn.
+// instructions). A GPU thread is a fiber of kernels/host; where it finds a word that others may store as it was before,
+// others have their turn.
 //
 // It is stricter than the processor below it, where cards are: a vector must lie at a multiple of its size; every
 // address must be of memory that the launch may touch, or of the block's shared memory; a shift by more than the width

@@ -253,51 +253,44 @@ private:
     std::vector<std::pair<size_t, std::string>> jumps_;
 };
 
-// Calls `visit(line, number)` for each line from a place on, until it answers false.
-template <class Visit>
-static void each_line(const std::string& text, const Visit& visit) {
-    uint32_t number = 1;
-    for (size_t begin = 0; begin < text.size(); ++number) {
-        const size_t end = std::min(text.find('\n', begin), text.size());
-        if (!visit(text.substr(begin, end - begin), number)) return;
-        begin = end + 1;
-    }
+// Where the name of an entry begins, from a place on, or npos.
+static size_t next_name(const std::string& text, size_t from) {
+    static const std::string ENTRY = "\n.visible .entry ";
+    const size_t at = text.find(ENTRY, from);
+    return at == std::string::npos ? at : at + ENTRY.size();
 }
 
-// The name, if the line begins an entry.
-static std::string entry_name(const std::string& line) {
-    const size_t at = line.find(".entry ");
-    return at == std::string::npos ? "" : trimmed(line.substr(at + 7, line.find('(') - at - 7));
+static std::string name_at(const std::string& text, size_t begin) {
+    return trimmed(text.substr(begin, text.find('(', begin) - begin));
 }
 
 std::vector<std::string> names(const std::string& text) {
     std::vector<std::string> found;
-    each_line(text, [&](const std::string& line, uint32_t) {
-        const std::string name = entry_name(line);
-        if (!name.empty()) found.push_back(name);
-        return true;
-    });
+    for (size_t at = next_name(text, 0); at != std::string::npos; at = next_name(text, at))
+        found.push_back(name_at(text, at));
     return found;
 }
 
 Entry read(const std::string& text, const std::string& name) {
     Reader reader(name);
-    enum { BEFORE, HEAD, BODY, AFTER } where = BEFORE;
-    each_line(text, [&](const std::string& line, uint32_t number) {
-        if (where == BEFORE) {
-            if (begins(line, ".extern .shared")) reader.dynamic(declared(line));
-            if (entry_name(line) == name) where = HEAD;
-        } else if (trimmed(line) == "{" && where == HEAD) {
-            where = BODY;
-        } else if (trimmed(line) == "}" && where == BODY) {
-            where = AFTER;
-        } else {
-            reader.line(line, number);
-        }
-        return where != AFTER;
-    });
-    if (where != AFTER) throw Mistake(name + ": the text has no such kernel, or not its end");
-    return reader.finished();
+    size_t begin = next_name(text, 0);
+    while (begin != std::string::npos && name_at(text, begin) != name) begin = next_name(text, begin);
+    if (begin == std::string::npos) throw Mistake(name + ": the text has no such kernel");
+    for (size_t at = text.find("\n.extern .shared"); at < begin; at = text.find("\n.extern .shared", at + 1))
+        reader.dynamic(declared(text.substr(at + 1, text.find('\n', at + 1) - at - 1)));
+    auto number = static_cast<uint32_t>(1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(begin), '\n'));
+    bool is_in_body = false;
+    // The line of the name is over with it.
+    for (size_t end = text.find('\n', begin); end != std::string::npos;) {
+        const size_t next = std::min(text.find('\n', end + 1), text.size());
+        const std::string line = text.substr(end + 1, next - end - 1);
+        end = next == text.size() ? std::string::npos : next;
+        ++number;
+        if (line == "{" && !is_in_body) is_in_body = true;
+        else if (line == "}" && is_in_body) return reader.finished();
+        else reader.line(line, number);
+    }
+    throw Mistake(name + ": the text ends before the kernel does");
 }
 
 } // namespace ptx

@@ -19,6 +19,11 @@ struct Thread {
     Range shared = {0, 0}, dynamic = {0, 0};
     // Where its accesses have been last: an instruction mostly comes back to the memory that it was at.
     Range near[8] = {};
+    // What it has found last where others may store, and how often it has looked.
+    struct Found {
+        uint64_t address, value;
+    } found[16] = {};
+    uint32_t looks = 0;
 };
 
 // A register holds the bits of a value of any type, zeros above them.

@@ -121,6 +121,7 @@ struct Event {
 struct Module {
     Context* context;
     std::string image; // empty: one of HIP's, whose kernels are those that the stand-in was built with
+    std::set<std::string> names; // of the image's kernels
 };
 
 struct Function {

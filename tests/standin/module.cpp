@@ -38,8 +38,9 @@ DRIVER cuModuleLoadData(void** handle, const void* image) {
     if (handle == nullptr || image == nullptr) return INVALID_VALUE;
     const char* text = static_cast<const char*>(image);
     if (std::strncmp(text, "\x7f" "ELF", 4) == 0) return INVALID_IMAGE;
-    auto module = std::make_unique<Module>(Module{&context, text});
+    auto module = std::make_unique<Module>(Module{&context, text, {}});
     if (const Result result = judge(module->image); result != SUCCESS) return result;
+    for (std::string& name : ptx::names(module->image)) module->names.insert(std::move(name));
     *handle = module.get();
     state().modules.emplace(*handle, std::move(module));
     return SUCCESS;
@@ -55,26 +56,14 @@ DRIVER cuModuleUnload(void* handle) {
     return SUCCESS;
 }
 
-static bool has_entry(const std::string& image, const std::string& name) {
-    for (size_t at = image.find(".entry"); at != std::string::npos; at = image.find(".entry", at + 1)) {
-        const char* after = image.c_str() + at + std::strlen(".entry");
-        while (std::isspace(static_cast<unsigned char>(*after))) ++after;
-        if (std::strncmp(after, name.c_str(), name.size()) != 0) continue;
-        after += name.size();
-        while (std::isspace(static_cast<unsigned char>(*after))) ++after;
-        if (*after == '(') return true;
-    }
-    return false;
-}
-
 DRIVER cuModuleGetFunction(void** handle, void* module_handle, const char* name) {
     ENTER_CONTEXT;
     if (handle == nullptr || name == nullptr) return INVALID_VALUE;
     const auto module = state().modules.find(module_handle);
     if (module == state().modules.end()) return INVALID_HANDLE;
-    const std::string& text = module->second->image;
-    const host::Kernel* const kernel = text.empty() ? host::find(name) : nullptr;
-    if (text.empty() ? kernel == nullptr : !has_entry(text, name)) return NOT_FOUND;
+    const bool is_text = !module->second->image.empty();
+    const host::Kernel* const kernel = is_text ? nullptr : host::find(name);
+    if (is_text ? module->second->names.count(name) == 0 : kernel == nullptr) return NOT_FOUND;
     auto function = std::make_unique<Function>(Function{module->second.get(), name, SHARED_DEFAULT, nullptr, kernel});
     *handle = function.get();
     state().functions.emplace(*handle, std::move(function));

@@ -23,7 +23,7 @@ DRIVER hipModuleLoadData(void** module, const void* image) {
     }
     if (!found) return NO_BINARY_FOR_GPU;
     const Lock lock(state().lock);
-    auto made = std::make_unique<Module>(Module{current, ""});
+    auto made = std::make_unique<Module>(Module{current, "", {}});
     *module = made.get();
     state().modules.emplace(*module, std::move(made));
     return SUCCESS;
