@@ -15,7 +15,9 @@ pub fn library() -> Option<PathBuf> {
         ["-std=c++17", "-ffp-contract=off", "-fPIC", "-Wall", "-Wextra", "-O2", "-pthread", "-shared"];
     let compiler = compiler::compiler()?;
     let folders = ["kernels/host", "tests/ptx", "tests/ptx/library"];
-    let folder = compiler::once("ptx", &FLAGS, &compiler::files(&folders, &["cpp", "h"]), |folder| {
+    let mut all = compiler::files(&folders, &["cpp", "h"]);
+    all.extend(compiler::files(&["tests/kernels/library"], &["h"]));
+    let folder = compiler::once("ptx", &FLAGS, &all, |folder| {
         let arguments: Vec<&str> = FLAGS.iter().copied().chain(["-Wl,-z,nodelete"]).collect();
         compiler::compile(&compiler, &arguments, &compiler::files(&folders, &["cpp"]), &folder.join("ptx.so"));
     });

@@ -2,8 +2,6 @@
 //
 // Memory of devices, pinned memory, and what moves bytes. Device memory is the process's own memory, mapped from a
 // memfd so that other processes can map it (ipc.cpp); stream-ordered memory is anonymous, so that they cannot.
-//
-// STANDIN_PINNED=n is how many MiB a process can pin by cuMemHostAlloc (all it wants).
 #include "driver.h"
 
 #include <algorithm>

@@ -6,7 +6,7 @@
 //   STANDIN_UNREACHABLE=0-1,..           which pairs of devices do not reach each other
 //   STANDIN_MEMORY=4096                  MiB of a device (128: little, so that programs that measure with a share of it
 //                                        are quick)
-//   STANDIN_PINNED=n                     MiB of the host that may be pinned (memory.cpp)
+//   STANDIN_PINNED=n                     MiB that a process can pin by cuMemHostAlloc (all it wants); memory.cpp reads it
 //   STANDIN_MULTIPROCESSORS=n            how many multiprocessors a device has (4)
 //   STANDIN_VERSION=11080                what cuDriverGetVersion says (12080)
 //   STANDIN_FAIL=cuIpcGetMemHandle=801,..  these calls return these codes and do nothing

@@ -5,25 +5,13 @@
 #include "../../../kernels/flags.cu"
 #include "../../../kernels/fold.cu"
 #include "../../../kernels/fold_partials.cu"
-#include "../../../kernels/host/device.h"
 #include "../../../kernels/messages.cu"
 #include "../../../kernels/pad.h"
 #include "../../../kernels/relay.cu"
+#include "ranks.h"
 
 #include <cstddef>
 #include <cstdio>
-#include <thread>
-#include <vector>
-
-// A device whose room every grid of the tests fits in, with those of all ranks.
-static host::Device& device() {
-    static host::Device& made = *new host::Device([] {
-        host::Model model;
-        model.multiprocessors = 64;
-        return model;
-    }());
-    return made;
-}
 
 // Launches a kernel once for each rank, with `bytes` of arguments each, one after the other in memory; all at once, and
 // `times` in a row for each. 0: all ended well; 1: there is no such kernel; 2: a launch ended otherwise.
@@ -31,21 +19,10 @@ extern "C" int annulus_launch(const char* name, const void* arguments, size_t by
                               uint32_t threads, uint32_t times) {
     const host::Kernel* const kernel = host::find(name);
     if (kernel == nullptr || kernel->argument_bytes != bytes) return 1;
-    std::vector<int> ended(ranks);
-    std::vector<std::thread> streams;
-    for (uint32_t rank = 0; rank < ranks; ++rank) {
-        const auto run = [&, rank] {
-            const char* const own = static_cast<const char*>(arguments) + rank * bytes;
-            for (uint32_t time = 0; time < times; ++time)
-                if (device().run({kernel, own, blocks, threads, 0}).ended != host::Ended::WELL) ended[rank] = 2;
-        };
-        if (rank + 1 == ranks) run();
-        else streams.emplace_back(run);
-    }
-    for (std::thread& stream : streams) stream.join();
-    for (const int one : ended)
-        if (one != 0) return one;
-    return 0;
+    return by_all_ranks(ranks, times, [&](uint32_t rank) {
+        const char* const own = static_cast<const char*>(arguments) + rank * bytes;
+        return device().run({kernel, own, blocks, threads, 0}).ended == host::Ended::WELL ? 0 : 2;
+    });
 }
 
 // Writes a line for each field of each struct that kernels are given or share: struct, field, offset, size.

@@ -2,22 +2,11 @@
 //
 // The executor of PTX as a library for tests: texts are read, and their kernels launched by name, at the same time for
 // all ranks.
-#include "../../../kernels/host/device.h"
+#include "../../kernels/library/ranks.h"
 #include "../ptx.h"
 
 #include <cstdio>
 #include <map>
-#include <thread>
-
-// A device whose room every grid of the tests fits in, with those of all ranks.
-static host::Device& device() {
-    static host::Device& made = *new host::Device([] {
-        host::Model model;
-        model.multiprocessors = 64;
-        return model;
-    }());
-    return made;
-}
 
 static std::map<std::string, ptx::Entry>& entries() {
     static auto& all = *new std::map<std::string, ptx::Entry>;
@@ -43,27 +32,17 @@ static int launch(const char* name, const void* arguments, size_t bytes, uint32_
     const auto found = entries().find(name);
     if (found == entries().end() || found->second.argument_bytes != bytes) return 1;
     const ptx::Entry& entry = found->second;
-    std::vector<int> ended(ranks);
-    std::vector<std::thread> streams;
-    for (uint32_t rank = 0; rank < ranks; ++rank) {
-        const auto run = [&, rank] {
-            const host::Kernel kernel = {name, ptx::run, sizeof(ptx::Launch), alignof(ptx::Launch), "PTX"};
-            const char* const own = static_cast<const char*>(arguments) + rank * bytes;
-            for (uint32_t time = 0; time < times; ++time) {
-                ptx::Launch launch{&entry, own, 0, {}};
-                if (end != 0) launch.memory = {{begin, end}};
-                if (device().run({&kernel, &launch, blocks, threads, 0}).ended != host::Ended::WELL) ended[rank] = 2;
-                const ptx::Fault fault = launch.fault.load(std::memory_order_relaxed);
-                if (fault != ptx::Fault::NONE) ended[rank] = fault == ptx::Fault::MISALIGNED ? 3 : 4;
-            }
-        };
-        if (rank + 1 == ranks) run();
-        else streams.emplace_back(run);
-    }
-    for (std::thread& stream : streams) stream.join();
-    for (const int one : ended)
-        if (one != 0) return one;
-    return 0;
+    return by_all_ranks(ranks, times, [&](uint32_t rank) {
+        const host::Kernel kernel = {name, ptx::run, sizeof(ptx::Launch), alignof(ptx::Launch), "PTX"};
+        ptx::Launch launch{&entry, static_cast<const char*>(arguments) + rank * bytes, 0, {}};
+        if (end != 0) launch.memory = {{begin, end}};
+        const host::Ended ended = device().run({&kernel, &launch, blocks, threads, 0}).ended;
+        switch (launch.fault.load(std::memory_order_relaxed)) {
+            case ptx::Fault::MISALIGNED: return 3;
+            case ptx::Fault::ILLEGAL: return 4;
+            default: return ended == host::Ended::WELL ? 0 : 2;
+        }
+    });
 }
 
 extern "C" int annulus_launch(const char* name, const void* arguments, size_t bytes, uint32_t ranks, uint32_t blocks,
