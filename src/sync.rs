@@ -23,16 +23,19 @@ pub(crate) use loom::{
     thread::yield_now,
 };
 
-/// Asks for the cache line of `word` to be fetched for writing, so that a later store finds it there. A hint: it waits
-/// for nothing and changes nothing.
+/// Asks for the cache line at an address to be fetched for writing, so that a later store finds it there. A hint: it waits
+/// for nothing and changes nothing, wherever the address points.
+///
+/// In assembly, since what the compiler makes of its own hint to that end, where it may assume no more than x86-64, fetches
+/// the line for reading: the store would have to take it from the other cores all the same. Processors without the
+/// instruction take it for none.
 #[inline]
-pub(crate) fn prefetch_for_write<T>(word: &T) {
+pub(crate) fn prefetch_for_write<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a prefetch reads and writes nothing that a program can see, and faults at no address.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(std::ptr::from_ref(word).cast()) };
+    // SAFETY: a prefetch reads and writes nothing that a program can see, and faults at no address.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = word;
+    let _ = address;
 }

@@ -152,13 +152,12 @@ impl Stream {
                 event.core.device
             )));
         }
-        let state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.refuse_capturing(&state, "record an event")?;
-        // SAFETY: both live, and the stream captures nothing while its lock is held.
-        let recorded = unsafe { self.core.device.backend.record_event(event.core.id, self.core.id) };
-        recorded.map_err(|failure| self.failed("recording an event", &failure))?;
-        event.core.recorded_on(&self.core.watched);
-        Ok(())
+        self.command("record an event", |backend, stream| {
+            // SAFETY: both live, and the stream captures nothing.
+            unsafe { backend.record_event(event.core.id, stream) }?;
+            event.core.recorded_on(&self.core.watched);
+            Ok(())
+        })
     }
 
     /// Makes what is enqueued later wait for the event as it was recorded last, on any stream of any device of the same
@@ -171,12 +170,25 @@ impl Stream {
         if !event.core.device.same_platform(&self.core.device) {
             return Err(Error::invalid(format!("{self} cannot wait for an event of {}", event.core.device)));
         }
-        let state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.refuse_capturing(&state, "wait for an event")?;
-        self.core.watched.add_all(&event.core.faults());
-        // SAFETY: both live, and the stream captures nothing while its lock is held.
-        let waits = unsafe { self.core.device.backend.wait_event(self.core.id, event.core.id) };
-        waits.map_err(|failure| self.failed("waiting for an event", &failure))
+        self.command("wait for an event", |backend, stream| {
+            self.core.watched.add_all(&event.core.faults());
+            // SAFETY: both live and are of one platform, and the stream captures nothing.
+            unsafe { backend.wait_event(stream, event.core.id) }
+        })
+    }
+
+    /// Enqueues what uses no memory and can be in no graph; it counts as an operation. While it is done the stream's lock
+    /// is held, so that no capture begins.
+    fn command(&self, what: &str, command: impl FnOnce(&dyn Backend, StreamId) -> Result<(), Failure>) -> Result<()> {
+        let device = &self.core.device;
+        let (_done, mut state) = self.with_room();
+        self.refuse_capturing(&state, what)?;
+        let mark = Mark::new(device);
+        mark.and_then(|mark| {
+            command(&*device.backend, self.core.id)?;
+            self.mark(&mut state, &mark, Vec::new())
+        })
+        .map_err(|failure| self.failed(format_args!("an attempt to {what}"), &failure))
     }
 
     /// Enqueues an operation that uses memory as said and needs `kept` until it has been done.
@@ -222,17 +234,26 @@ impl Stream {
         let operated = operation(&*device.backend, id);
         faults.iter().for_each(|faults| self.core.watched.add_all(&faults.all()));
         kept.extend(usages.iter().map(|usage| usage.allocation.clone() as Kept));
-        // SAFETY: the event is the mark's, and the stream captures nothing.
-        if let Err(failure) = unsafe { device.backend.record_event(mark.event(), id) } {
-            // Nobody will know when the operation has been done: what it uses stays for ever.
-            std::mem::forget(kept);
+        if let Err(failure) = self.mark(&mut state, &mark, kept) {
             return Err(failed(operated.err().unwrap_or(failure)));
         }
         notes.note(self.core.number, &self.core.watched, &mark);
-        state.pending.push_back(Pending { mark: mark.clone(), _kept: kept, _outstanding: Outstanding::new(device) });
         drop(state);
         drop(done);
         operated.map(|()| Some(mark)).map_err(failed)
+    }
+
+    /// Marks the place behind an operation that needs `kept` until then. The stream captures nothing.
+    fn mark(&self, state: &mut State, mark: &Arc<Mark>, kept: Vec<Kept>) -> Result<(), Failure> {
+        let device = &self.core.device;
+        // SAFETY: the event is the mark's, and the stream captures nothing.
+        if let Err(failure) = unsafe { device.backend.record_event(mark.event(), self.core.id) } {
+            // Nobody will know when the operation has been done: what it uses stays for ever.
+            std::mem::forget(kept);
+            return Err(failure);
+        }
+        state.pending.push_back(Pending { mark: mark.clone(), _kept: kept, _outstanding: Outstanding::new(device) });
+        Ok(())
     }
 
     /// What has been done, to be dropped when no lock is held, and the stream's state, once it captures or may have one more

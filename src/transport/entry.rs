@@ -51,7 +51,7 @@ impl EntryRecord {
     /// the peers; taking it back costs a core-to-core latency, which the entry would otherwise wait for.
     #[inline]
     pub fn expect(&self) {
-        prefetch_for_write(&self.epoch);
+        prefetch_for_write(&raw const self.epoch);
     }
 
     /// Whether the record's rank has entered call `epoch` of this channel. Everything that it wrote before is visible

@@ -8,10 +8,11 @@
 
 use std::sync::PoisonError;
 
+use super::super::Communicator;
 use super::exchange::agree;
 use super::join::Members;
 use super::{DeviceCommunicator, locked};
-use crate::driver::{DeviceBuffer, Stream, WeakStream};
+use crate::driver::{Device, DeviceBuffer, Stream, WeakStream};
 use crate::element::Element;
 use crate::error::{Error, Result};
 
@@ -39,11 +40,7 @@ impl DeviceCommunicator {
         let device = members.device.clone();
         members.let_go();
         drop((regions, schedules, members));
-        device.close_imports();
-        // An owner frees its memory when nobody else maps it.
-        locked(&control).barrier()?;
-        drop(own);
-        Ok(())
+        unmap(&locked(&control), &device, own)
     }
 
     /// Undoes [`register`](Self::register), also of what [`allocate`](Self::allocate) registered: peers give the buffer
@@ -85,7 +82,7 @@ impl DeviceCommunicator {
     }
 
     /// Waits until all of this rank's calls have been done.
-    fn drain(&self) -> Result<()> {
+    pub(super) fn drain(&self) -> Result<()> {
         self.members.failure(&self.faults)?;
         // Each launch updates the state. A stream of its own, as for the self-test.
         self.device().stream()?.read(&self.members.state.part(..1)?).map(drop)?;
@@ -101,6 +98,14 @@ impl DeviceCommunicator {
             streams.push(stream.downgrade());
         }
     }
+}
+
+/// Unmaps what this rank has given up of other processes' memory, and gives up its own when nobody else maps it any more.
+pub(super) fn unmap(control: &Communicator, device: &Device, own: impl Sized) -> Result<()> {
+    device.close_imports();
+    let all_have = control.barrier();
+    drop(own);
+    all_have
 }
 
 impl Members {

@@ -12,6 +12,7 @@ use super::super::Communicator;
 use super::super::descriptor::Descriptor;
 use super::super::loaded::{Loaded, Target};
 use super::DeviceCommunicator;
+use super::close::unmap;
 use super::exchange::{agree, exchange};
 use super::join::Members;
 use super::operations;
@@ -76,7 +77,8 @@ impl Shared {
 impl DeviceCommunicator {
     /// How much memory schedules share on each rank, in bytes; [`SCHEDULE_MEMORY`](Self::SCHEDULE_MEMORY) at first.
     /// One's own must fit: what it declares, and with peers' buffers that they do not see, the longest input and
-    /// output. Collective, on the host, and alike on all ranks.
+    /// output. Collective, on the host, and alike on all ranks. Waits until all ranks' calls have been done, and as
+    /// [`close`](Self::close) does; what graphs captured goes on with the memory that there was.
     ///
     /// # Errors
     ///
@@ -93,10 +95,13 @@ impl DeviceCommunicator {
             )));
         }
         let memory = Shared::new(&self.control(), &self.members, bytes)?;
-        // What is enqueued or captured holds the memory that it uses.
-        *self.schedules.memory.borrow_mut() = memory;
+        agree(&self.control(), "finishing calls before schedules have other memory", self.drain())?;
+        let before = self.schedules.memory.replace(memory);
         self.schedules.loaded.borrow_mut().clear();
-        Ok(())
+        self.members.let_go();
+        let own = before.all.get(self.rank()).cloned();
+        drop(before);
+        unmap(&self.control(), self.device(), own)
     }
 
     /// The program of such a call, from those that are kept or made.
