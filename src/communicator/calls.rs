@@ -105,6 +105,8 @@ pub(crate) struct Calls {
     clock: Clock,
     timeout: Duration,
     next_call: u64,
+    /// The plan of the last call.
+    last: usize,
     in_flight: usize,
     failed: Option<Error>,
     channels: Vec<ChannelState>,
@@ -131,6 +133,7 @@ impl Calls {
             clock: Clock::new(),
             timeout,
             next_call: 0,
+            last: 0,
             in_flight: 0,
             failed: None,
             channels: channels.collect(),
@@ -222,7 +225,10 @@ impl Calls {
         let is_private = |run: Run, name: u64| run.bytes > 0 && is_private(name);
         let carries =
             || known.always_inline || is_private(call.input, arrival.input) || is_private(call.output, arrival.output);
+        let mut carried = 0;
         if let Some(inline) = known.inline.as_ref().filter(|_| carries()) {
+            carried = known.carried;
+            record.expect(carried);
             arrival.region = CARRIED;
             state.addresses.inputs[rank] = call.input.data;
             state.addresses.regions[rank] = record.payload.0.get().cast();
@@ -244,6 +250,7 @@ impl Calls {
         record.post(state.epoch, &arrival, &known.words);
         let said = entry::said(known, rank, &arrival);
         let posted = Posted { call: self.next_call, channel, plan, said, owed: Owed::for_entering(self.grouped) };
+        self.plans.note_next(std::mem::replace(&mut self.last, plan), carried);
         self.next_call += 1;
         self.in_flight += 1;
         Ok(Some(posted))
@@ -391,8 +398,8 @@ impl Calls {
             self.channels[channel].base += loaded.resources.advance;
             self.history.push(call, plan.bytes, stamps, loaded);
         }
-        let next = self.next_channel();
-        self.transport.channel(self.transport.rank(), next).record(self.channels[next].epoch + 1).expect();
+        let (next, carried) = (self.next_channel(), plan.followed_by);
+        self.transport.channel(self.transport.rank(), next).record(self.channels[next].epoch + 1).expect(carried);
     }
 
     /// Poisons the communicator (unless it is) and ends every call in flight with the failure that all ranks return.

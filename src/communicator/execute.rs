@@ -16,7 +16,6 @@ use super::owed::Owed;
 use crate::error::Error;
 use crate::reduce::{self, Destination, Fold, Kind, Source, Stores};
 use crate::schedule::{Access, Buffer, Place, Step};
-use crate::sync::prefetch_for_write;
 use crate::transport::Transport;
 use crate::transport::page::{Channel, Page};
 use crate::transport::peers::Peers;
@@ -32,9 +31,6 @@ const BROUGHT: usize = 128 << 10;
 
 /// Bytes that are moved before peers that sleep are woken.
 const LITTLE: usize = 4 << 10;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// Where a program stands.
 #[derive(Debug, Clone, Copy, Default)]
@@ -174,9 +170,6 @@ impl Execution<'_> {
         let loaded = self.loaded;
         for step in &loaded.before {
             if let Step::Copy { from, to, len } = step {
-                for place in to {
-                    fetch_for_writing(self.address(place, 0, 0), *len * loaded.element);
-                }
                 self.copy(from, to, 0, 0, *len);
             }
         }
@@ -503,13 +496,5 @@ struct OpenWindow<'a>(&'a Page);
 impl Drop for OpenWindow<'_> {
     fn drop(&mut self) {
         self.0.close_window();
-    }
-}
-
-/// Fetches the lines of a payload for this rank to write, all at once: the peers have read them, and stores by themselves
-/// would take them back a few at a time, in their order.
-fn fetch_for_writing(payload: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(LINE) {
-        prefetch_for_write(payload.wrapping_add(line));
     }
 }

@@ -128,6 +128,12 @@ impl Loaded {
             std::mem::replace(&mut self.steps, rest.split_off(rest.iter().take_while(|s| is_entry(s)).count()));
     }
 
+    /// Bytes that this rank puts into its entry record.
+    pub fn carried(&self) -> usize {
+        let copied = |step: &Step| if let Step::Copy { len, .. } = step { len * self.element } else { 0 };
+        self.before.iter().map(copied).sum()
+    }
+
     /// Every place of every step, in every turn, lies within its buffer, and names a rank and flag that exist.
     fn check(&self, target: &Target) -> Result<()> {
         for (index, step) in self.steps.iter().enumerate() {

@@ -43,6 +43,10 @@ pub(crate) struct Plan {
     pub inline: Option<Arc<Loaded>>,
     /// Whether they do whatever the memory; else where all ranks' buffers are out of the others' reach.
     pub always_inline: bool,
+    /// Bytes of this rank's contribution that ride along then.
+    pub carried: usize,
+    /// How many rode along in the call after this one, when this was made last: programs repeat themselves.
+    pub followed_by: usize,
     /// A user's own program: its memory's name for peers, and what it may access.
     pub own: Option<OwnProgram>,
     /// What runs with each kind of access.
@@ -86,6 +90,8 @@ impl Plan {
             bytes,
             inline: None,
             always_inline: false,
+            carried: 0,
+            followed_by: 0,
             own: None,
             programs: [const { None }; 3],
             rank,
@@ -206,7 +212,9 @@ impl Plans {
             )));
         }
         if schedule.entry() == Entry::Carries {
-            plan.inline = Some(plan.load(&*schedule)?);
+            let inline = plan.load(&*schedule)?;
+            plan.carried = inline.carried();
+            plan.inline = Some(inline);
             let within_reach = select::choose(&plan.request(Access::Direct, transport.limits()))?;
             plan.always_inline = within_reach.entry() == Entry::Carries;
         }
@@ -281,5 +289,13 @@ impl Plans {
 
     pub fn get_mut(&mut self, place: usize) -> &mut Plan {
         &mut self.plans[place]
+    }
+
+    /// After a call of the plan in `place` came one that carried so many bytes.
+    pub fn note_next(&mut self, place: usize, carried: usize) {
+        // It may have been dropped since, and another be there: then a guess is wrong.
+        if let Some(plan) = self.plans.get_mut(place) {
+            plan.followed_by = carried;
+        }
     }
 }

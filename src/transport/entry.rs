@@ -2,9 +2,14 @@
 //! Entering a call: post one's own record, see everyone's, or see the summaries of [`super::groups`] that stand for them.
 //! [`super::page`] has the proof.
 
-use super::page::{Channel, DESCRIPTOR, EntryRecord};
+use std::mem::offset_of;
+
+use super::page::{Channel, DESCRIPTOR, EntryRecord, INLINE};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::prefetch_for_write;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// What a rank says when it enters a call, beside its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,11 +52,15 @@ impl EntryRecord {
         self.epoch.store(epoch, Release);
     }
 
-    /// Fetches the record's first line for this rank to write, ahead of the call that will. The line was last read by
-    /// the peers; taking it back costs a core-to-core latency, which the entry would otherwise wait for.
+    /// Fetches the record's lines for this rank to write, as far as a contribution of so many bytes goes, ahead of the call
+    /// that will, or all at once where none were. The peers have read them last; taking a line back costs a core-to-core
+    /// latency, which stores would wait for a few at a time, in their order, and the entry after them.
     #[inline]
-    pub fn expect(&self) {
-        prefetch_for_write(&raw const self.epoch);
+    pub fn expect(&self, carried: usize) {
+        let first: *const u8 = std::ptr::from_ref(self).cast();
+        for line in (0..offset_of!(EntryRecord, payload) + carried.min(INLINE)).step_by(LINE) {
+            prefetch_for_write(first.wrapping_add(line));
+        }
     }
 
     /// Whether the record's rank has entered call `epoch` of this channel. Everything that it wrote before is visible
