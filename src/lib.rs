@@ -13,9 +13,10 @@
 //! | an algorithm of your own | [`schedule`], [`schedule::verify()`], [`Communicator::execute`] |
 //! | a reference to test against | [`mod@reference`] |
 //! | what a call cost, and why | [`Communicator::last_call`], [`Communicator::explain`] |
-//! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`], [`ddp`], [`train`] |
-//! | a device, simulated so far | [`driver::Device`], [`driver::Stream`], [`driver::DeviceBuffer`] |
+//! | a trainer | [`tensor`], [`nn`], [`optim`], [`data`], [`ddp`], [`train`]; on devices [`perceptron`] |
+//! | a device: NVIDIA's, AMD's, or simulated on the CPU | [`driver::Device`], [`driver::Stream`], [`driver::DeviceBuffer`] |
 //! | collectives on device memory | [`Communicator::on`], [`DeviceCommunicator`] |
+//! | mistakes in kernels of your own | [`driver::strict`] |
 //! | benchmarks of your own | [`bench::Harness`] |
 //!
 //! ```
@@ -29,6 +30,21 @@
 //! assert_eq!(sums, [6.0; 4]);
 //! # Ok::<(), annulus::Error>(())
 //! ```
+//!
+//! # Features
+//!
+//! | feature | on by default | what it adds |
+//! |---|---|---|
+//! | `cli` | yes | the `annulus` command, the `launch` module, and what only they depend on |
+//! | `cuda` | yes | NVIDIA devices; the driver is looked for when the program runs |
+//! | `sim` | yes | simulated devices, if there is a C++ compiler when the crate is built |
+//! | `hip` | no | AMD devices; HIP is linked |
+//! | `proptest` | no | `reference::strategies`, for your own property tests |
+//!
+//! # Platforms
+//!
+//! Ranks as threads run everywhere; ranks as processes, and GPUs, on Linux. **No GPU has run it yet**: the code for
+//! NVIDIA and AMD devices is executed by its tests over stand-ins for the drivers.
 #![deny(unsafe_code)]
 
 pub mod bench;

@@ -52,7 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("train", ABOVE_COMMANDS),
 ];
 
-/// What the commands' code may import: everything but each other.
+/// What the commands' code may import: everything but each other, and the kernels.
 const ABOVE_COMMANDS: &[&str] = &[
     "error",
     "element",

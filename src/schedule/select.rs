@@ -47,10 +47,8 @@ pub(crate) fn carried(collective: Collective, world: usize, inline: usize) -> us
 /// than what two copies of a short message take, and the more so the less they get in each other's way.
 pub(crate) fn worth_carrying(collective: Collective, access: Access, carried: usize) -> usize {
     match (access, collective) {
-        (Access::Read, Collective::Broadcast | Collective::Scatter | Collective::Gather | Collective::Reduce) => {
-            carried / 4
-        }
-        (Access::Read, Collective::AllGather) => carried / 2,
+        (Access::Read, Collective::Broadcast | Collective::Gather | Collective::Reduce) => carried / 4,
+        (Access::Read, Collective::Scatter) => carried / 2,
         _ => carried,
     }
 }
