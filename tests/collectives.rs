@@ -282,6 +282,7 @@ fn request<T: Element>(case: &Case, world: usize, root: usize, inputs: &[Vec<T>]
         Collective::Scan => Request::Scan { op },
         Collective::ExclusiveScan => Request::ExclusiveScan { op },
         Collective::Barrier => return vec![Vec::new(); world],
+        new => panic!("nothing is known of {new}"),
     };
     request.outputs(inputs).unwrap()
 }
@@ -300,6 +301,7 @@ fn blocking<T: Element>(comm: &Communicator, What { collective, op }: What, send
         Collective::Scan => comm.scan(send, recv, op),
         Collective::ExclusiveScan => comm.exclusive_scan(send, recv, op),
         Collective::Barrier => comm.barrier(),
+        new => panic!("nothing is known of {new}"),
     }
     .unwrap();
 }
@@ -317,6 +319,7 @@ fn blocking_in_place<T: Element>(comm: &Communicator, What { collective, op }: W
         Collective::Scan => comm.scan_in_place(buffer, op),
         Collective::ExclusiveScan => comm.exclusive_scan_in_place(buffer, op),
         Collective::Barrier => comm.barrier(),
+        new => panic!("nothing is known of {new}"),
     }
     .unwrap();
 }

@@ -74,8 +74,7 @@ macro_rules! float_rules {
         match $op {
             ReduceOp::Sum | ReduceOp::Avg | ReduceOp::PreMulSum(_) => $a + $b,
             ReduceOp::Prod => $a * $b,
-            ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor => panic!("{} of floats", $op),
-            _ if $a.is_nan() || $b.is_nan() => $a + $b,
+                        _ if $a.is_nan() || $b.is_nan() => $a + $b,
             ReduceOp::Min if $a == $b => {
                 if $a.is_sign_negative() {
                     $a
@@ -104,6 +103,7 @@ macro_rules! float_rules {
                     $a
                 }
             }
+            other => panic!("{other} of floats"),
         }
     };
 }
@@ -122,6 +122,7 @@ fn combined(accumulator: DataType, op: ReduceOp, left: Number, right: Number) ->
                 ReduceOp::BitAnd => a & b,
                 ReduceOp::BitOr => a | b,
                 ReduceOp::BitXor => a ^ b,
+                new => panic!("nothing is known of {new}"),
             },
         )),
         other => panic!("{other:?} is no pair"),

@@ -7,6 +7,7 @@ use crate::schedule::Collective;
 
 /// A size of a collective, measured. Times are in microseconds, of the slowest rank in each call.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Measurement {
     /// What was called.
     pub subject: Subject,

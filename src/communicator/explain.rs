@@ -32,6 +32,7 @@ pub struct Question {
 
 /// What would run.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Explanation {
     /// The algorithm, by name.
     pub algorithm: String,

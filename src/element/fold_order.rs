@@ -56,6 +56,7 @@ impl Bracketing {
 
 /// Which bracketing each chunk of a fold uses. A chunk is a part of the elements by `schedule::partition`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FoldOrder {
     /// 0, 1, .., n-1 in every chunk: the order of everything that is selected automatically, so that bits depend
     /// neither on the message's size nor on chunking, alignment or algorithm.

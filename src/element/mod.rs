@@ -16,6 +16,7 @@ pub use reduce_op::ReduceOp;
 /// The type of an element, by the names NCCL and PyTorch users know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum DataType {
     /// IEEE 754 binary64.
     F64 = 0,

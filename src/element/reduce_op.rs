@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 ///   `Sum`; its factor is a floating-point number for floats and an integer for integers;
 /// - a result that is NaN is stored as the canonical quiet NaN (positive, payload zero).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum ReduceOp {
     /// The sum.
     Sum,

@@ -15,6 +15,7 @@ use crate::schedule::Collective;
 
 /// One call of one rank.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CallRecord {
     /// The call's number on its communicator, from 0.
     pub call: u64,

@@ -8,6 +8,7 @@ use super::partition;
 /// The collectives, by the names PyTorch users know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Collective {
     /// Every rank ends with the fold of all inputs.
     AllReduce = 0,

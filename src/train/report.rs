@@ -6,6 +6,7 @@ use crate::perceptron::{MemoryReport, Scaling};
 
 /// The same on every rank, but for `differences`, `products` and `memory`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Report {
     /// Where the ranks trained: `cpu`, or the name of a kind of device.
     pub device: &'static str,

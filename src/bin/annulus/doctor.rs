@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<u8> {
 }
 
 fn object(answer: &Answer) -> serde_json::Value {
-    let Answer { question, asked, answer, recalled } = answer;
+    let Answer { question, asked, answer, recalled, .. } = answer;
     let mut object = json!({ "question": question, "asked": asked, "answer": answer });
     if let Some(recalled) = recalled {
         object["recalled"] = json!(recalled.fact);

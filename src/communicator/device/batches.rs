@@ -9,6 +9,7 @@ use crate::record::Ticks;
 
 /// A batch of messages, or one by itself, of one rank: see [`DeviceCommunicator::batches`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BatchRecord {
     /// How many messages there were, beside those of the rank to itself.
     pub messages: usize,

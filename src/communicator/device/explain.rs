@@ -17,6 +17,7 @@ use crate::schedule::{Access, Buffer, Collective, Place};
 
 /// How a call on devices would be done: [`DeviceCommunicator::explain`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeviceExplanation {
     /// The algorithm, by the name by which [`last_call`](DeviceCommunicator::last_call) has it.
     pub algorithm: String,

@@ -32,6 +32,7 @@ pub struct Machine {
 
 /// A device. What is not known is `None`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Listed {
     /// The driver it belongs to.
     pub platform: Platform,

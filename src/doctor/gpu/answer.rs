@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Answer {
     /// The question that it belongs to, by name.
     pub question: String,
