@@ -74,7 +74,7 @@ macro_rules! float_rules {
         match $op {
             ReduceOp::Sum | ReduceOp::Avg | ReduceOp::PreMulSum(_) => $a + $b,
             ReduceOp::Prod => $a * $b,
-                        _ if $a.is_nan() || $b.is_nan() => $a + $b,
+            _ if $a.is_nan() || $b.is_nan() => $a + $b,
             ReduceOp::Min if $a == $b => {
                 if $a.is_sign_negative() {
                     $a

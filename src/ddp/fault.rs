@@ -18,7 +18,7 @@ pub enum Fault {
     StaleGradient,
     /// Sums are multiplied by 1/n, not divided by n. It shows where 1/n is not exact: with three ranks, not with two.
     ReciprocalAverage,
-    /// No fault of bits: this rank comes so much later to each step.
+    /// No fault of bits: this rank comes to each step that much later.
     SleepyRank(usize, Duration),
     /// No fault of bits: one rank's gradients of one step are infinite. The one rank has the same in that rank's share.
     /// On devices alone, where the loss is scaled: all ranks skip the step.

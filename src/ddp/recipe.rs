@@ -19,7 +19,7 @@ pub struct Recipe {
     pub ranks: usize,
     /// Samples a rank takes in a step.
     pub batch: usize,
-    /// How often all samples are taken.
+    /// How many passes are made over all samples.
     pub epochs: u64,
     /// After how many steps in all to stop, if before the end of the last epoch.
     pub steps: Option<u64>,

@@ -57,6 +57,10 @@ mod words;
 
 pub use buffer::DeviceBuffer;
 pub use capabilities::{Capabilities, Platform};
+/// The version of cudarc whose streams and memory are taken ([`Stream`] and [`DeviceBuffer`] have `try_from`); a part of
+/// this crate's own version.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub use cuda::cudarc;
 pub use device::Device;
 pub use event::Event;
 pub use faults::FaultWords;

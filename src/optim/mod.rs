@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Optimizers: one step along the gradients, element by element and in order, with PyTorch's meanings.
 //!
-//! Products and sums are rounded one by one; nothing is contracted. Equal gradients so give equal parameters, bit for
+//! Products and sums are rounded one by one; nothing is contracted. So equal gradients give equal parameters, bit for
 //! bit, wherever the gradients were computed.
 
 mod adamw;

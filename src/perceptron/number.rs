@@ -61,7 +61,7 @@ impl Number for bf16 {
     }
 }
 
-/// In what a run computes. Weights are updated in f32 in each of them.
+/// The type that a run computes in. Weights are updated in f32 in each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Precision {
     /// Everything in f32.

@@ -32,7 +32,7 @@ pub struct Config {
     pub data: Source,
     /// The widths of the hidden layers.
     pub hidden: Vec<usize>,
-    /// How often all samples are taken.
+    /// How many passes are made over all samples.
     pub epochs: u64,
     /// Samples a rank takes in a step.
     pub batch: usize,
@@ -50,7 +50,7 @@ pub struct Config {
     pub save: Option<PathBuf>,
     /// Where to take the first parameters from, instead of drawing them.
     pub weights: Option<PathBuf>,
-    /// How many bytes of gradients close a bucket.
+    /// A bucket of gradients is closed once it has so many bytes.
     pub bucket_bytes: usize,
     /// On devices, whether steps are captured and replayed. The bits are the same.
     pub replay: bool,

@@ -68,8 +68,8 @@ const VERIFICATION: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// # Errors
 ///
-/// If the communicator has not as many ranks as the configuration; the failures of every collective; rank 0's, if the
-/// checkpoint cannot be written. A failed verification is not an error: the report says so.
+/// `InvalidArgument` if the communicator has not as many ranks as the configuration; `Unsupported` or `System` where a
+/// device cannot be had; the failures of every collective; rank 0's `System`, if the checkpoint cannot be written. A failed verification is not an error: the report says so.
 pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &dyn Fn(Event)) -> Result<Report> {
     let recipe = &prepared.recipe;
     if comm.world_size() != recipe.ranks {

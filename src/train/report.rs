@@ -34,7 +34,7 @@ pub struct Report {
     pub memory: Option<MemoryReport>,
     /// Samples that all ranks took, in all steps.
     pub samples: u64,
-    /// The wall time of the steps, on the rank where they took longest.
+    /// Seconds of all steps: compute, wait and transfer, on the rank where they took longest.
     pub seconds: f64,
     /// Where each rank's time went.
     pub ranks: Vec<Times>,

@@ -98,6 +98,11 @@ use crate::schedule::{Collective, names};
 /// devices do not reach each other, memory of the communicator's own is the host's, and every buffer is copied through
 /// it.
 ///
+/// # Beside the host's
+///
+/// There are no scans, no counts for each rank and no operations of one's own; nothing is started, since every call is
+/// enqueued. Ranks are at most 16. For some of the ranks, [`split`](Communicator::split) the host's and call `on` there.
+///
 /// # End
 ///
 /// [`close`](Self::close) ends it in order: nothing that peers allocated stays mapped. A communicator that is dropped

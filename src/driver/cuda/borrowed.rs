@@ -1,19 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A user's own streams and memory: those of cudarc, and raw ones.
-//!
-//! ```no_run
-//! use annulus::driver::{Device, DeviceBuffer, Stream};
-//! use cudarc::driver::CudaContext;
-//!
-//! let context = CudaContext::new(0).unwrap();
-//! let theirs = context.new_stream().unwrap();
-//! let slice = theirs.clone_htod(&[1.0_f32; 1000]).unwrap();
-//!
-//! let stream = Stream::try_from(theirs)?; // behind what is enqueued on theirs, and before what will be
-//! let buffer = DeviceBuffer::try_from(slice)?;
-//! stream.fill(&buffer, 2.0)?;
-//! # Ok::<(), annulus::Error>(())
-//! ```
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -43,6 +29,20 @@ impl TryFrom<Arc<CudaStream>> for Stream {
 
     /// A stream of cudarc's, which stays the user's too: what either enqueues is in one order. It is kept as long as the
     /// stream that is returned, or anything enqueued by that.
+    ///
+    /// ```no_run
+    /// use annulus::driver::cudarc::driver::CudaContext;
+    /// use annulus::driver::{DeviceBuffer, Stream};
+    ///
+    /// let context = CudaContext::new(0).unwrap();
+    /// let theirs = context.new_stream().unwrap();
+    /// let slice = theirs.clone_htod(&[1.0_f32; 1000]).unwrap();
+    ///
+    /// let stream = Stream::try_from(theirs)?; // behind what is enqueued on theirs, and before what will be
+    /// let buffer = DeviceBuffer::try_from(slice)?;
+    /// stream.fill(&buffer, 2.0)?;
+    /// # Ok::<(), annulus::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -21,6 +21,7 @@ use std::sync::Arc;
 pub(crate) use self::library::{Driver, version};
 pub(crate) use self::management::{Managed, Management};
 pub(crate) use super::gpu::Fault;
+pub use cudarc;
 pub(crate) use cudarc::driver::sys;
 
 use super::device::Core;

@@ -11,12 +11,15 @@
 //! None of these has a name in any file system: the kernel frees them with their last process.
 
 mod arena;
+#[doc(hidden)] // public for tests alone
 pub mod descriptors;
 mod lease;
+#[doc(hidden)] // public for tests alone
 pub mod liveness;
 mod memory;
 mod private;
 mod processes;
+#[doc(hidden)] // public for tests alone
 pub mod segment;
 
 pub(crate) use lease::Lease;

@@ -43,7 +43,7 @@ pub struct Args {
     /// Widths of the hidden layers
     #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_value = "64,64")]
     hidden: Vec<usize>,
-    /// How often all samples are taken
+    /// How many passes are made over all samples
     #[arg(long, value_name = "E", default_value_t = 30, allow_negative_numbers = true)]
     epochs: u64,
     /// Samples a rank takes in a step
