@@ -160,6 +160,10 @@ impl Communicator {
     }
 
     /// The same with `buffer` as both.
+    ///
+    /// # Errors
+    ///
+    /// As [`all_reduce_with`](Self::all_reduce_with).
     pub fn all_reduce_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
         self.engine.block(self.all_reduce_in_place_with_call(buffer, operator)?)
     }

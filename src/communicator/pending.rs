@@ -106,6 +106,10 @@ impl Communicator {
     ///     Ok(())
     /// });
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`all_reduce`](Self::all_reduce) that one rank can see alone, here; all others from [`Pending::wait`].
     pub fn start_all_reduce_in_place<T, B>(&self, mut buffer: B, op: ReduceOp) -> Result<Pending<B>>
     where
         T: Element,

@@ -32,8 +32,11 @@ pub struct Batch {
 }
 
 impl Dataset {
-    /// A data set of `labels.len()` samples, whose features lie one sample after the other. An error if there are not
-    /// `width` features for each label, or a label is not below `classes`.
+    /// A data set of `labels.len()` samples, whose features lie one sample after the other.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there are not `width` features for each label, or a label is not below `classes`.
     pub fn new(features: Vec<f32>, width: usize, labels: Vec<u32>, classes: usize) -> Result<Self> {
         if labels.len().checked_mul(width) != Some(features.len()) {
             let (have, samples) = (features.len(), labels.len());
@@ -79,7 +82,11 @@ impl Dataset {
         &self.labels
     }
 
-    /// These samples, in this order; there may be none. An error if one does not exist.
+    /// These samples, in this order; there may be none.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if one does not exist.
     pub fn batch(&self, samples: &[usize]) -> Result<Batch> {
         if let Some(sample) = samples.iter().find(|sample| **sample >= self.len()) {
             let len = self.len();

@@ -19,6 +19,10 @@ const GREY: f32 = 8.0;
 ///
 /// The split takes the last fifth of the order. The file is grouped by writers, and those of its tail are not those of
 /// its head; in file order the test is therefore a harder one, on unknown hands.
+///
+/// # Errors
+///
+/// `System` if what is embedded cannot be unpacked, which does not happen.
 pub fn load(order: Order) -> Result<Split> {
     let mut text = String::new();
     let broken = |what: String| Error::system("reading the embedded digits", what);

@@ -26,8 +26,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// For so many samples, ranks, and samples a rank takes in a step. An error if one of them is zero, or the batch
-    /// is larger than a rank's share of all samples.
+    /// For so many samples, ranks, and samples a rank takes in a step.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if one of them is zero, or the batch is larger than a rank's share of all samples.
     pub fn new(samples: usize, ranks: usize, batch: usize, order: Order) -> Result<Self> {
         if samples == 0 || ranks == 0 || batch == 0 {
             let given = format!("{samples} samples, {ranks} ranks and a batch of {batch}");

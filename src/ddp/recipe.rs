@@ -31,6 +31,10 @@ pub struct Recipe {
 
 impl Recipe {
     /// What deals this many samples to the ranks. An error as of [`Sampler::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Sampler::new`].
     pub fn sampler(&self, samples: usize) -> Result<Sampler> {
         Sampler::new(samples, self.ranks, self.batch, self.order)
     }

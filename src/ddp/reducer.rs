@@ -125,6 +125,10 @@ impl Ddp {
     }
 
     /// How many buckets there are.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` while gradients are being averaged: from within a hook of one.
     pub fn buckets(&self) -> Result<usize> {
         Ok(borrowed(&self.reducer)?.buckets.len())
     }
@@ -145,11 +149,19 @@ impl Ddp {
     }
 
     /// Where the time went, if the steps so far took `wall` ticks of [`Clock`](crate::record::Clock).
+    ///
+    /// # Errors
+    ///
+    /// As [`buckets`](Self::buckets).
     pub fn times(&self, wall: Ticks) -> Result<Times> {
         Ok(borrowed(&self.reducer)?.ledger.times(wall))
     }
 
     /// From now on this goes wrong. For tests of what shall notice it.
+    ///
+    /// # Errors
+    ///
+    /// As [`buckets`](Self::buckets).
     pub fn plant(&mut self, fault: Fault) -> Result<()> {
         borrowed(&self.reducer)?.fault = Some(fault);
         Ok(())

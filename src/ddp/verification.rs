@@ -11,6 +11,10 @@ use crate::tensor::Tensor;
 pub type Named = (String, Vec<f32>);
 
 /// A copy of named parameters.
+///
+/// # Errors
+///
+/// `InvalidArgument` if a parameter cannot be read at this moment, because its bucket is in flight for example.
 pub fn snapshot(parameters: &[(String, Tensor)]) -> Result<Vec<Named>> {
     parameters.iter().map(|(name, parameter)| Ok((name.clone(), parameter.to_vec()?))).collect()
 }
@@ -45,8 +49,11 @@ impl fmt::Display for Difference {
 }
 
 /// Where `other` first differs from `one`, which has the names; `whose` is what to call them, `on rank 0` for example.
-/// Bits are compared: 0.0 and -0.0 differ, and a NaN equals itself. `None` if nothing does. An error if the lengths
-/// differ.
+/// Bits are compared: 0.0 and -0.0 differ, and a NaN equals itself. `None` if nothing does.
+///
+/// # Errors
+///
+/// `InvalidArgument` if the lengths differ.
 pub fn first_difference<V: AsRef<[f32]>>(
     one: &[Named],
     other: &[V],

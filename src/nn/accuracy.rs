@@ -5,7 +5,11 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// How many rows of `logits`, `[rows, classes]`, have their greatest value at the label. Of equal values the first
-/// counts; a row with a NaN is never right. An error if there is not one label a row.
+/// counts; a row with a NaN is never right.
+///
+/// # Errors
+///
+/// `InvalidArgument` if there is not one label a row.
 pub fn correct(logits: &Tensor, labels: &[u32]) -> Result<usize> {
     match *logits.shape() {
         [rows, _] if rows == labels.len() => {}

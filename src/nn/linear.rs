@@ -16,7 +16,11 @@ pub struct Linear {
 
 impl Linear {
     /// First parameters as PyTorch draws them: all from the uniform distribution between -1 / sqrt(inputs) and
-    /// 1 / sqrt(inputs), the weight first. An error if an extent is zero or the weight does not fit into memory.
+    /// 1 / sqrt(inputs), the weight first.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if an extent is zero or the weight does not fit into memory.
     pub fn new(inputs: usize, outputs: usize, random: &mut Random) -> Result<Self> {
         let too_large = || Error::invalid(format!("a linear layer of {inputs} x {outputs} does not fit into memory"));
         if inputs == 0 || outputs == 0 {

@@ -14,7 +14,11 @@ pub struct Mlp {
 
 impl Mlp {
     /// A perceptron of these widths, the input's first and the number of classes last, with first parameters drawn by
-    /// `seed`: `&[64, 32, 10]` has one hidden layer of 32. An error if there are fewer than two widths, or one is zero.
+    /// `seed`: `&[64, 32, 10]` has one hidden layer of 32.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there are fewer than two widths, or one is zero.
     pub fn new(widths: &[usize], seed: u64) -> Result<Self> {
         if widths.len() < 2 {
             let have = widths.len();

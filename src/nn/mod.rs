@@ -16,6 +16,10 @@ use crate::tensor::Tensor;
 /// Something with parameters that maps a batch of rows to a batch of rows.
 pub trait Module {
     /// The output for an input of shape `[rows, inputs]`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the input has another shape, or a parameter cannot be read at this moment.
     fn forward(&self, input: &Tensor) -> Result<Tensor>;
 
     /// The parameters and their names, in the order of registration: the same on every rank.

@@ -32,13 +32,20 @@ impl AdamW {
     /// PyTorch's weight decay.
     pub const DECAY: f32 = 0.01;
 
-    /// Over these parameters, with PyTorch's other settings: betas 0.9 and 0.999, epsilon 1e-8, decay 0.01. An error
-    /// unless the learning rate is zero or more.
+    /// Over these parameters, with PyTorch's other settings: betas 0.9 and 0.999, epsilon 1e-8, decay 0.01.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` unless the learning rate is zero or more.
     pub fn new(parameters: Vec<Tensor>, rate: f32) -> Result<Self> {
         Self::with(parameters, rate, Self::BETAS, Self::EPSILON, Self::DECAY)
     }
 
-    /// With every setting given. An error unless each is zero or more and the betas are below 1.
+    /// With every setting given.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` unless each is zero or more and the betas are below 1.
     pub fn with(parameters: Vec<Tensor>, rate: f32, betas: (f32, f32), epsilon: f32, decay: f32) -> Result<Self> {
         for (name, value) in [("the learning rate", rate), ("epsilon", epsilon), ("the weight decay", decay)] {
             check_setting(name, value, value >= 0.0 && value.is_finite(), "a number, zero or more")?;

@@ -17,14 +17,22 @@ use crate::tensor::Tensor;
 
 /// Moves parameters along their gradients.
 pub trait Optimizer {
-    /// One step. A parameter that has no gradient stays where it is. An error if a parameter or a gradient cannot be
-    /// borrowed at this moment, because its bucket is in flight for example; no parameter has moved then.
+    /// One step. A parameter that has no gradient stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if a parameter or a gradient cannot be borrowed at this moment, because its bucket is in
+    /// flight for example; no parameter has moved then.
     fn step(&mut self) -> Result<()>;
 
     /// The parameters, in the order given.
     fn parameters(&self) -> &[Tensor];
 
     /// Sets every gradient to zero.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if a gradient cannot be written at this moment.
     fn zero_grad(&self) -> Result<()> {
         self.parameters().iter().try_for_each(Tensor::zero_grad)
     }

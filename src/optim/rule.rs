@@ -23,7 +23,11 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The optimizer over these parameters. An error if a setting is out of its range.
+    /// The optimizer over these parameters.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if a setting is out of its range.
     pub fn build(self, parameters: Vec<Tensor>) -> Result<Box<dyn Optimizer>> {
         Ok(match self {
             Rule::Sgd { rate, momentum } => Box::new(Sgd::new(parameters, rate, momentum)?),

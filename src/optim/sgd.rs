@@ -14,7 +14,11 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// Over these parameters. An error unless the learning rate is zero or more and the momentum from 0 to below 1.
+    /// Over these parameters.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` unless the learning rate is zero or more and the momentum from 0 to below 1.
     pub fn new(parameters: Vec<Tensor>, rate: f32, momentum: f32) -> Result<Self> {
         check_setting("the learning rate", rate, rate >= 0.0 && rate.is_finite(), "a number, zero or more")?;
         check_setting("the momentum", momentum, (0.0..1.0).contains(&momentum), "from 0 to below 1")?;

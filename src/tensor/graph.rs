@@ -105,8 +105,11 @@ impl Tensor {
     /// borrowed meanwhile: the hook may read and write it, and may take its memory away. Values may be, those of the
     /// leaf among them: an attempt to change them here is an error. A hook's error ends `backward`.
     ///
-    /// A leaf that the graph does not use is not reached: its hook is not called. An error if the tensor is not a leaf
-    /// that requires a gradient.
+    /// A leaf that the graph does not use is not reached: its hook is not called.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the tensor is not a leaf that requires a gradient.
     pub fn on_grad(&self, hook: impl FnMut() -> Result<()> + 'static) -> Result<Hook> {
         self.check_trainable("a hook")?;
         let hook: Rc<HookCell> = Rc::new(RefCell::new(hook));

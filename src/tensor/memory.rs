@@ -14,10 +14,18 @@ use crate::error::{Error, Result};
 
 /// Numbers that are borrowed for the time of one read or write.
 pub trait Memory {
-    /// All of it, for reading. An error if it is away or being written.
+    /// All of it, for reading.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if it is away or being written.
     fn read(&self) -> Result<Ref<'_, [f32]>>;
 
-    /// All of it, for writing. An error if it is away, being read or being written.
+    /// All of it, for writing.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if it is away, being read or being written.
     fn write(&self) -> Result<RefMut<'_, [f32]>>;
 }
 
@@ -33,14 +41,21 @@ impl<M> Lent<M> {
         Lent { name: name.into(), memory: RefCell::new(Some(memory)) }
     }
 
-    /// Takes the memory away: until [`give_back`](Self::give_back), every access through a tensor is an error. An error
-    /// itself if the memory is away already, or borrowed at this moment.
+    /// Takes the memory away: until [`give_back`](Self::give_back), every access through a tensor is an error.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the memory is away already, or borrowed at this moment.
     pub fn take(&self) -> Result<M> {
         let mut memory = self.memory.try_borrow_mut().map_err(|_| self.borrowed())?;
         memory.take().ok_or_else(|| self.away())
     }
 
-    /// Gives the memory back, or puts other memory in its place. An error if there is memory here already.
+    /// Gives the memory back, or puts other memory in its place.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there is memory here already.
     pub fn give_back(&self, memory: M) -> Result<()> {
         let mut place = self.memory.try_borrow_mut().map_err(|_| self.borrowed())?;
         if place.is_some() {
@@ -88,7 +103,11 @@ impl Storage {
         Storage { memory: Rc::new(Lent::new("the tensor's storage", values)), range }
     }
 
-    /// A view of `range` of `memory`. An error if the memory is shorter, or cannot be read at this moment.
+    /// A view of `range` of `memory`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the memory is shorter, or cannot be read at this moment.
     pub fn view(memory: Rc<dyn Memory>, range: Range<usize>) -> Result<Self> {
         check(memory.read()?.len(), &range)?;
         Ok(Storage { memory, range })
@@ -104,14 +123,22 @@ impl Storage {
         self.range.is_empty()
     }
 
-    /// The numbers, for reading. An error if the memory is away or being written.
+    /// The numbers, for reading.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the memory is away or being written.
     pub fn read(&self) -> Result<Ref<'_, [f32]>> {
         let memory = self.memory.read()?;
         check(memory.len(), &self.range)?;
         Ok(Ref::map(memory, |memory| &memory[self.range.clone()]))
     }
 
-    /// The numbers, for writing. An error if the memory is away, being read or being written.
+    /// The numbers, for writing.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the memory is away, being read or being written.
     pub fn write(&self) -> Result<RefMut<'_, [f32]>> {
         let memory = self.memory.write()?;
         check(memory.len(), &self.range)?;

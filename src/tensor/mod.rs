@@ -56,12 +56,20 @@ struct Node {
 }
 
 impl Tensor {
-    /// A constant of these values, row-major. The shape `[]` is a scalar. An error if shape and length disagree.
+    /// A constant of these values, row-major. The shape `[]` is a scalar.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if shape and length disagree.
     pub fn new(values: Vec<f32>, shape: &[usize]) -> Result<Self> {
         Self::over(Storage::new(values), shape)
     }
 
-    /// A constant over this storage, which other tensors may share. An error if shape and length disagree.
+    /// A constant over this storage, which other tensors may share.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if shape and length disagree.
     pub fn over(storage: Storage, shape: &[usize]) -> Result<Self> {
         if elements(shape) != Some(storage.len()) {
             let (have, shape) = (storage.len(), Shape(shape));
@@ -113,21 +121,37 @@ impl Tensor {
     }
 
     /// The values, for reading: [`Storage::read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::read`].
     pub fn values(&self) -> Result<Ref<'_, [f32]>> {
         self.0.storage.read()
     }
 
     /// The values, for writing: [`Storage::write`]. The graph does not see it; a later `backward` uses the new values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::write`].
     pub fn values_mut(&self) -> Result<RefMut<'_, [f32]>> {
         self.0.storage.write()
     }
 
     /// A copy of the values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::read`].
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         Ok(self.values()?.to_vec())
     }
 
-    /// The value of a tensor of one element. An error for any other.
+    /// The value of a tensor of one element.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for any other.
     pub fn item(&self) -> Result<f32> {
         match *self.values()? {
             [value] => Ok(value),
@@ -154,8 +178,11 @@ impl Tensor {
         self.0.grad.borrow().clone()
     }
 
-    /// From now on gradients of this leaf accumulate here, on top of what is there. An error if the tensor is not a
-    /// leaf that requires a gradient, or the length is not the tensor's.
+    /// From now on gradients of this leaf accumulate here, on top of what is there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the tensor is not a leaf that requires a gradient, or the length is not the tensor's.
     pub fn set_grad_storage(&self, storage: Storage) -> Result<()> {
         self.check_trainable("a gradient's storage")?;
         if storage.len() != self.len() {
@@ -169,6 +196,10 @@ impl Tensor {
     }
 
     /// Sets the gradient to zero, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::write`].
     pub fn zero_grad(&self) -> Result<()> {
         if let Some(grad) = self.grad() {
             grad.write()?.fill(0.0);

@@ -23,6 +23,10 @@ impl Communicator {
     }
 
     /// The same with `buffer` as both.
+    ///
+    /// # Errors
+    ///
+    /// As [`all_reduce`](Self::all_reduce).
     pub fn all_reduce_in_place<T: Element>(&self, buffer: &mut [T], op: ReduceOp) -> Result<()> {
         self.engine.block(self.all_reduce_in_place_call(buffer, Some(op))?)
     }

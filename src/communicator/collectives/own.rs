@@ -40,6 +40,10 @@ impl Communicator {
     }
 
     /// The same for a schedule verified in place. `buffer` is the larger of input and output.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
     pub fn execute_in_place<T: Element>(
         &self,
         verified: &Verified,

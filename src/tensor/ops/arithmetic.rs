@@ -6,6 +6,10 @@ use crate::tensor::{Shape, Storage, Tensor};
 
 impl Tensor {
     /// self + other, of one shape.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the shapes differ, or values cannot be read at this moment.
     pub fn add(&self, other: &Tensor) -> Result<Tensor> {
         let values = self.zip(other, "add", |a, b| a + b)?;
         // d(a + b): g to a, g to b.
@@ -17,6 +21,10 @@ impl Tensor {
     }
 
     /// self - other, of one shape.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
     pub fn sub(&self, other: &Tensor) -> Result<Tensor> {
         let values = self.zip(other, "sub", |a, b| a - b)?;
         // d(a - b): g to a, -g to b.
@@ -28,6 +36,10 @@ impl Tensor {
     }
 
     /// self * other, element by element, of one shape.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
     pub fn mul(&self, other: &Tensor) -> Result<Tensor> {
         let values = self.zip(other, "mul", |a, b| a * b)?;
         // d(a b): g b to a, g a to b.
@@ -39,6 +51,10 @@ impl Tensor {
     }
 
     /// self * factor.
+    ///
+    /// # Errors
+    ///
+    /// As [`values`](Self::values).
     pub fn scale(&self, factor: f32) -> Result<Tensor> {
         let values = self.values()?.iter().map(|a| a * factor).collect();
         // d(a f): g f.

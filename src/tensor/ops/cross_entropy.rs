@@ -15,8 +15,10 @@ impl Tensor {
     /// and of their gradients, is the mean over the global batch, however unequal the shares. No rows give a loss of
     /// zero and gradients of zero.
     ///
-    /// An error if there is not one label a row, a label is not below the number of classes, or the denominator is not
-    /// a positive number.
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there is not one label a row, a label is not below the number of classes, or the
+    /// denominator is not a positive number.
     pub fn cross_entropy(&self, labels: &[u32], denominator: f32) -> Result<Tensor> {
         let &[rows, classes] = self.shape() else {
             let shape = Shape(self.shape());

@@ -8,6 +8,11 @@ use crate::tensor::{Shape, Storage, Tensor};
 
 impl Tensor {
     /// The matrix product of `[m, k]` and `[k, n]`: `[m, n]`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if one of them is no matrix, their inner extents differ, or values cannot be read at this
+    /// moment.
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
         let (&[m, k], &[inner, n]) = (self.shape(), other.shape()) else {
             return Err(mismatch("matmul needs [m, k] and [k, n]", &[self, other]));
@@ -33,6 +38,10 @@ impl Tensor {
     }
 
     /// The linear layer of input `[m, in]`, weight `[out, in]` and bias `[out]`: self x weight^T + bias, `[m, out]`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the shapes do not fit, or values cannot be read at this moment.
     pub fn linear(&self, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let (&[m, inputs], &[outputs, inner], &[biases]) = (self.shape(), weight.shape(), bias.shape()) else {
             return Err(mismatch("linear needs [m, in], [out, in] and [out]", &[self, weight, bias]));

@@ -7,11 +7,19 @@ use crate::tensor::{Storage, Tensor};
 
 impl Tensor {
     /// The sum of all elements: a scalar. Zero if there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`values`](Self::values).
     pub fn sum(&self) -> Result<Tensor> {
         self.sum_over(1.0)
     }
 
-    /// The mean of all elements: a scalar. An error if there are none.
+    /// The mean of all elements: a scalar.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there are none.
     pub fn mean(&self) -> Result<Tensor> {
         if self.is_empty() {
             return Err(Error::invalid("the mean of no elements is not defined"));

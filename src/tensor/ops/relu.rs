@@ -7,6 +7,10 @@ use crate::tensor::{Storage, Tensor};
 
 impl Tensor {
     /// Each element, or zero where it is negative. NaN stays NaN.
+    ///
+    /// # Errors
+    ///
+    /// As [`values`](Self::values).
     pub fn relu(&self) -> Result<Tensor> {
         let values = self.values()?.iter().map(|&a| if a < 0.0 { 0.0 } else { a }).collect();
         // d relu(a): g where the result is positive, zero elsewhere (also at zero).

@@ -7,6 +7,10 @@ use crate::tensor::{Shape, Tensor, elements};
 
 impl Tensor {
     /// The same elements in the same order, sharing the storage, in another shape of as many elements.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if that shape has another number of elements.
     pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
         if elements(shape) != Some(self.len()) {
             let (from, to) = (Shape(self.shape()), Shape(shape));
