@@ -154,6 +154,7 @@ const UNSAFE: &[&str] = &[
     "src/transport/page.rs",
     "src/transport/pair.rs",
     "src/transport/peers.rs",
+    "src/transport/shm/isolation.rs",
     "src/transport/shm/private.rs",
     "src/transport/shm/processes.rs",
     "src/transport/shm/segment.rs",

@@ -321,13 +321,30 @@ fn a_stopped_rank_is_named_and_writes_to_nobody_when_it_wakes() {
         for (memory, set) in MEMORIES {
             let name = format!("a_stopped_rank_is_named_and_writes_to_nobody_when_it_wakes {milliseconds}, {memory}");
             let set = [&[("ANNULUS_TIMEOUT", "1")], set].concat();
-            let ended = start(&[0, 1, 2], 3, &name, &set, || stopped(milliseconds, memory == "allocated"));
+            let all_reduce: InPlace = |comm, buffer| comm.all_reduce_in_place(buffer, ReduceOp::Max);
+            let ended = start(&[0, 1, 2], 3, &name, &set, || stopped(milliseconds, memory == "allocated", all_reduce));
             assert!(ended.iter().all(|rank| rank.status.success()), "{ended:#?}");
         }
     }
 }
 
-fn stopped(milliseconds: u64, allocated: bool) {
+/// Here the input is a part of the output.
+#[test]
+fn a_stopped_rank_writes_to_no_part_of_a_buffer_when_it_wakes() {
+    for milliseconds in [2, 5] {
+        let name = format!("a_stopped_rank_writes_to_no_part_of_a_buffer_when_it_wakes {milliseconds}");
+        let all_gather: InPlace = |comm, buffer| comm.all_gather_in_place(buffer);
+        let ended = start(&[0, 1, 2], 3, &name, &[("ANNULUS_TIMEOUT", "1")], || {
+            stopped(milliseconds, true, all_gather);
+        });
+        assert!(ended.iter().all(|rank| rank.status.success()), "{ended:#?}");
+    }
+}
+
+/// A call on one buffer.
+type InPlace = fn(&Communicator, &mut [f32]) -> Result<()>;
+
+fn stopped(milliseconds: u64, allocated: bool, call: InPlace) {
     const PATTERN: u32 = 0x0bad_cafe;
     let comm = Communicator::from_env().unwrap();
     let stopped = all_processes(&comm)[1];
@@ -335,7 +352,7 @@ fn stopped(milliseconds: u64, allocated: bool) {
     if accord.is_none() {
         comm.barrier().unwrap();
     }
-    let mut memory = Memory::new(&comm, allocated, LARGE / 2);
+    let mut memory = Memory::new(&comm, allocated, LARGE / 6 * 3);
     comm.barrier().unwrap();
     let stopper = (comm.rank() == 0).then(|| {
         std::thread::spawn(move || {
@@ -344,7 +361,7 @@ fn stopped(milliseconds: u64, allocated: bool) {
         })
     });
     let error = loop {
-        if let Err(error) = comm.all_reduce_in_place(memory.slice(), ReduceOp::Max) {
+        if let Err(error) = call(&comm, memory.slice()) {
             break error;
         }
     };
@@ -362,6 +379,45 @@ fn stopped(milliseconds: u64, allocated: bool) {
     accord.meet();
     let touched = memory.slice().iter().position(|element| element.to_bits() != PATTERN);
     assert_eq!(touched, None, "rank {}'s buffer was written to after its call had failed", comm.rank());
+}
+
+/// Whether each page of a buffer is of memory that peers map.
+fn shared_pages(buffer: &[f32]) -> Vec<bool> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let segments: Vec<(usize, usize)> = maps
+        .lines()
+        .filter(|line| line.contains("memfd:annulus"))
+        .filter_map(|line| line.split(' ').next()?.split_once('-'))
+        .map(|(start, end)| [start, end].map(|address| usize::from_str_radix(address, 16).unwrap()).into())
+        .collect();
+    let is_shared = |page: &[f32]| {
+        let address = page.as_ptr() as usize;
+        segments.iter().any(|(start, end)| (*start..*end).contains(&address))
+    };
+    buffer.chunks(Shared::<f32>::PAGE).map(is_shared).collect()
+}
+
+/// Among processes peers cannot reach any page of it, whichever part of it is the input.
+#[test]
+fn a_failed_call_takes_its_whole_buffer_from_its_peers() {
+    processes(3, "a_failed_call_takes_its_whole_buffer_from_its_peers", |comm| {
+        let calls: [InPlace; 3] = [
+            |comm, buffer| comm.all_reduce_in_place(buffer, ReduceOp::Max),
+            |comm, buffer| comm.all_gather_in_place(buffer),
+            |comm, buffer| comm.gather_in_place(buffer, 0),
+        ];
+        for call in calls {
+            let duplicate = comm.duplicate().unwrap();
+            duplicate.set_timeout(Duration::from_millis(200));
+            let mut buffer = comm.allocate::<f32>(9 * Shared::<f32>::PAGE).unwrap();
+            assert_eq!(shared_pages(&buffer), [true; 9]);
+            if comm.rank() == 0 {
+                call(&duplicate, &mut buffer).unwrap_err();
+                assert_eq!(shared_pages(&buffer), [false; 9]);
+            }
+            comm.barrier().unwrap();
+        }
+    });
 }
 
 /// Of more ranks than cores, each waits for others that wait for the stopped one: the stopped one is named.

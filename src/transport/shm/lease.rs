@@ -82,11 +82,16 @@ impl Own {
         NonNull::new(base.as_ptr().wrapping_add(offset)).unwrap_or(base)
     }
 
-    /// The offset of memory that peers see as this rank does.
-    pub fn offset(&self, data: *const u8, bytes: usize) -> Option<usize> {
+    /// Where in the segment these bytes are, whether peers see them or not.
+    pub fn place(&self, data: *const u8, bytes: usize) -> Option<Range<usize>> {
         let offset = (data as usize).checked_sub(self.segment.base().as_ptr() as usize)?;
         let end = offset.checked_add(bytes)?;
-        (end <= self.segment.len() && !self.is_private(&(offset..end))).then_some(offset)
+        (end <= self.segment.len()).then_some(offset..end)
+    }
+
+    /// The offset of memory that peers see as this rank does.
+    pub fn offset(&self, data: *const u8, bytes: usize) -> Option<usize> {
+        self.place(data, bytes).filter(|place| !self.is_private(place)).map(|place| place.start)
     }
 
     fn is_private(&self, range: &Range<usize>) -> bool {
@@ -94,13 +99,14 @@ impl Own {
             && self.private().iter().any(|private| private.start < range.end && range.start < private.end)
     }
 
-    fn private(&self) -> MutexGuard<'_, Vec<Range<usize>>> {
+    /// The ranges that are private; no two overlap.
+    pub fn private(&self) -> MutexGuard<'_, Vec<Range<usize>>> {
         self.private.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that `range` is private from now on.
-    pub fn note_private(&self, range: Range<usize>) {
-        self.private().push(range);
+    /// Notes that `range` is private from now on, beside those in `private`.
+    pub fn note_private(&self, private: &mut Vec<Range<usize>>, range: Range<usize>) {
+        private.push(range);
         self.any_private.store(true, Ordering::Relaxed);
     }
 }

@@ -5,14 +5,15 @@
 //!   much there is.
 //! - [`liveness`]: a descriptor of each rank that becomes readable when the rank is dead.
 //!
-//! - `lease`: this rank's own segment, to allocate from; `private`: reading what lies in none; `processes`: the transport
-//!   made of all this.
+//! - `lease`: this rank's own segment, to allocate from; `isolation`: taking pages of it out of sharing; `private`:
+//!   reading what lies in none; `processes`: the transport made of all this.
 //!
 //! None of these has a name in any file system: the kernel frees them with their last process.
 
 mod arena;
 #[doc(hidden)] // public for tests alone
 pub mod descriptors;
+mod isolation;
 mod lease;
 #[doc(hidden)] // public for tests alone
 pub mod liveness;

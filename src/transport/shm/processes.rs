@@ -322,19 +322,11 @@ impl Transport for Processes {
     }
 
     fn isolate(&self, buffers: &[(NonNull<u8>, usize)]) {
-        let own = &self.host.own;
-        let page = page_size();
-        for (data, bytes) in buffers {
-            let Some(offset) = own.offset(data.as_ptr(), *bytes) else { continue };
-            let range = offset / page * page..(offset + bytes).next_multiple_of(page);
-            // SAFETY: the pages are this rank's own segment's. They belong to buffers that this rank's failing calls
-            // hold exclusively: `Shared` hands out whole pages, and splits only at page boundaries. Sharing ends with
-            // the failure: the communicator makes no further calls, and `note_private` keeps others from naming them.
-            let outcome = unsafe { own.segment().privatise(range.clone()) };
-            own.note_private(range);
-            if outcome.is_err() {
-                self.wait_for_windows();
-            }
+        // SAFETY: The buffers are those of this rank's failing calls, which hold them exclusively, and with them their
+        // pages: `Shared` hands out whole pages, and splits only at page boundaries. Sharing ends with the failure: the
+        // communicator makes no further calls, and pages that are noted as private are not named by others.
+        if unsafe { self.host.own.isolate(buffers) }.is_err() {
+            self.wait_for_windows();
         }
     }
 
