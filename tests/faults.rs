@@ -505,6 +505,33 @@ fn an_abort_wakes_everyone() {
     });
 }
 
+/// What its ranks shared may be somebody else's by then.
+#[test]
+fn an_abort_after_the_end_touches_nothing() {
+    everywhere(2, "an_abort_after_the_end_touches_nothing", |comm| {
+        let ended = || {
+            let duplicate = comm.duplicate().unwrap();
+            let (handle, bytes) = (duplicate.abort_handle(), duplicate.footprint());
+            drop(duplicate);
+            // When all have left, what is made next is where this one was.
+            comm.barrier().unwrap();
+            (handle, bytes)
+        };
+        let (handle, bytes) = ended();
+        let memory = comm.allocate::<u8>(bytes).unwrap();
+        comm.barrier().unwrap();
+        handle.abort("too late");
+        comm.barrier().unwrap();
+        assert_eq!(memory.iter().position(|byte| *byte != 0), None, "its handle wrote to memory that was given back");
+        drop(memory);
+        let (handle, _) = ended();
+        let duplicate = comm.duplicate().unwrap();
+        handle.abort("too late");
+        comm.barrier().unwrap();
+        duplicate.barrier().unwrap();
+    });
+}
+
 type Made = fn(&Communicator) -> Result<()>;
 
 /// What differs; the call of most ranks and that of the odd one, in words and as code.

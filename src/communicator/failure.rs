@@ -4,7 +4,7 @@
 //! The rank that notices writes what it knows into its own page, and then tries to set the poison to its own name.
 //! Whoever wins, every rank then reads the winner's page, so all return the same failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Cause, Error};
 use crate::sync::Ordering::Relaxed;
@@ -17,43 +17,73 @@ const TIMEOUT: u32 = 3;
 const ABORTED: u32 = 4;
 const SYSTEM: u32 = 5;
 
-/// Reports failures of one rank; shared with its abort handles.
+/// Reports failures of one rank; shared with its abort handles, which may outlive its communicator.
 pub(crate) struct Reporter {
     transport: Arc<dyn Transport>,
-    /// Whether this rank's page holds a failure already: it is written once.
-    reported: Mutex<bool>,
+    stage: Mutex<Stage>,
+}
+
+/// How far a rank has come with its communicator.
+enum Stage {
+    /// Its page holds no failure.
+    Unreported,
+    /// Its page holds a failure: that is written once.
+    Reported,
+    /// It has left, with the failure that there was. What its ranks shared may be somebody else's memory by now.
+    Closed(Option<Error>),
 }
 
 impl Reporter {
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Reporter { transport, reported: Mutex::new(false) }
+        Reporter { transport, stage: Mutex::new(Stage::Unreported) }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Poisons the communicator with `error`, unless it is poisoned already, and wakes everyone. Returns the failure
-    /// that all ranks return.
+    /// that all ranks return. Once the communicator is closed, it does nothing but return one.
     pub fn report(&self, error: Error) -> Error {
         let own = self.transport.rank();
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*reported && self.root().poisoned_by().is_none() {
+        // Held until the last word of the transport has been touched, since `close` is waited for before that goes.
+        let mut stage = self.stage();
+        if let Stage::Closed(failure) = &*stage {
+            return failure.clone().unwrap_or(error);
+        }
+        if matches!(*stage, Stage::Unreported) && self.root().poisoned_by().is_none() {
             write(&self.transport.page(own).failure, &error);
-            *reported = true;
+            *stage = Stage::Reported;
         }
         // Also where somebody was first: the fence in it is what lets the windows be read.
-        match *reported {
-            true => self.root().set_poison(own),
-            false => self.root().set_poison(self.root().poisoned_by().unwrap_or(own)),
+        match *stage {
+            Stage::Reported => self.root().set_poison(own),
+            _ => self.root().set_poison(self.root().poisoned_by().unwrap_or(own)),
         }
-        drop(reported);
         waiting::announce();
         let bed = self.transport.bed();
         for rank in 0..self.transport.world() {
             self.transport.page(rank).ring(&bed);
         }
-        self.failure().unwrap_or(error)
+        self.written().unwrap_or(error)
     }
 
     /// The failure of this communicator, if there was one.
     pub fn failure(&self) -> Option<Error> {
+        match &*self.stage() {
+            Stage::Closed(failure) => failure.clone(),
+            _ => self.written(),
+        }
+    }
+
+    /// Before this rank leaves: from now on the transport is not touched.
+    pub fn close(&self) {
+        let mut stage = self.stage();
+        *stage = Stage::Closed(self.written());
+    }
+
+    /// The failure that the ranks' pages tell of.
+    fn written(&self) -> Option<Error> {
         let reporter = self.root().poisoned_by()?;
         let world = self.transport.world();
         Some(match reporter < world {
@@ -139,7 +169,8 @@ impl AbortHandle {
     }
 
     /// Aborts: every call in flight and every later call, on every rank, returns [`Error::Aborted`] with this reason.
-    /// Wakes ranks that sleep. If the communicator has failed before, that first failure stays.
+    /// Wakes ranks that sleep. If the communicator has failed before, that first failure stays. Once this rank's
+    /// communicator has been dropped, it does nothing: the rank has left.
     pub fn abort(&self, reason: &str) {
         let rank = self.reporter.transport.rank();
         self.reporter.report(Error::Aborted(format!("rank {rank} aborted: {reason}").into()));

@@ -210,6 +210,8 @@ impl Drop for Communicator {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
         self.engine.close(panicking);
+        // Abort handles may be used at any time, and peers may use the memory anew once this rank has left.
+        self.reporter.close();
         self.transport().leave(panicking);
     }
 }
