@@ -2,9 +2,12 @@
 //! Communicators of some of the ranks: who is in them, in which order, and that each goes its own way.
 #![cfg(target_os = "linux")]
 
+mod butterfly;
 mod ranks;
 
+use annulus::schedule::{Layout, verify};
 use annulus::{Communicator, Error, ReduceOp};
+use butterfly::Butterfly;
 use ranks::{everywhere, threads};
 
 /// The sum of the parent's ranks among the members of `comm`.
@@ -114,6 +117,25 @@ fn many_one_after_the_other() {
         }
         let after = place();
         assert!(comm.transport_kind() == "threads" || after == before);
+    });
+}
+
+/// Its memory is used anew, and is within peers' reach as any other.
+#[test]
+fn the_first_communicator_may_go_before_the_others() {
+    everywhere(2, "the_first_communicator_may_go_before_the_others", |comm| {
+        let duplicate = comm.duplicate().unwrap();
+        drop(comm);
+        duplicate.barrier().unwrap();
+        let mut shared = duplicate.allocate::<f32>(10_000).unwrap();
+        shared.fill(1.0);
+        duplicate.all_reduce_in_place(&mut shared, ReduceOp::Sum).unwrap();
+        assert_eq!((shared[9_999], duplicate.last_call().unwrap().algorithm.as_str()), (2.0, "direct"));
+        drop(shared);
+        let verified = verify(&Butterfly, &Layout::uniform(2, 5)).unwrap();
+        let mut sums = [0.0; 5];
+        duplicate.execute(&verified, &[1.0_f32; 5], &mut sums, Some(ReduceOp::Sum)).unwrap();
+        assert_eq!(sums, [2.0; 5]);
     });
 }
 

@@ -4,7 +4,8 @@
 //! A *host* is what the processes share once: the segments and the signs of life, by the ranks of the first
 //! communicator, called *places* here. A communicator is a control block, the page and then the regions, in the segment
 //! of each of its ranks, so a further one, of all ranks or of some, costs a control block and no new meeting. A name is
-//! an offset into the namer's segment; the first control block lies at 0, so that 0 is never a buffer.
+//! an offset into the namer's segment; the first control block lies at 0, and its first page is never given back, so
+//! that 0 is never a buffer.
 //!
 //! A rank gives its control block back when all ranks have left the communicator. Each says so in every rank's block, in
 //! a word of its own among the *departures*: the block's owner then looks at its own block alone, and not at blocks that
@@ -232,7 +233,8 @@ impl Host {
                 .enumerate()
                 .all(|(rank, block)| self.departure(*own, rank).load(Acquire) != 0 || self.liveness.dead(block.place));
             if over {
-                self.own.free(own.offset..own.offset + taken);
+                // What lay in the first page would have the name of what peers cannot reach.
+                self.own.free(own.offset.max(page_size())..own.offset + taken);
             }
             !over
         });
