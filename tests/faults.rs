@@ -5,6 +5,7 @@
 //! and fail its test. How long it took is printed (`cargo test --test faults -- --nocapture`), never asserted.
 #![cfg(target_os = "linux")]
 
+mod butterfly;
 mod ranks;
 
 use std::collections::BTreeSet;
@@ -17,11 +18,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use annulus::error::Cause;
+use annulus::schedule::{Layout, verify};
 use annulus::transport::rendezvous::{Environment, SocketRendezvous};
 use annulus::{Communicator, Error, ReduceOp, Result, Shared};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
+use butterfly::Butterfly;
 use ranks::{Ended, everywhere, processes, start};
 
 /// Elements of 16 MiB.
@@ -737,6 +740,30 @@ fn allocating_and_freeing_takes_no_memory() {
             }
         }
         assert!(resident() < after_some + (2 << 20), "{} bytes, {after_some} before", resident());
+    });
+}
+
+/// A schedule of one's own has memory of its own on each rank, as long as its communicator is there.
+#[test]
+fn schedules_of_ended_communicators_take_no_memory() {
+    processes(2, "schedules_of_ended_communicators_take_no_memory", |comm| {
+        let verified = verify(&Butterfly, &Layout::uniform(2, 100_000)).unwrap();
+        let (send, mut recv) = (vec![1.0_f32; 100_000], vec![0.0; 100_000]);
+        let mut before = 0;
+        for turn in 0..6 {
+            let duplicate = comm.duplicate().unwrap();
+            duplicate.execute(&verified, &send, &mut recv, Some(ReduceOp::Sum)).unwrap();
+            drop(duplicate);
+            comm.barrier().unwrap();
+            // Both have left; who allocates gives back what nobody uses any more.
+            drop(comm.allocate::<u8>(1).unwrap());
+            comm.barrier().unwrap();
+            if turn == 0 {
+                before = committed();
+            }
+            assert_eq!(committed(), before, "in turn {turn}");
+            comm.barrier().unwrap();
+        }
     });
 }
 

@@ -7,14 +7,15 @@
 //! an offset into the namer's segment; the first control block lies at 0, and its first page is never given back, so
 //! that 0 is never a buffer.
 //!
-//! A rank gives its control block back when all ranks have left the communicator. Each says so in every rank's block, in
-//! a word of its own among the *departures*: the block's owner then looks at its own block alone, and not at blocks that
-//! their owners may have given back before.
+//! A rank gives its control block back when all ranks have left the communicator, and with it the memory that was
+//! allocated to last as long as that. Each says so in every rank's block, in a word of its own among the *departures*:
+//! the block's owner then looks at its own block alone, and not at blocks that their owners may have given back before.
 //!
 //! After each control block there are addresses for the rank's messages to and from each of the others, committed when the first is
 //! sent: since they lie where all ranks know, nothing has to be agreed on then.
 #![allow(unsafe_code)] // pages and regions live in mapped memory
 
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,13 +47,20 @@ struct Host {
     limits: Limits,
     /// By place, if all can read the private memory of all.
     readable: Option<Vec<Pid>>,
-    /// Control blocks of communicators that this rank has left and others perhaps not yet, and how much its own takes.
-    left: Mutex<Vec<(Blocks, usize)>>,
+    /// Communicators that this rank has left and others perhaps not yet.
+    left: Mutex<Vec<Left>>,
     _pulse: Pulse,
 }
 
 /// The control blocks of one communicator, by its ranks.
 type Blocks = Box<[Block]>;
+
+/// A communicator that this rank has left.
+struct Left {
+    blocks: Blocks,
+    /// What this rank took for it: its control block, and what peers may look at as long as they are there.
+    taken: Vec<Range<usize>>,
+}
 
 /// A rank's control block.
 #[derive(Clone, Copy)]
@@ -68,8 +76,8 @@ struct Processes {
     host: Arc<Host>,
     rank: usize,
     blocks: Blocks,
-    /// Bytes of this rank's control block with all that comes after it.
-    taken: usize,
+    /// This rank's control block with all that comes after it, and then what was allocated to last.
+    taken: Mutex<Vec<Range<usize>>>,
 }
 
 /// A control block: the page, then the regions, then the departures, each from a page boundary on.
@@ -192,7 +200,7 @@ pub(crate) fn connect(rendezvous: &mut dyn Rendezvous, limits: Limits) -> Result
         _pulse: pulse,
     };
     let blocks = (0..world).map(|place| Block { place, offset: block.start }).collect();
-    Ok((Arc::new(Processes { host: Arc::new(host), rank, blocks, taken: block.len() }), hellos[0].timeout))
+    Ok((Arc::new(Processes { host: Arc::new(host), rank, blocks, taken: Mutex::new(vec![block]) }), hellos[0].timeout))
 }
 
 impl Host {
@@ -225,7 +233,7 @@ impl Host {
 
     /// Gives back the control blocks of communicators that everybody has left.
     fn sweep(&self) {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).retain(|(blocks, taken)| {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).retain(|Left { blocks, taken }| {
             let Some(own) = blocks.iter().find(|block| block.place == self.place) else { return false };
             // Acquire: their last looks at this rank's block came before they left.
             let over = blocks
@@ -234,7 +242,7 @@ impl Host {
                 .all(|(rank, block)| self.departure(*own, rank).load(Acquire) != 0 || self.liveness.dead(block.place));
             if over {
                 // What lay in the first page would have the name of what peers cannot reach.
-                self.own.free(own.offset.max(page_size())..own.offset + taken);
+                taken.iter().for_each(|range| self.own.free(range.start.max(page_size())..range.end));
             }
             !over
         });
@@ -309,7 +317,9 @@ impl Transport for Processes {
 
     fn allocate_lasting(&self, bytes: usize) -> Result<NonNull<u8>> {
         let range = self.host.own.take(bytes)?;
-        Ok(self.host.own.address(range.start))
+        let address = self.host.own.address(range.start);
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(range);
+        Ok(address)
     }
 
     fn gone(&self, rank: usize) -> Option<Cause> {
@@ -364,7 +374,10 @@ impl Transport for Processes {
         let Some(rank) = blocks.iter().position(|block| block.place == self.host.place) else {
             return Err(Error::invalid(format!("rank {} is no member of what it joins", self.rank)));
         };
-        let taken = block_bytes(self.world()) + room(self.world());
+        let own = blocks[rank].offset;
+        // As `prepare` has taken it, for as many ranks as there are here.
+        let block = own..own + block_bytes(self.world()) + room(self.world());
+        let taken = Mutex::new(vec![block]);
         Ok(Arc::new(Processes { host: self.host.clone(), rank, blocks: blocks.into(), taken }))
     }
 
@@ -377,7 +390,8 @@ impl Transport for Processes {
                 // Release: what this rank did in the block came before.
                 self.host.departure(*block, self.rank).store(1, Release);
             }
-            let left = (self.blocks.clone(), self.taken);
+            let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+            let left = Left { blocks: self.blocks.clone(), taken };
             self.host.left.lock().unwrap_or_else(PoisonError::into_inner).push(left);
         }
     }
