@@ -508,6 +508,26 @@ fn an_abort_wakes_everyone() {
     });
 }
 
+/// An input that no call writes to stays as it is, and within peers' reach.
+#[test]
+fn a_failed_call_leaves_its_input_alone() {
+    processes(2, "a_failed_call_leaves_its_input_alone", |comm| {
+        let duplicate = comm.duplicate().unwrap();
+        duplicate.set_timeout(Duration::from_millis(200));
+        let len = 9 * Shared::<f32>::PAGE;
+        let [mut send, mut recv] = [(); 2].map(|()| comm.allocate::<f32>(len).unwrap());
+        send.fill(1.0);
+        if comm.rank() == 0 {
+            duplicate.all_reduce(&send, &mut recv, ReduceOp::Sum).unwrap_err();
+            assert_eq!((shared_pages(&send), shared_pages(&recv)), (vec![true; 9], vec![false; 9]));
+            recv = comm.allocate::<f32>(len).unwrap();
+        }
+        comm.all_reduce(&send, &mut recv, ReduceOp::Sum).unwrap();
+        assert!(recv.iter().all(|sum| *sum == 2.0));
+        assert_eq!(comm.last_call().unwrap().algorithm, "direct");
+    });
+}
+
 /// What its ranks shared may be somebody else's by then.
 #[test]
 fn an_abort_after_the_end_touches_nothing() {

@@ -11,6 +11,7 @@ pub(crate) mod at_once;
 mod entry;
 mod missing;
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -403,22 +404,17 @@ impl Calls {
     }
 
     /// Poisons the communicator (unless it is) and ends every call in flight with the failure that all ranks return.
-    /// When this returns, no peer can touch the buffers of those calls any more.
+    /// When this returns, no peer can write to the buffers of those calls any more.
     pub fn fail(&mut self, error: Error) -> Error {
         if let Some(first) = &self.failed {
             return first.clone();
         }
         let first = self.reporter.report(error);
         self.failed = Some(first.clone());
-        let mut buffers = Vec::new();
-        for operation in self.channels.iter().filter_map(|state| state.operation.as_ref()) {
-            for run in [operation.input, operation.output] {
-                if let Some(data) = std::ptr::NonNull::new(run.data).filter(|_| run.bytes > 0) {
-                    buffers.push((data, run.bytes));
-                }
-            }
-        }
-        self.transport.isolate(&buffers);
+        // Inputs are only read, and whoever reads one that its user has back finds the poison set when it has read.
+        let outputs = self.channels.iter().filter_map(|state| Some(state.operation.as_ref()?.output));
+        let outputs = outputs.filter_map(|run| Some((NonNull::new(run.data)?, run.bytes)));
+        self.transport.isolate(&outputs.filter(|(_, bytes)| *bytes > 0).collect::<Vec<_>>());
         for channel in 0..self.channels.len() {
             if self.channels[channel].operation.is_some() {
                 self.end(channel, Err(first.clone()));

@@ -281,7 +281,11 @@ impl Execution<'_> {
         }
         let _open = OpenWindow(own);
         work(self);
-        Went::On
+        // Among processes a peer that fails does not wait for its inputs' readers.
+        match transport.root().was_sound() {
+            true => Went::On,
+            false => Went::Poisoned,
+        }
     }
 
     /// Copies bytes of a peer's private memory to `to`, which nobody else touches.
@@ -300,11 +304,9 @@ impl Execution<'_> {
                 return Went::Refused;
             }
         }
-        // The read comes first.
-        crate::sync::fence(crate::sync::Ordering::Acquire);
-        match transport.root().poisoned_by() {
-            None => Went::On,
-            Some(_) => Went::Poisoned,
+        match transport.root().was_sound() {
+            true => Went::On,
+            false => Went::Poisoned,
         }
     }
 

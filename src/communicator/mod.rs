@@ -75,8 +75,8 @@ use failure::Reporter;
 /// # Failure
 ///
 /// Apart from [`Error::InvalidArgument`], which concerns one rank's call alone and uses no call number, the first
-/// failure ends the communicator: every call in flight and every later one returns it, on all ranks. What buffers hold
-/// after that is unspecified.
+/// failure ends the communicator: every call in flight and every later one returns it, on all ranks. What a buffer that
+/// a call writes to holds after that is unspecified, and with it the input of a call in place.
 pub struct Communicator {
     engine: Arc<Engine>,
     reporter: Arc<Reporter>,

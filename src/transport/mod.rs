@@ -127,8 +127,9 @@ pub(crate) trait Transport: Send + Sync {
     /// Whether a rank is gone, by its own word or by its death.
     fn gone(&self, rank: usize) -> Option<Cause>;
 
-    /// After the poison is set: returns when no peer can touch this rank's `buffers` any more.
-    fn isolate(&self, buffers: &[(NonNull<u8>, usize)]);
+    /// After the poison is set: returns when no peer can write to this rank's `outputs` any more. What they hold may be
+    /// lost. A peer that reads an input meanwhile learns from the poison that what it has read may be anything.
+    fn isolate(&self, outputs: &[(NonNull<u8>, usize)]);
 
     /// What rides along, as all ranks have agreed.
     fn limits(&self) -> Limits;

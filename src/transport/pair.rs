@@ -118,8 +118,8 @@ impl Transport for Pair {
         self.within.gone(self.ranks[rank])
     }
 
-    fn isolate(&self, buffers: &[(NonNull<u8>, usize)]) {
-        self.within.isolate(buffers);
+    fn isolate(&self, outputs: &[(NonNull<u8>, usize)]) {
+        self.within.isolate(outputs);
     }
 
     fn limits(&self) -> Limits {

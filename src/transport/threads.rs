@@ -133,7 +133,7 @@ impl Transport for Threads {
         }
     }
 
-    fn isolate(&self, _buffers: &[(NonNull<u8>, usize)]) {
+    fn isolate(&self, _outputs: &[(NonNull<u8>, usize)]) {
         for (rank, page) in self.world.pages.iter().enumerate() {
             if rank == self.rank {
                 continue;

@@ -17,6 +17,9 @@
 //! that B has given back: `loom` finds that in the variant with the fence taken out.
 //!
 //! A rank that fails later than the first also comes through here: the poison is set already, the rest is the same.
+//!
+//! Among processes, where a peer may have been stopped in a window, nobody waits for those that only read. They look at
+//! the poison once more when they have read ([`Page::was_sound`]), since what was read may be anything if it is set.
 
 use super::page::Page;
 use crate::sync::{
@@ -54,6 +57,18 @@ impl Page {
     #[inline]
     pub fn close_window(&self) {
         self.window.store(self.window.load(Relaxed) + 1, Release);
+    }
+
+    /// Whether what this thread has read of peers' buffers until now is good: nobody had failed before, and been given
+    /// its buffers back. Of rank 0's page. Whoever fails sets or sees the poison, and fences, before it returns; so who
+    /// has read what was written later finds the poison behind the fence here.
+    #[inline]
+    pub fn was_sound(&self) -> bool {
+        // The broken variant has none here either.
+        if !cfg!(annulus_broken_window) {
+            fence(Acquire);
+        }
+        self.poisoned_by().is_none()
     }
 
     /// Sets the poison, unless somebody was first. Acquire-release: the reporter's `failure` is published with it, and

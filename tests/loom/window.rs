@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::sync::UnsafeCell;
+use super::sync::{AtomicU64, UnsafeCell};
 use super::transport::page::Page;
 use super::{explore, pages, run, until};
 
@@ -72,6 +72,27 @@ fn window_on_two_ranks_that_fail() {
         run(3, move |rank| match rank {
             0 => step(&pages, 0, &buffers, &[1, 2]),
             rank => fail(&pages, rank, &buffers),
+        });
+    });
+}
+
+/// Rank 1 reads rank 0's input in a window, while rank 0 fails and, without waiting for that window, uses it for
+/// something else: whoever has read that knows.
+#[test]
+fn window_of_a_reader_of_what_is_given_back() {
+    explore(None, || {
+        let (pages, input) = (pages(2), Arc::new(AtomicU64::new(7)));
+        run(2, move |rank| match rank {
+            0 => {
+                pages[0].set_poison(0);
+                input.store(8, Relaxed);
+            }
+            _ if pages[1].open_window(&pages[0]) => {
+                let read = input.load(Relaxed);
+                assert!(read == 7 || !pages[0].was_sound(), "it takes for good what was written after the failure");
+                pages[1].close_window();
+            }
+            _ => {}
         });
     });
 }

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 //! How the pages of a failing call's buffers are taken out of sharing: each of them, and each once.
 //!
-//! Buffers of the calls in flight may overlap (in place, an input is a part of its output) and meet within a page, and
-//! another communicator's failure may have taken some of the pages before. A page that is private already is left
-//! alone: to take it again would bring the segment's old bytes back, over what its user has written since.
+//! Buffers of the calls in flight may overlap and meet within a page, and another communicator's failure may have taken
+//! some of the pages before. A page that is private already is left alone: to take it again would bring the segment's
+//! old bytes back, over what its user has written since.
+//!
+//! What the buffers hold is unspecified now, so pages that are theirs alone are replaced by empty ones: however long a
+//! buffer is, that takes no memory, and no time to speak of. Only the pages at their ends, where there may be something
+//! else, are copied.
 #![allow(unsafe_code)] // exchanges pages under buffers
 
 use std::ops::Range;
@@ -14,8 +18,8 @@ use super::segment::page_size;
 use crate::error::Result;
 
 impl Own {
-    /// Takes the pages of those buffers that lie in this segment out of sharing. On an error some of them are still
-    /// shared, and named as before.
+    /// Takes the pages of those buffers that lie in this segment out of sharing. What the buffers hold is lost; what
+    /// else is in their pages stays. On an error some of the pages are still shared, and named as before.
     ///
     /// # Safety
     ///
@@ -23,15 +27,30 @@ impl Own {
     /// nothing in this process relies on sharing them with a peer afterwards.
     pub unsafe fn isolate(&self, buffers: &[(NonNull<u8>, usize)]) -> Result<()> {
         let page = page_size();
-        let runs = buffers.iter().filter_map(|(data, bytes)| self.place(data.as_ptr(), *bytes));
-        let pages = union(runs.map(|run| run.start / page * page..run.end.next_multiple_of(page)).collect());
-        let mut outcome = Ok(());
+        let runs = union(buffers.iter().filter_map(|(data, bytes)| self.place(data.as_ptr(), *bytes)).collect());
+        let whole = runs.iter().map(|run| run.start.next_multiple_of(page)..run.end / page * page);
+        let whole = union(whole.filter(|pages| !pages.is_empty()).collect());
+        let touched = union(runs.iter().map(|run| run.start / page * page..run.end.next_multiple_of(page)).collect());
         // Held throughout, so that of two communicators that fail at once one finds what the other has done.
         let mut private = self.private();
-        for range in without(&pages, &union(private.clone())) {
-            // SAFETY: the pages are this segment's, as `place` has found, and the caller's to exchange.
-            match unsafe { self.segment().privatise(range.clone()) } {
-                Ok(()) => self.note_private(&mut private, range),
+        // SAFETY: the pages are this segment's, as `place` has found, and the caller's to exchange.
+        let replaced = self.make_private(&mut private, &whole, |range| unsafe { self.segment().replace(range) });
+        // SAFETY: as above.
+        let copied = self.make_private(&mut private, &touched, |range| unsafe { self.segment().privatise(range) });
+        replaced.and(copied)
+    }
+
+    /// Exchanges those of these pages that are not private, and notes them.
+    fn make_private(
+        &self,
+        private: &mut Vec<Range<usize>>,
+        pages: &[Range<usize>],
+        exchange: impl Fn(Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let mut outcome = Ok(());
+        for range in without(pages, &union(private.clone())) {
+            match exchange(range.clone()) {
+                Ok(()) => self.note_private(private, range),
                 failed => outcome = outcome.and(failed),
             }
         }
@@ -127,6 +146,32 @@ mod tests {
         assert_eq!(isolated(&own, &peer), [1, 2, 3, 4]);
         // SAFETY: as above.
         assert_eq!(unsafe { at(3 * page).read_volatile() }, 77);
+    }
+
+    #[test]
+    fn what_lies_beside_a_buffer_is_kept() {
+        let (page, (own, peer)) = (page_size(), pair());
+        let at = |page: usize| own.address(page * page_size() + 20).as_ptr();
+        for page in 0..PAGES {
+            // SAFETY: within the mapping, which this thread alone touches.
+            unsafe { at(page).write_volatile(10 + page as u8) };
+        }
+        // From within page 1 to within page 4, and two that meet within page 6.
+        let buffers = [page + 21..4 * page + 20, 6 * page..6 * page + 100, 6 * page + 100..7 * page];
+        isolate(&own, &buffers);
+        // SAFETY: as above.
+        let found: Vec<u8> = (0..PAGES).map(|page| unsafe { at(page).read_volatile() }).collect();
+        assert_eq!(found, [10, 11, 0, 0, 14, 15, 0, 17]);
+        assert_eq!(isolated(&own, &peer), [1, 2, 3, 4, 6]);
+    }
+
+    /// As long as the machine has memory, or longer.
+    #[test]
+    fn long_buffers_are_isolated_without_memory_for_them() {
+        let capacity = Segment::capacity(1);
+        let own = Own::new(Segment::create("annulus-test", capacity).unwrap());
+        isolate(&own, &[10..capacity / 2, capacity / 2..capacity - 10]);
+        assert_eq!(own.offset(own.address(capacity / 2).as_ptr(), 1), None);
     }
 
     #[test]

@@ -333,11 +333,11 @@ impl Transport for Processes {
         }
     }
 
-    fn isolate(&self, buffers: &[(NonNull<u8>, usize)]) {
-        // SAFETY: The buffers are those of this rank's failing calls, which hold them exclusively, and with them their
+    fn isolate(&self, outputs: &[(NonNull<u8>, usize)]) {
+        // SAFETY: The outputs are those of this rank's failing calls, which hold them exclusively, and with them their
         // pages: `Shared` hands out whole pages, and splits only at page boundaries. Sharing ends with the failure: the
         // communicator makes no further calls, and pages that are noted as private are not named by others.
-        if unsafe { self.host.own.isolate(buffers) }.is_err() {
+        if unsafe { self.host.own.isolate(outputs) }.is_err() {
             self.wait_for_windows();
         }
     }
@@ -402,7 +402,8 @@ impl Transport for Processes {
 }
 
 impl Processes {
-    /// Where pages could not be exchanged: until no peer that lives is in a window.
+    /// Where pages could not be exchanged, since the kernel refused another mapping: until no peer that lives is in a
+    /// window. Nothing less would keep it from writing to what its user has back.
     fn wait_for_windows(&self) {
         for rank in (0..self.world()).filter(|rank| *rank != self.rank) {
             let page = self.page(rank);

@@ -193,32 +193,51 @@ impl Segment {
     /// This is the rank's own segment, and the caller holds `range` exclusively: no thread of this process writes to it
     /// during the call, and nothing in this process relies on sharing it with a peer afterwards.
     pub unsafe fn privatise(&self, range: Range<usize>) -> Result<()> {
+        // SAFETY: as the caller promises.
+        unsafe { self.exchange(range.clone(), |copy| self.read(copy, range)) }
+    }
+
+    /// The same by pages of zeros, which take no memory until they are written to.
+    ///
+    /// # Safety
+    ///
+    /// As [`Segment::privatise`].
+    pub unsafe fn replace(&self, range: Range<usize>) -> Result<()> {
+        // SAFETY: as the caller promises.
+        unsafe { self.exchange(range, |_| Ok(())) }
+    }
+
+    /// Replaces the mapping of `range` by private pages, which `fill` gets when they are zero and nobody else's.
+    ///
+    /// # Safety
+    ///
+    /// As [`Segment::privatise`].
+    unsafe fn exchange(&self, range: Range<usize>, fill: impl FnOnce(*mut u8) -> rustix::io::Result<()>) -> Result<()> {
         self.check(&range)?;
         let len = range.len();
         if len == 0 {
             return Ok(());
         }
         let attempt = || format!("making {} of shared memory private", readable(len as u64));
-        if let Some(available) = memory::available().filter(|&available| available < len as u64) {
-            return Err(Error::system(attempt(), format!("only {} are available", readable(available))));
-        }
         let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // Without a reserve: a buffer may be larger than what memory is left.
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: A new mapping at an address of the kernel's choice overlaps nothing that exists.
-        let copy = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::PRIVATE) }
+        let pages = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, protection, flags) }
             .map_err(|errno| Error::system(attempt(), errno))?;
-        let moved = self.read(copy.cast(), range.clone()).and_then(|()| {
-            // SAFETY: `copy` is the mapping of `len` bytes made above and nothing refers to it. The target is `len`
-            // bytes within this segment's mapping by `check`, and the caller holds them exclusively: what was read
+        let moved = fill(pages.cast()).and_then(|()| {
+            // SAFETY: `pages` is the mapping of `len` bytes made above and nothing refers to it. The target is `len`
+            // bytes within this segment's mapping by `check`, and the caller holds them exclusively: what could be read
             // there before can be read there after. The kernel looks at its limits before it unmaps anything, and other
             // threads find the old page or the new one, since the move is one change of the address space.
             unsafe {
                 let target = self.base.as_ptr().add(range.start).cast();
-                rustix::mm::mremap_fixed(copy, len, len, MremapFlags::MAYMOVE, target)
+                rustix::mm::mremap_fixed(pages, len, len, MremapFlags::MAYMOVE, target)
             }
         });
         moved.map(drop).map_err(|errno| {
-            // SAFETY: The move failed, so the copy is still where it was made, and nothing refers to it.
-            let _ = unsafe { rustix::mm::munmap(copy, len) };
+            // SAFETY: The move failed, so the pages are still where they were made, and nothing refers to them.
+            let _ = unsafe { rustix::mm::munmap(pages, len) };
             Error::system(attempt(), errno)
         })
     }
@@ -259,7 +278,7 @@ impl AsFd for Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: The whole range was mapped by `map`, and parts of it since replaced in place by `privatise`: it is
+        // SAFETY: The whole range was mapped by `map`, and parts of it since replaced in place by `exchange`: it is
         // this segment's alone. Addresses from `base` are valid only while the segment lives.
         let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
     }
