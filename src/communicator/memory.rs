@@ -16,8 +16,13 @@ use crate::transport::memory::{Memory, PAGE};
 /// Made by [`Communicator::allocate`](super::Communicator::allocate); dereferences to a slice. Any part of it may be
 /// passed to a blocking call and stays directly addressable. Among threads it is ordinary memory.
 ///
-/// A call that fails among processes takes the pages of its buffers away from its peers. Where a part that does not end
-/// on a page boundary was passed, writes by other threads of this rank to the rest of that page may be lost then.
+/// A call that fails among processes takes the pages of what it writes to away from its peers, whole pages of the
+/// system. Where that is a part that does not begin and end on page boundaries, the rest of its first and last page
+/// goes with it. What other threads of this rank write there at that moment may be lost. And a call on another
+/// communicator that is in flight there and writes to it goes on, with peers that no longer see these pages: it may
+/// return without an error and with elements of before, here or on its other ranks. So parts that may be in flight on
+/// two communicators at a time must not meet within a page: divide the buffer by [`split_at`](Shared::split_at), which
+/// sees to that, and not by `split_at_mut`.
 pub struct Shared<T: Element> {
     memory: Arc<Memory>,
     first: usize,
@@ -35,14 +40,16 @@ impl<T: Element> Shared<T> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if `middle` is beyond the end or not on a page boundary ([`Shared::PAGE`] elements): pages are
-    /// what a failing call takes away from its peers.
+    /// `InvalidArgument` if `middle` is beyond the end or not on a page boundary ([`Shared::PAGE`] elements, or among
+    /// processes those of the system's pages where these are larger): pages are what a failing call takes away from its
+    /// peers.
     pub fn split_at(self, middle: usize) -> Result<(Shared<T>, Shared<T>)> {
-        if middle > self.len || !middle.is_multiple_of(Self::PAGE) {
+        let page = self.memory.page() / size_of::<T>();
+        if middle > self.len || !middle.is_multiple_of(page) {
             return Err(Error::invalid(format!(
-                "a shared buffer of {} elements is split at a multiple of {} of them up to its length, not at {middle}",
-                self.len,
-                Self::PAGE
+                "a shared buffer of {} elements is split at a multiple of {page} of them up to its length, not at \
+                 {middle}",
+                self.len
             )));
         }
         let second = Shared {
@@ -54,7 +61,7 @@ impl<T: Element> Shared<T> {
         Ok((Shared { len: middle, ..self }, second))
     }
 
-    /// Elements of a page: where a shared buffer may be split.
+    /// Elements of a page, the smallest that systems have: a shared buffer may be split where pages end.
     pub const PAGE: usize = PAGE / size_of::<T>();
 
     fn data(&self) -> *mut T {

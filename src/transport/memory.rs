@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use crate::error::{Error, Result};
 
-/// The granularity at which memory is allocated and may be split.
+/// The granularity at which memory is allocated and may be split; that of a segment is the system's, if that is larger.
 pub(crate) const PAGE: usize = 4096;
 
 /// A run of zeroed memory, aligned to [`PAGE`], at an address that stays.
@@ -51,6 +51,15 @@ impl Memory {
     /// Where it begins.
     pub fn data(&self) -> NonNull<u8> {
         self.data
+    }
+
+    /// Bytes of the pages that peers can be kept from one by one.
+    pub fn page(&self) -> usize {
+        match self.home {
+            Home::Heap(_) => PAGE,
+            #[cfg(target_os = "linux")]
+            Home::Segment { .. } => super::shm::segment::page_size(),
+        }
     }
 
     /// How long it is.
