@@ -100,6 +100,35 @@ where
     }
 }
 
+/// A thread that waits for a call which is over already is not kept by another thread's blocking call, which may be
+/// waiting for what that thread does next.
+#[test]
+fn a_call_that_is_over_is_awaited_while_another_thread_is_in_a_call() {
+    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = (Mutex::new(sender), Mutex::new(receiver));
+    threads(2, |comm| {
+        comm.set_timeout(Duration::from_secs(10));
+        let pending = comm.start_all_reduce_in_place(contribution(&comm, 0, 100), ReduceOp::Sum).unwrap();
+        if comm.rank() == 1 {
+            pending.wait().unwrap();
+            receiver.lock().unwrap().recv().unwrap();
+            return comm.barrier().unwrap();
+        }
+        while comm.record(pending.call()).is_none() {
+            std::thread::yield_now();
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // By then this rank is in the barrier; if it is not, nothing is shown, and nothing fails.
+                std::thread::sleep(Duration::from_millis(100));
+                pending.wait().unwrap();
+                sender.lock().unwrap().send(()).unwrap();
+            });
+            comm.barrier().unwrap();
+        });
+    });
+}
+
 #[test]
 fn calls_are_awaited_in_any_order() {
     everywhere(3, "calls_are_awaited_in_any_order", |comm| {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Who moves a rank's calls on, and when.
 //!
-//! A blocking call is moved on by its caller alone while nothing else is in flight, under the engine's lock, which then
-//! nobody else wants. With started calls in flight, whoever holds the lock moves all of them on and lets go between
+//! A blocking call is moved on by its caller alone while nothing else is in flight, under the engine's lock, until a
+//! handle of a call that is over by then wants it. With started calls in flight, whoever holds the lock moves all of them on and lets go between
 //! pieces: the callers, handles being waited for, and the rank's progress thread, which is born with the first started
 //! call and asleep while nothing is in flight.
 //!
@@ -33,6 +33,9 @@ pub(crate) struct Engine {
     reporter: Arc<Reporter>,
     /// Threads that want the lock: whoever holds it with work to do lets them in.
     wanting: AtomicUsize,
+    /// Those of them that wait for a started call. The progress thread is not among them, since a blocking call that has
+    /// the lock to itself leaves it nothing to do.
+    awaiting: AtomicUsize,
     /// Where the progress thread waits while nothing is in flight.
     work: Condvar,
     progress: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -99,6 +102,7 @@ impl Engine {
             lanes: Mutex::new(Lanes { all: vec![collectives], pairs: HashMap::new() }),
             reporter,
             wanting: AtomicUsize::new(0),
+            awaiting: AtomicUsize::new(0),
             work: Condvar::new(),
             progress: Mutex::default(),
             has_progress: AtomicBool::new(false),
@@ -151,9 +155,10 @@ impl Engine {
         let number = lanes.all[lane].upcoming_call() - 1;
         let mut patience = Patience::new(stages);
         if lanes.in_flight() == 1 {
-            // Nobody else has anything to do: keep the lock.
+            // Nobody else has anything to do: keep the lock, unless somebody has to see that a call is over.
             let calls = &mut lanes.all[lane];
-            loop {
+            // Relaxed: a hint, as `wanting` is.
+            while self.awaiting.load(Ordering::Relaxed) == 0 {
                 match calls.poll(channel) {
                     Poll::Done(result) => return result,
                     Poll::Moved => patience.reset(),
@@ -244,7 +249,15 @@ impl Engine {
     }
 
     fn until_over(&self, completion: &Completion) {
-        drop(self.until(self.lock(), |_| completion.is_over()));
+        // Whoever has the lock may be waiting for what this thread will do next.
+        if completion.is_over() {
+            return;
+        }
+        // Relaxed: a hint; the lock itself orders everything.
+        self.awaiting.fetch_add(1, Ordering::Relaxed);
+        let lanes = self.lock();
+        self.awaiting.fetch_sub(1, Ordering::Relaxed);
+        drop(self.until(lanes, |_| completion.is_over()));
     }
 
     /// The ninth call waits until the first of the eight before it is done.
