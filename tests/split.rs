@@ -5,10 +5,10 @@
 mod butterfly;
 mod ranks;
 
-use annulus::schedule::{Layout, verify};
+use annulus::schedule::{Layout, NAMES, verify};
 use annulus::{Communicator, Error, ReduceOp};
 use butterfly::Butterfly;
-use ranks::{everywhere, threads};
+use ranks::{everywhere, processes, threads};
 
 /// The sum of the parent's ranks among the members of `comm`.
 fn sum_of_ranks(comm: &Communicator, rank: usize, len: usize) -> Vec<u64> {
@@ -136,6 +136,38 @@ fn the_first_communicator_may_go_before_the_others() {
         let mut sums = [0.0; 5];
         duplicate.execute(&verified, &[1.0_f32; 5], &mut sums, Some(ReduceOp::Sum)).unwrap();
         assert_eq!(sums, [2.0; 5]);
+    });
+}
+
+/// An algorithm is set for the user's calls, and not for what ranks tell each other to make communicators.
+#[test]
+fn an_algorithm_that_is_set_keeps_nobody_from_making_communicators() {
+    everywhere(2, "an_algorithm_that_is_set_keeps_nobody_from_making_communicators", |comm| {
+        for algorithm in NAMES {
+            comm.set_algorithm(Some(algorithm)).unwrap();
+            let part = comm.split(0, -(comm.rank() as i64)).unwrap().unwrap();
+            let duplicate = comm.duplicate().unwrap();
+            assert_eq!((part.rank(), duplicate.rank()), (1 - comm.rank(), comm.rank()));
+            // It is the communicator's alone for which it was set.
+            assert_eq!(sum_of_ranks(&part, comm.rank(), 3), [1; 3]);
+        }
+    });
+}
+
+/// A communicator that has failed makes no others, and keeps no memory that was to be theirs.
+#[test]
+fn a_split_of_a_failed_communicator_takes_nothing() {
+    processes(2, "a_split_of_a_failed_communicator_takes_nothing", |comm| {
+        let part = comm.duplicate().unwrap();
+        part.abort("to see what happens");
+        // When there is nothing left of what was tried, memory is found where it is found first.
+        let place = || comm.allocate::<u8>(1).unwrap().as_ptr() as usize;
+        let before = place();
+        for color in [Some(1), None] {
+            assert!(matches!(part.split(color, 0), Err(Error::Aborted(_))));
+        }
+        assert_eq!(place(), before);
+        comm.barrier().unwrap();
     });
 }
 

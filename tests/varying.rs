@@ -193,6 +193,12 @@ fn what_one_rank_can_see_wrong_is_said() {
         refused(comm.all_to_all_v(&[1_u8], &[1, 1], two, &[1, 1]), "send has 1 elements; its counts must add up");
         refused(comm.all_to_all_v(&[1_u8], &[1, 0], two, &[usize::MAX, 3]), "recv has 2 elements; its counts");
         refused(comm.all_gather_v(&[1_u8], two, &[usize::MAX, 1]), "by the counts");
+        // Before the ranks' counts are exchanged, for which there is such an algorithm.
+        comm.set_algorithm(Some("ring")).unwrap();
+        refused(comm.all_to_all_v(&[1_u8; 2], &[1, 1], two, &[1, 1]), "there is no algorithm ring for all_to_all");
         comm.barrier().unwrap();
+        assert_eq!(comm.last_call().unwrap().call, 0);
+        comm.set_algorithm(Some("bruck")).unwrap();
+        comm.all_to_all_v(&[1_u8; 2], &[1, 1], two, &[1, 1]).unwrap();
     });
 }

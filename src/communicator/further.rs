@@ -47,7 +47,7 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// Those of a collective call, and `System` on all ranks if one cannot get the memory.
+    /// Those of a collective call, and `System` on all ranks if one cannot get the memory; this communicator goes on.
     pub fn split(&self, color: impl Into<Option<u64>>, key: i64) -> Result<Option<Communicator>> {
         let color = color.into();
         let token = color.map(|_| self.transport().prepare()).transpose();
@@ -58,14 +58,22 @@ impl Communicator {
             (Err(_), _) => [FAILED; WORDS],
         };
         let mut all = vec![0; WORDS * self.world_size()];
-        let call = {
-            let upcoming = self.engine.lock().collectives().upcoming_call();
-            self.all_gather(&said, &mut all)?;
-            upcoming
-        };
-        token?;
+        let upcoming = || self.engine.lock().collectives().upcoming_call();
+        let call = upcoming();
+        let exchanged = self.exchange(&said, &mut all);
         let ranks = || all.chunks_exact(WORDS).enumerate();
-        if let Some((rank, _)) = ranks().find(|(_, said)| said[0] == FAILED) {
+        let failed = ranks().find(|(_, said)| said[0] == FAILED).map(|(rank, _)| rank);
+        let nobody_joins = match &exchanged {
+            Ok(()) => failed.is_some(),
+            // Where it was posted, a rank that fails later, or not at all, may have seen the token.
+            Err(_) => upcoming() == call,
+        };
+        if let (true, Ok(Some(token))) = (nobody_joins, &token) {
+            self.transport().discard(*token);
+        }
+        exchanged?;
+        token?;
+        if let Some(rank) = failed {
             return Err(Error::system("making a communicator", format!("rank {rank} could not get the memory")));
         }
         let Some(color) = color else { return Ok(None) };

@@ -152,6 +152,10 @@ impl Communicator {
     /// The algorithm of the following calls, by name; `None`: automatic. Set it alike on all ranks, or the next call is
     /// a `Mismatch`. Algorithms that are never chosen automatically (`ring`) fold in an order of their own.
     ///
+    /// Those of a collective are [`schedule::names(collective)`](crate::schedule::names). A call for which the algorithm
+    /// does not exist is `InvalidArgument`, except that a barrier then runs as usual, and so do messages and whatever
+    /// ranks exchange to make communicators or to learn counts.
+    ///
     /// # Errors
     ///
     /// `InvalidArgument` if there is no algorithm of that name.
@@ -167,6 +171,14 @@ impl Communicator {
         };
         self.algorithm.set(place as u32);
         Ok(())
+    }
+
+    /// Every rank's words, by rank: what ranks tell each other for the sake of a call. The algorithm that was set is for
+    /// the user's calls, and need not exist for this one.
+    fn exchange(&self, own: &[u64], all: &mut [u64]) -> Result<()> {
+        let mut call = self.all_gather_call(own, all)?;
+        call.descriptor.algorithm = 0;
+        self.engine.block(call)
     }
 
     /// What the last call that ended was, what ran, and how long this rank waited and moved data.

@@ -143,6 +143,9 @@ pub(crate) trait Transport: Send + Sync {
     /// This rank's part of a further communicator: a token for all its ranks to see.
     fn prepare(&self) -> Result<u64>;
 
+    /// Gives back what [`Transport::prepare`] took: no rank joins with this token.
+    fn discard(&self, token: u64);
+
     /// The further communicator, made by this one's `call`: of `members`, each a rank of this one and its token, in the
     /// order of their new ranks. This rank is one of them; no rank is among the members of two of a call.
     fn join(&self, call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>>;

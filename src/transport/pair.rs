@@ -138,6 +138,8 @@ impl Transport for Pair {
         Err(Error::unsupported("a pair of ranks makes no communicators"))
     }
 
+    fn discard(&self, _: u64) {}
+
     fn join(&self, _: u64, _: &[(usize, u64)]) -> Result<Arc<dyn Transport>> {
         Err(Error::unsupported("a pair of ranks makes no communicators"))
     }

@@ -162,6 +162,8 @@ impl Transport for Threads {
         Ok(0)
     }
 
+    fn discard(&self, _: u64) {}
+
     fn join(&self, call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>> {
         let Some(rank) = members.iter().position(|(member, _)| *member == self.rank) else {
             return Err(Error::invalid(format!("rank {} is no member of what it joins", self.rank)));

@@ -229,3 +229,18 @@ fn what_one_rank_sees_wrong_is_refused_and_uses_no_call() {
         stream.synchronize().unwrap();
     });
 }
+
+/// An algorithm that was set for the host's calls is none of what ranks exchange to have a communicator on devices.
+#[test]
+fn an_algorithm_of_the_host_keeps_nobody_from_devices() {
+    if absent() {
+        return;
+    }
+    threads(2, |comm| {
+        comm.set_algorithm(Some("tree")).unwrap();
+        let (gpus, stream) = on(&comm);
+        let buffer = upload(gpus.device(), &stream, &[1.0_f32; 5]);
+        gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
+        assert_eq!(stream.read(&buffer).unwrap(), [2.0; 5]);
+    });
+}

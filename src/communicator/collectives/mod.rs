@@ -25,9 +25,10 @@ use super::addresses::Run;
 use super::calls::Call;
 use super::descriptor::{self, Descriptor};
 use super::engine::COLLECTIVES;
+use super::plan::request;
 use crate::element::{Element, ReduceOp};
 use crate::error::{Error, Result};
-use crate::schedule::{self, Collective, Layout};
+use crate::schedule::{self, Access, Collective, Layout};
 
 impl Run {
     /// Nothing.
@@ -141,6 +142,14 @@ impl Communicator {
     /// All ranks with the same count.
     fn uniform(&self, count: usize) -> Layout {
         Layout::uniform(self.world_size(), count)
+    }
+
+    /// Whether the algorithm that was set exists for this collective, of a call that says something to others first.
+    fn check_algorithm<T: Element>(&self, collective: Collective) -> Result<()> {
+        let (nothing, algorithm) = (self.uniform(0), self.algorithm.get());
+        let limits = self.transport().limits();
+        let request = request(collective, T::DATA_TYPE, None, &nothing, Access::Direct, algorithm, limits);
+        schedule::select::choose(&request).map(drop)
     }
 
     /// The root, if there is such a rank.

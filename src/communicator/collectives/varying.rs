@@ -211,10 +211,11 @@ impl Communicator {
                 )));
             }
         }
+        self.check_algorithm::<T>(Collective::AllToAll)?;
         // What each rank sends to the others, then what it expects of them.
         let own: Vec<u64> = send_counts.iter().chain(recv_counts).map(|count| *count as u64).collect();
         let mut all = vec![0; own.len() * world];
-        self.all_gather(&own, &mut all)?;
+        self.exchange(&own, &mut all)?;
         let rows: Vec<Vec<usize>> =
             all.chunks(2 * world).map(|row| row.iter().map(|c| *c as usize).collect()).collect();
         for (from, sent) in rows.iter().enumerate() {

@@ -360,6 +360,12 @@ impl Transport for Processes {
         Ok(self.host.own.take_with_room(block_bytes(self.world()), room(self.world()))?.start as u64)
     }
 
+    fn discard(&self, token: u64) {
+        let start = token as usize;
+        let bytes = block_bytes(self.world()) + room(self.world());
+        self.host.own.free(start..start + bytes);
+    }
+
     fn join(&self, _call: u64, members: &[(usize, u64)]) -> Result<Arc<dyn Transport>> {
         let mut blocks = Vec::with_capacity(members.len());
         for &(rank, token) in members {
