@@ -744,6 +744,10 @@ fn invalid_arguments_post_nothing() {
         let verified = verify(&Butterfly, &Layout::uniform(2, 2)).unwrap();
         let in_place = verify(&Butterfly, &Layout::uniform(2, 2).in_place(true)).unwrap();
         let of_three = verify(&ZeroTwoOne, &Layout::uniform(3, 2)).unwrap();
+        let scans = [Collective::Scan, Collective::ExclusiveScan].map(|scan| {
+            let schedule = named(scan, "staged", Access::Staged, None).unwrap();
+            [false, true].map(|in_place| verify(&*schedule, &Layout::uniform(2, 2).in_place(in_place)).unwrap())
+        });
         let refused = |outcome: annulus::Result<()>, named: &str| {
             let error = outcome.unwrap_err();
             assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
@@ -780,6 +784,13 @@ fn invalid_arguments_post_nothing() {
                 refused(comm.execute_in_place(&verified, &mut two, sum), "out of place; use execute");
                 refused(comm.execute_in_place(&in_place, &mut [0.0_f32; 3], sum), "verified for 2 elements");
                 refused(comm.execute(&of_three, &[1.0; 2], &mut two, sum), "for 3 ranks, and there are 2");
+                let avg = Some(ReduceOp::Avg);
+                for [scan, in_place] in &scans {
+                    let len = scan.layout().output_len(scan.collective(), comm.rank());
+                    refused(comm.execute(scan, &[1.0; 2], &mut two[..len], avg), "no average of them; use Sum");
+                    refused(comm.execute_in_place(in_place, &mut two, avg), "no average of them; use Sum");
+                }
+                refused(comm.scan(&[1.0; 2], &mut two, ReduceOp::Avg), "no average of them; use Sum");
                 let error = comm.start_all_reduce(vec![1.0_f32], vec![0.0_f32; 2], ReduceOp::Sum).unwrap_err();
                 assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
                 let error = comm.allocate::<f64>(usize::MAX).unwrap_err();

@@ -9,6 +9,10 @@ use crate::element::{Element, ReduceOp};
 use crate::error::{Error, Result};
 use crate::schedule::Collective;
 
+/// Why scans do not average.
+pub(super) const NO_AVERAGE: &str = "ranks' prefixes have different numbers of contributions, so there is no average of \
+                                     them; use Sum, and divide by rank + 1";
+
 impl Communicator {
     /// Every rank's `recv` becomes the fold of all ranks' `send`.
     ///
@@ -225,11 +229,7 @@ impl Communicator {
         count: usize,
     ) -> Result<Asked> {
         if op == Some(ReduceOp::Avg) {
-            return Err(Error::invalid(format!(
-                "{name} on rank {}: ranks' prefixes have different numbers of contributions, so there is no average of \
-                 them; use Sum, and divide by rank + 1",
-                self.rank()
-            )));
+            return Err(Error::invalid(format!("{name} on rank {}: {NO_AVERAGE}", self.rank())));
         }
         Ok(Asked { name, collective, op, layout: self.uniform(count) })
     }

@@ -6,6 +6,7 @@ use super::super::addresses::Run;
 use super::super::calls::Call;
 use super::super::descriptor::Descriptor;
 use super::super::engine::COLLECTIVES;
+use super::folds::NO_AVERAGE;
 use crate::element::{Element, ReduceOp};
 use crate::error::{Error, Result};
 use crate::schedule::Verified;
@@ -16,7 +17,8 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if lengths, ranks or operation do not fit what was verified; `Unsupported`, on all ranks, if
+    /// `InvalidArgument` if lengths, ranks or operation do not fit what was verified, which of scans
+    /// [`Avg`](ReduceOp::Avg) never does; `Unsupported`, on all ranks, if
     /// the schedule reaches into peers' buffers and not all of them can be addressed; the failures of every collective.
     pub fn execute<T: Element>(
         &self,
@@ -94,6 +96,8 @@ impl Communicator {
         } else if verified.collective().folds() != op.is_some() {
             let need = if op.is_some() { "takes no operation" } else { "needs an operation" };
             format!("{} {need}", verified.collective())
+        } else if verified.collective().is_scan() && op == Some(ReduceOp::Avg) {
+            NO_AVERAGE.to_owned()
         } else {
             return Ok(());
         };
