@@ -118,6 +118,22 @@ fn every_rank_is_told_who_it_is_and_prints_behind_its_number() {
     }
 }
 
+/// Some programs block signals and start others without taking that back.
+#[test]
+fn ends_of_ranks_are_noticed_where_their_signal_is_blocked() {
+    let mut command = Command::new("timeout");
+    let launcher = launcher(2, "[ $RANK = 0 ] || exit 3; exec sleep 30");
+    command
+        .args(["--signal=KILL", "20", "env", "--block-signal=CHLD"])
+        .arg(launcher.get_program())
+        .args(launcher.get_args());
+    command.envs(launcher.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = Launcher::start(command).end();
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    assert!(ended.stderr.contains("rank 1 exited with status 3; ending the others"), "{ended:?}");
+}
+
 #[test]
 fn all_ranks_have_one_job_and_each_launch_its_own() {
     let jobs = || {

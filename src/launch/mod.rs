@@ -90,12 +90,14 @@ impl Launch {
             world.ranks.push(rank);
             world.streams.extend(streams);
         }
+        let mut looked = Instant::now();
         while world.ranks.iter().any(Rank::runs) {
             world.wait(&signals)?;
             for signal in signals.take() {
                 world.tell(signal);
             }
-            if signals.child_ended() {
+            if signals.child_ended() || looked.elapsed() >= LOOK {
+                looked = Instant::now();
                 world.look_who_ended();
             }
             world.print();
@@ -108,6 +110,10 @@ impl Launch {
         }
     }
 }
+
+/// How often the ranks are looked at without a signal that one has ended, which never comes to a process that was started
+/// with SIGCHLD blocked.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The ranks that were started.
 struct World {
@@ -129,14 +135,14 @@ struct End {
 }
 
 impl World {
-    /// Sleeps until a rank prints, ends or is late, or a signal comes.
+    /// Sleeps until a rank prints, ends or is late, a signal comes, or it is time to look at the ranks again.
     fn wait(&self, signals: &Signals) -> Result<()> {
         let mut polled: Vec<PollFd<'_>> = signals.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
         polled.extend(self.streams.iter().map(|stream| PollFd::new(stream, PollFlags::IN)));
         let kill = self.end.as_ref().and_then(|end| end.kill);
-        let left = kill.map(|kill| kill.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec::try_from(left).unwrap_or_default());
-        match rustix::event::poll(&mut polled, timeout.as_ref()) {
+        let left = kill.map_or(LOOK, |kill| kill.saturating_duration_since(Instant::now()).min(LOOK));
+        let timeout = Timespec::try_from(left).unwrap_or_default();
+        match rustix::event::poll(&mut polled, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(Error::system("waiting for the ranks", errno)),
         }
