@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use annulus::error::Cause;
 use annulus::schedule::{Layout, verify};
 use annulus::transport::rendezvous::{Environment, SocketRendezvous};
-use annulus::{Communicator, Error, ReduceOp, Result, Shared};
+use annulus::{Communicator, Error, ReduceOp, Result, Shared, run};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -793,6 +793,14 @@ fn refusals(ranks: &[usize], world: usize, name: &str, variables: &[(&str, &str)
         println!("refused {:?}", Communicator::from_env().map(drop).unwrap_err());
     });
     ended.iter().map(|rank| rank.said("refused ").next().unwrap_or(&rank.output).to_owned()).collect()
+}
+
+#[test]
+fn threads_are_as_many_ranks_as_processes_may_be() {
+    for ranks in [0, 4097, usize::MAX] {
+        let failure = run(ranks, |_| Ok(())).unwrap_err();
+        assert_eq!(failure.error, Error::invalid(format!("a world has 1 to 4096 ranks; {ranks} were asked for")));
+    }
 }
 
 #[test]

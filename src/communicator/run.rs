@@ -32,7 +32,8 @@ impl From<RankFailure> for Error {
 ///
 /// # Errors
 ///
-/// The first rank's that failed; `InvalidArgument` for zero ranks.
+/// The first rank's that failed. What keeps any rank from being started is rank 0's: `InvalidArgument` for no ranks or more
+/// than 4096, and for an `ANNULUS_TIMEOUT` or a table (`ANNULUS_TABLE`) that is wrong; `System` where memory is exhausted.
 ///
 /// ```
 /// use annulus::{ReduceOp, run};

@@ -39,6 +39,9 @@ use crate::error::{Cause, Result};
 use memory::Memory;
 use page::{Channel, Page};
 
+/// The largest world: what one host could conceivably run, and a bound on what a mistyped number can ask for.
+pub(crate) const MOST_RANKS: usize = 4096;
+
 /// Shared scratch of a rank and channel, for the slots of staged schedules. All of a rank's regions together stay
 /// below the megabyte that a communicator may cost, and in a second-level cache.
 pub(crate) const REGION: usize = 96 << 10;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::doorbell::Scope;
 use super::memory::Memory;
 use super::page::{CHANNELS, Page, presence};
-use super::{Limits, REGION, Transport, pair};
+use super::{Limits, MOST_RANKS, REGION, Transport, pair};
 use crate::error::{Cause, Error, Result};
 use crate::sync::Ordering::{Acquire, Release};
 
@@ -57,8 +57,8 @@ pub(crate) struct Threads {
 
 /// A world of `ranks` threads: one transport for each.
 pub(crate) fn world(ranks: usize, limits: Limits) -> Result<Vec<Arc<dyn Transport>>> {
-    if ranks == 0 {
-        return Err(Error::invalid("a world has at least one rank; 0 were asked for"));
+    if ranks == 0 || ranks > MOST_RANKS {
+        return Err(Error::invalid(format!("a world has 1 to {MOST_RANKS} ranks; {ranks} were asked for")));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let world = Arc::new(World::new(ranks, ranks <= cores, limits)?);

@@ -16,6 +16,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::transport::MOST_RANKS;
 
 /// Who this process is, by its environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +74,6 @@ const FAMILIES: [Family; 4] = [
         hosts: Some("SLURM_STEP_NUM_NODES"),
     },
 ];
-
-/// The largest world: what one host could conceivably run, and a bound on what a mistyped number can ask for.
-const MOST_RANKS: usize = 4096;
 
 impl Environment {
     /// Reads this process's environment.
