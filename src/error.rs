@@ -60,7 +60,7 @@ pub enum Error {
     /// The deadline passed; `missing` names the ranks that had not arrived.
     #[error("{context}")]
     Timeout {
-        /// The ranks that were waited for.
+        /// The ranks that were waited for; ranks from 256 on are named in `context` alone.
         missing: Vec<usize>,
         /// The sentence: the call, the phase, the ranks and the deadline.
         context: Arc<str>,

@@ -4,6 +4,7 @@
 //! Deadlines are 60 s where nothing else is said, so a death that were noticed only by the deadline would be a `Timeout`
 //! and fail its test. How long it took is printed (`cargo test --test faults -- --nocapture`), never asserted.
 #![cfg(target_os = "linux")]
+#![allow(unsafe_code)] // memory is mapped that nobody may read
 
 mod butterfly;
 mod ranks;
@@ -14,13 +15,16 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
+use std::ptr::null_mut;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use annulus::communicator::Question;
 use annulus::error::Cause;
-use annulus::schedule::{Layout, verify};
+use annulus::schedule::{Access, Collective, Layout, Program, Resources, Schedule, verify};
 use annulus::transport::rendezvous::{Environment, SocketRendezvous};
-use annulus::{Communicator, Error, ReduceOp, Result, Shared, run};
+use annulus::{Communicator, DataType, Error, ReduceOp, Result, Shared, run};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -471,6 +475,77 @@ fn a_rank_that_does_not_call_is_named_at_the_deadline() {
         // It gets the same, if late.
         let error = duplicate.barrier().unwrap_err();
         assert!(matches!(&error, Error::Timeout { missing, .. } if missing == &[2]), "{error:?}");
+    });
+}
+
+/// A barrier that asks for more memory than there is.
+struct Greedy;
+
+impl Schedule for Greedy {
+    fn name(&self) -> &str {
+        "greedy"
+    }
+
+    fn collective(&self) -> Collective {
+        Collective::Barrier
+    }
+
+    fn access(&self) -> Access {
+        Access::Staged
+    }
+
+    fn resources(&self, _: &Layout) -> Resources {
+        Resources { scratch: 1 << 60, ..Resources::default() }
+    }
+
+    fn program(&self, _: usize, _: &Layout) -> Program {
+        Program::new()
+    }
+}
+
+/// What one rank cannot get ends the call of those that wait for it.
+#[test]
+fn memory_that_a_rank_cannot_get_for_a_call_is_everybodys_failure() {
+    everywhere(2, "memory_that_a_rank_cannot_get_for_a_call_is_everybodys_failure", |comm| {
+        let duplicate = comm.duplicate().unwrap();
+        let greedy = verify(&Greedy, &Layout::uniform(2, 0)).unwrap();
+        let error = match comm.rank() {
+            0 => duplicate.barrier().unwrap_err(),
+            _ => duplicate.execute::<u8>(&greedy, &[], &mut [], None).unwrap_err(),
+        };
+        assert!(matches!(&error, Error::System(_)), "{error:?}");
+        for named in ["call 0, barrier(): on rank 1, allocating", "free memory, or use another schedule"] {
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        check_later_calls(&duplicate, &error);
+        comm.barrier().unwrap();
+    });
+}
+
+/// A peer that may not read what it was to read says who it is, in which call, and what helps.
+#[test]
+fn memory_that_a_rank_may_not_read_is_everybodys_failure() {
+    processes(2, "memory_that_a_rank_may_not_read_is_everybodys_failure", |comm| {
+        let (collective, count) = (Collective::Broadcast, 64 << 10);
+        let (data_type, op, in_place, allocated) = (DataType::U8, None, true, false);
+        let question = Question { collective, data_type, op, count, in_place, allocated };
+        if comm.explain(&question).unwrap().algorithm != "pull" {
+            return; // the system lets no peer read anything
+        }
+        let error = if comm.rank() == 0 {
+            // SAFETY: a new mapping at no address in particular.
+            let memory = unsafe { mmap_anonymous(null_mut(), count, ProtFlags::empty(), MapFlags::PRIVATE) }.unwrap();
+            // SAFETY: it is there as long as the process. Nothing in this process looks at the elements: those of a message
+            // that is pulled are its receiver's to read, by the system, which refuses what is mapped without access.
+            let elements = unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), count) };
+            comm.send(elements, 1).unwrap_err()
+        } else {
+            comm.recv(&mut vec![0_u8; count], 0).unwrap_err()
+        };
+        assert!(matches!(&error, Error::System(_)), "{error:?}");
+        for named in ["call 0, a message of 65536 u8 from rank 0 to rank 1: on rank 1", "set ANNULUS_PULL=0"] {
+            assert!(error.to_string().contains(named), "{error}");
+        }
     });
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::addresses::{Addresses, Run};
 use super::completion::Parked;
-use super::descriptor::Descriptor;
+use super::descriptor::{self, Descriptor};
 use super::execute::{Awaited, Cursor, Execution, Lists, Went};
 use super::failure::Reporter;
 use super::history::History;
@@ -29,7 +29,7 @@ use crate::record::{Clock, Stamps};
 use crate::reduce::Stores;
 use crate::schedule::{Layout, Verified};
 use crate::transport::groups::{Gathered, Grouped};
-use crate::transport::page::{CARRIED, CHANNELS};
+use crate::transport::page::{CARRIED, CHANNELS, DESCRIPTOR};
 use crate::transport::peers::Peers;
 use crate::transport::waiting::{LONGEST_SLEEP, Next, Patience};
 use crate::transport::{Arrival, Transport, is_private};
@@ -208,8 +208,17 @@ impl Calls {
         }
         let idle = self.in_flight == 0;
         let plan = match call.verified {
-            Some(verified) => self.plans.find_verified(&call.descriptor, verified, &*self.transport, idle)?,
-            None => self.plans.find(&call.descriptor, call.layout.as_ref(), &*self.transport, idle)?,
+            Some(verified) => self.plans.find_verified(&call.descriptor, verified, &*self.transport, idle),
+            None => self.plans.find(&call.descriptor, call.layout.as_ref(), &*self.transport, idle),
+        };
+        let plan = match plan {
+            // The others may be waiting for this rank already, and learn why it does not come.
+            Err(error @ Error::System(_)) => {
+                let remedy = "free memory, or use another schedule";
+                let error = self.refused(self.next_call, &call.descriptor.words(), &error, remedy);
+                return Err(self.fail(error));
+            }
+            plan => plan?,
         };
         let (transport, rank) = (&self.transport, self.transport.rank());
         let state = &mut self.channels[channel];
@@ -344,10 +353,27 @@ impl Calls {
             Went::Refused => {
                 let error = self.lists.refused.take();
                 let error = error.unwrap_or_else(|| Error::system("moving data", "the system refused"));
+                let (call, words) = (*call, plan.words);
+                let error = self.refused(call, &words, &error, "set ANNULUS_PULL=0 on all ranks");
                 Poll::Done(Err(self.fail(error)))
             }
             Went::Poisoned => Poll::Done(Err(self.fail(Error::Aborted("the communicator failed".into())))),
         }
+    }
+
+    /// A call as a user would write it.
+    fn sentence(&self, words: &[u64; DESCRIPTOR]) -> String {
+        match self.transport.is_pair() {
+            true => descriptor::message(words, self.transport.title(0), self.transport.title(1)),
+            false => Descriptor::sentence(words),
+        }
+    }
+
+    /// What all ranks get where the system has refused this one something.
+    #[cold]
+    fn refused(&self, call: u64, words: &[u64; DESCRIPTOR], error: &Error, remedy: &str) -> Error {
+        let (sentence, rank) = (self.sentence(words), self.transport.title(self.transport.rank()));
+        Error::System(format!("call {call}, {sentence}: on rank {rank}, {error}; {remedy}").into())
     }
 
     /// A wait that has not come true, unless the communicator has failed meanwhile.

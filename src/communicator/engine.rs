@@ -11,6 +11,7 @@
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -130,7 +131,10 @@ impl Engine {
         if let Some(lane) = lanes.pairs.get(&(from, to)) {
             return Ok(*lane);
         }
-        let transport = Arc::new(Pair::new(self.transport.clone(), from, to)?);
+        let transport = Pair::new(self.transport.clone(), from, to).map_err(|error| {
+            self.refused(format_args!("preparing messages from rank {from} to rank {to}"), &error, "free memory")
+        })?;
+        let transport = Arc::new(transport);
         lanes.all.push(Calls::new(transport, self.reporter.clone(), timeout));
         let lane = lanes.all.len() - 1;
         lanes.pairs.insert((from, to), lane);
@@ -326,10 +330,17 @@ impl Engine {
         let thread = std::thread::Builder::new()
             .name(format!("annulus-{}", self.transport.rank()))
             .spawn(move || engine.progress())
-            .map_err(|error| Error::system("starting the progress thread", error))?;
+            .map_err(|error| self.refused("starting a thread for started calls", &error, "allow more (ulimit -u)"))?;
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         self.has_progress.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The system has refused what this rank needs to make a call for which others may be waiting: they get that too.
+    #[cold]
+    fn refused(&self, attempt: impl Display, error: &dyn Display, remedy: &str) -> Error {
+        let rank = self.transport.rank();
+        self.reporter.report(Error::System(format!("{attempt} on rank {rank}: {error}; {remedy}").into()))
     }
 
     /// The progress thread: asleep while nothing is in flight, quick to yield while something is.

@@ -77,6 +77,10 @@ use failure::Reporter;
 /// Apart from [`Error::InvalidArgument`], which concerns one rank's call alone and uses no call number, the first
 /// failure ends the communicator: every call in flight and every later one returns it, on all ranks. What a buffer that
 /// a call writes to holds after that is unspecified, and with it the input of a call in place.
+///
+/// It goes on where another communicator could not be made of it ([`Communicator::split`], [`Communicator::on`]), where
+/// [`Communicator::execute`] is `Unsupported`, both of which all ranks are told, and where [`Communicator::allocate`]
+/// fails, which is local.
 pub struct Communicator {
     engine: Arc<Engine>,
     reporter: Arc<Reporter>,
@@ -133,7 +137,7 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// `System` if memory is exhausted.
+    /// `System` if memory is exhausted, `InvalidArgument` for more elements than memory holds.
     pub fn allocate<T: Element>(&self, len: usize) -> Result<Shared<T>> {
         let bytes = len
             .checked_mul(size_of::<T>())

@@ -32,8 +32,8 @@ struct World {
     lasting: Mutex<Vec<Memory>>,
 }
 
-/// A world that so many of its ranks have yet to fetch.
-type Unfetched = (Arc<World>, usize);
+/// A world that so many of its ranks have yet to fetch, or why there is none.
+type Unfetched = (Result<Arc<World>>, usize);
 
 impl World {
     fn new(ranks: usize, roomy: bool, limits: Limits) -> Result<Self> {
@@ -173,12 +173,15 @@ impl Transport for Threads {
         let (world, absent) = match children.remove(&made) {
             Some((world, absent)) => (world, absent - 1),
             // Where the ranks of this world share cores, those of a part of it do.
-            None => (Arc::new(World::new(members.len(), self.world.roomy, self.world.limits)?), members.len() - 1),
+            None => {
+                let world = World::new(members.len(), self.world.roomy, self.world.limits);
+                (world.map(Arc::new), members.len() - 1)
+            }
         };
         if absent > 0 {
             children.insert(made, (world.clone(), absent));
         }
-        Ok(Arc::new(Threads { rank, world }))
+        Ok(Arc::new(Threads { rank, world: world? }))
     }
 
     fn leave(&self, panicking: bool) {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::descriptor::{self, Descriptor};
+use super::super::descriptor;
 use super::super::execute::Awaited;
 use super::{Calls, Poll};
 use crate::error::{Error, Result};
@@ -24,10 +24,7 @@ impl Calls {
         let plan = self.plans.get(operation.plan);
         let transport = self.transport.transport().clone();
         let title = |rank: usize| transport.title(rank);
-        let sentence = match transport.is_pair() {
-            true => descriptor::message(&plan.words, title(0), title(1)),
-            false => Descriptor::sentence(&plan.words),
-        };
+        let sentence = self.sentence(&plan.words);
         let (call, own) = (operation.call, title(transport.rank()));
         let phase = if operation.running.is_some() { "to do its part" } else { "to enter" };
         // What it did before it went may have arrived since: a death counts only if the awaited thing is still missing.
