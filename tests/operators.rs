@@ -2,6 +2,7 @@
 //! Operations of one's own: against the reference, bit for bit, on threads and on processes; what is agreed on; and what
 //! becomes of a panic.
 #![cfg(target_os = "linux")]
+#![allow(unsafe_code)] // the floating-point environment is set
 
 mod ranks;
 
@@ -153,6 +154,38 @@ fn prefixes_and_a_root() {
                 comm.reduce_with(&inputs[rank], (rank == root).then_some(buffer), &operator, root).unwrap();
             }
         }
+    });
+}
+
+/// Flush-to-zero and rounding down, set by whichever rank, change no bit of what an operator computes, and are found again.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn operators_compute_in_the_default_environment() {
+    use std::arch::asm;
+    let read = || {
+        let mut control = 0u32;
+        // SAFETY: stores four bytes to `control`.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut control) };
+        control
+    };
+    // SAFETY: only ever given a value that was read, with defined bits set.
+    let write = |control: u32| unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const control) };
+    threads(2, |comm| {
+        let inputs = inputs::cancelling::<f32>(3, 0, &[500; 2]);
+        let tiny = |rank: usize| inputs[rank].iter().map(|x| x * f32::MIN_POSITIVE).chain(inputs[rank].clone());
+        let inputs = [0, 1].map(|rank| tiny(rank).collect::<Vec<f32>>());
+        let expected = reference::fold_with(&FoldOrder::Rank, &inputs, halved_sum).unwrap();
+        let operator = Operator::ordered("halved_sum", halved_sum);
+        let mut folded = inputs[comm.rank()].clone();
+        let before = read();
+        let strange = if comm.rank() == 1 { before | 1 << 15 | 1 << 6 | 1 << 13 } else { before };
+        write(strange);
+        let outcome = comm.all_reduce_in_place_with(&mut folded, &operator);
+        let after = read();
+        write(before);
+        outcome.unwrap();
+        assert_eq!(after & !0x3f, strange & !0x3f, "the control register was not restored");
+        compare(&folded, &expected, comm.rank()).unwrap();
     });
 }
 

@@ -14,7 +14,7 @@ use super::loaded::Loaded;
 use super::operator::Combine;
 use super::owed::Owed;
 use crate::error::Error;
-use crate::reduce::{self, Destination, Fold, Kind, Source, Stores};
+use crate::reduce::{self, DefaultEnvironment, Destination, Fold, Kind, Source, Stores};
 use crate::schedule::{Access, Buffer, Place, Step};
 use crate::transport::Transport;
 use crate::transport::page::{Channel, Page};
@@ -472,7 +472,11 @@ impl Execution<'_> {
             }
             if turn > 0 {
                 // What the operator leaves behind it when it panics is seen by nobody: the call fails.
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| operator(folded, next))) {
+                let combine = || {
+                    let _environment = DefaultEnvironment::enter();
+                    operator(folded, next);
+                };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(combine)) {
                     self.lists.panic = Some(failure::message(&*panic));
                     // Dropping it might panic again.
                     std::mem::forget(panic);

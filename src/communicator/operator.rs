@@ -23,7 +23,8 @@ use crate::error::Result;
 /// keeps the rank from everything else while it runs.
 ///
 /// Contributions are folded in rank order, starting from rank 0's, in the element type itself (in another order only if
-/// an algorithm that has one is chosen by name): every rank gets the same bits, whatever the length and the memory. If the function panics, the call fails with [`Error::Aborted`] on all
+/// an algorithm that has one is chosen by name): every rank gets the same bits, whatever the length and the memory. The
+/// function runs on whatever thread moves the call on, in the default floating-point environment. If it panics, the call fails with [`Error::Aborted`] on all
 /// ranks, and so does every later one.
 ///
 /// [`Error::Aborted`]: crate::Error::Aborted

@@ -16,7 +16,7 @@ mod x86;
 
 use std::ptr;
 
-use environment::DefaultEnvironment;
+pub(crate) use environment::DefaultEnvironment;
 pub use instructions::Instructions;
 use kernel::Kernel;
 
