@@ -687,6 +687,18 @@ fn loop_in_a_loop() {
 }
 
 #[test]
+fn flags_that_would_overflow() {
+    let (right, layout) = (direct::all_reduce(), ten());
+    let mut mistaken = Mistaken::new(&right, &layout, 0, |_| {});
+    mistaken.resources.advance = i64::MAX as u64 / 12;
+    assert_eq!(
+        sentence(&mistaken, &layout),
+        "an advance of 768614336404564650 a call would exhaust flags of 64 bits; declare the largest value that a flag \
+         reaches (at most 67108864)"
+    );
+}
+
+#[test]
 fn slots_without_depth() {
     let (right, layout) = (one_shot::all_reduce(), ten());
     let mut mistaken = Mistaken::new(&right, &layout, 0, |_| {});

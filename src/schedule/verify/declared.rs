@@ -14,6 +14,10 @@ const MOST_SLOTS: usize = 1024;
 /// More steps than this in all calls of all ranks are refused, before they take minutes.
 const MOST_STEPS: usize = 1 << 26;
 
+/// Flags that advance by more than this a call are refused. A flag need not advance by more than there are steps that raise
+/// it; and at a call each microsecond, flags of 64 bits that advance by so much last for weeks.
+const MOST_ADVANCE: u64 = MOST_STEPS as u64;
+
 /// Everything a schedule says about one layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Declared {
@@ -50,6 +54,7 @@ impl Declared {
         }
         declared.check_resources()?;
         declared.check_loops()?;
+        declared.check_advance()?;
         Ok(declared)
     }
 
@@ -59,7 +64,7 @@ impl Declared {
     }
 
     fn check_resources(&self) -> Result<(), Fault> {
-        let Resources { scratch, slot, partial, depth, advance, .. } = self.resources;
+        let Resources { scratch, slot, partial, depth, .. } = self.resources;
         if depth == 0 && (slot > 0 || partial > 0) {
             return refuse("slots or partials are declared with a depth of 0; declare a depth of at least 1".into());
         }
@@ -71,8 +76,16 @@ impl Declared {
         if all.is_none_or(|all| all > isize::MAX as usize) {
             return refuse(format!("the declared resources ({:?}) exceed any memory", self.resources));
         }
-        if advance > i64::MAX as u64 / 4 / (depth as u64 + 2) {
-            return refuse(format!("an advance of {advance} a call would soon exhaust a 64-bit flag"));
+        Ok(())
+    }
+
+    fn check_advance(&self) -> Result<(), Fault> {
+        let advance = self.resources.advance;
+        if advance > MOST_ADVANCE {
+            return refuse(format!(
+                "an advance of {advance} a call would exhaust flags of 64 bits; declare the largest value that a flag \
+                 reaches (at most {MOST_ADVANCE})"
+            ));
         }
         Ok(())
     }
