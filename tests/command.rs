@@ -21,7 +21,8 @@ struct Ended {
 fn command(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
     command.args(arguments.split_whitespace()).stdin(Stdio::null());
-    for name in ["RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "ANNULUS_TIMEOUT"] {
+    let ranks = ["RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE"];
+    for name in ranks.into_iter().chain(["SLURM_STEP_ID", "ANNULUS_TIMEOUT"]) {
         command.env_remove(name);
     }
     command
@@ -123,6 +124,24 @@ fn a_wrong_environment_is_named_in_a_sentence_and_gives_status_2() {
         assert!(stderr.starts_with("annulus: ") && stderr.contains(named), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
+}
+
+/// Tasks of one step of Slurm are ranks of one world. Its batch scripts, which have the same variables but that of a step,
+/// are none.
+#[test]
+fn tasks_of_slurm_are_ranks_and_batch_scripts_are_not() {
+    let bench = |step: Option<&str>| {
+        let mut bench = command("bench all_reduce --end 8 --iterations 1");
+        bench.env("SLURM_PROCID", "5").env("SLURM_NTASKS", "4").env("SLURM_JOB_ID", "7");
+        step.map(|step| bench.env("SLURM_STEP_ID", step));
+        end(bench)
+    };
+    let Ended { status, stderr, .. } = bench(Some("0"));
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("SLURM_PROCID=5 is out of range for SLURM_NTASKS=4"), "{stderr}");
+    let Ended { status, stdout, stderr } = bench(None);
+    assert_eq!((status, stderr.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("; 2 ranks as threads, pinned;"), "{stdout}");
 }
 
 /// Runs a benchmark and checks what every line of it must have. The measurements.

@@ -21,14 +21,13 @@ use crate::world::{World, join, launch_this};
 /// Prints nccl-tests' table: a time is the median over calls of the slowest rank's, sizes and bandwidths are as
 /// nccl-tests defines them, #wrong counts output elements. Each rank is pinned to a core; a barrier precedes each call,
 /// outside the clock. On devices a call is enqueued on a stream, which is then synchronised; a simulated device executes
-/// kernels on the CPU, and nothing it shows is a figure of a GPU. Sizes are bytes, or 64K, 16M, 1G in powers of 1024. With RANK set it joins that world. Exits with
-/// status 1 if an element is wrong.
+/// kernels on the CPU, and nothing it shows is a figure of a GPU. Sizes are bytes, or 64K, 16M, 1G in powers of 1024.
+/// Started by annulus launch, torchrun, mpirun or srun, it joins that world. Exits with status 1 if an element is wrong.
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new("measured").multiple(true).requires("collective").args(MEASURED)))]
 pub struct Args {
-    /// all_reduce, reduce_scatter, all_gather, broadcast, barrier, reduce, scatter, gather, all_to_all, scan or
-    /// exclusive_scan; or send_recv: each rank to the next, and from the one before; may be left out where files are
-    /// compared
+    /// What to call: all_reduce, reduce_scatter, all_gather, broadcast, barrier, reduce, scatter, gather, all_to_all, scan,
+    /// exclusive_scan, or send_recv (each rank sends to the next). Optional with --compare
     #[arg(value_parser = subject, required_unless_present = "compare")]
     collective: Option<Subject>,
     /// Number of ranks [default: 2, or what the launcher says]

@@ -36,7 +36,8 @@ pub struct Args {
     /// Say what would run, and why, of f32 in place: among processes with plain memory if --staged, else allocated
     #[arg(long)]
     explain: bool,
-    /// Where, to be explained: cpu, or sim: on simulated devices, as many as ANNULUS_SIM_DEVICES says, dealt to ranks
+    /// Which devices to explain it for, with --explain: cpu (the host), cuda, hip, or sim: simulated ones, as many as
+    /// ANNULUS_SIM_DEVICES says. Devices are dealt to ranks
     #[arg(long, value_name = "KIND", default_value = "cpu", requires = "explain", value_parser = bench::on)]
     device: On,
 }

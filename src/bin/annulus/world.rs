@@ -2,10 +2,8 @@
 //! Where a command's ranks come from: threads of this process, processes that it starts, or a world that this process
 //! was started as a rank of.
 
+use annulus::transport::rendezvous::Environment;
 use annulus::{Communicator, Error, Result};
-
-/// The variables by which a launcher says that this process is a rank.
-const TELLING: [&str; 4] = ["RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK"];
 
 /// Whose ranks.
 pub enum World {
@@ -25,8 +23,8 @@ impl World {
     ///
     /// `InvalidArgument` where the environment is wrong or says another number of ranks.
     pub fn of(ranks: Option<usize>, processes: bool, otherwise: usize) -> Result<World> {
-        if TELLING.iter().any(|name| std::env::var_os(name).is_some()) {
-            let environment = annulus::transport::rendezvous::Environment::read()?;
+        if Environment::is_rank() {
+            let environment = Environment::read()?;
             return match ranks.filter(|ranks| *ranks != environment.world_size) {
                 None => Ok(World::Joined(environment.world_size)),
                 Some(ranks) => Err(Error::invalid(format!(

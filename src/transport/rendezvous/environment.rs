@@ -8,6 +8,9 @@
 //! | MPICH, Intel MPI | `PMI_RANK` `PMI_SIZE` | `MPI_LOCALRANKID` `MPI_LOCALNRANKS` |
 //! | srun | `SLURM_PROCID` `SLURM_NTASKS` | `SLURM_LOCALID`, and `SLURM_STEP_NUM_NODES` should be 1 |
 //!
+//! Slurm tells batch scripts and shells the same, without a step (`SLURM_STEP_ID`) or in one of one task: those are no ranks
+//! to commands that may or may not be started as one ([`Environment::is_rank`]).
+//!
 //! The first row of which either the rank or the world size is set speaks alone. `MASTER_ADDR` and `MASTER_PORT` are
 //! part of the name at which ranks meet, in every row; nothing ever connects to them, and the port is never bound
 //! (torchrun's own store listens there). So is the job: the first that is set of `ANNULUS_JOB`; `TORCHELASTIC_RUN_ID`
@@ -42,6 +45,8 @@ struct Family {
     local_rank: &'static str,
     local_world_size: Option<&'static str>,
     hosts: Option<&'static str>,
+    /// What is set of ranks alone, where the others may be set of what starts them too.
+    step: Option<&'static str>,
 }
 
 const FAMILIES: [Family; 4] = [
@@ -51,6 +56,7 @@ const FAMILIES: [Family; 4] = [
         local_rank: "LOCAL_RANK",
         local_world_size: Some("LOCAL_WORLD_SIZE"),
         hosts: None,
+        step: None,
     },
     Family {
         rank: "OMPI_COMM_WORLD_RANK",
@@ -58,6 +64,7 @@ const FAMILIES: [Family; 4] = [
         local_rank: "OMPI_COMM_WORLD_LOCAL_RANK",
         local_world_size: Some("OMPI_COMM_WORLD_LOCAL_SIZE"),
         hosts: None,
+        step: None,
     },
     Family {
         rank: "PMI_RANK",
@@ -65,6 +72,7 @@ const FAMILIES: [Family; 4] = [
         local_rank: "MPI_LOCALRANKID",
         local_world_size: Some("MPI_LOCALNRANKS"),
         hosts: None,
+        step: None,
     },
     Family {
         rank: "SLURM_PROCID",
@@ -72,18 +80,25 @@ const FAMILIES: [Family; 4] = [
         local_rank: "SLURM_LOCALID",
         local_world_size: None,
         hosts: Some("SLURM_STEP_NUM_NODES"),
+        step: Some("SLURM_STEP_ID"),
     },
 ];
 
 impl Environment {
+    /// Whether a launcher has started this process as a rank, to go by its environment: whether [`Environment::read`] is
+    /// what a command goes by that can do without. A process that Slurm alone has started is one only in a step of
+    /// several tasks.
+    pub fn is_rank() -> bool {
+        is_rank(variable)
+    }
+
     /// Reads this process's environment.
     ///
     /// # Errors
     ///
     /// As [`Environment::parse`].
     pub fn read() -> Result<Environment> {
-        // What is not Unicode is no number either, and is refused as such, by name.
-        Environment::parse(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        Environment::parse(variable)
     }
 
     /// Reads an environment given as a function from names to values.
@@ -94,9 +109,7 @@ impl Environment {
     /// nothing is set; [`Error::Unsupported`] where the ranks are spread over several hosts.
     pub fn parse(lookup: impl Fn(&str) -> Option<String>) -> Result<Environment> {
         let number = |name| number(&lookup, name);
-        let Some(family) =
-            FAMILIES.iter().find(|family| lookup(family.rank).is_some() || lookup(family.world_size).is_some())
-        else {
+        let Some(family) = family(&lookup) else {
             return Err(Error::invalid(
                 "this process was not started as a rank (RANK and WORLD_SIZE are not set): start it with \
                  `annulus launch -n 4 -- PROGRAM`, torchrun, mpirun or srun",
@@ -169,6 +182,22 @@ impl fmt::Display for Environment {
     }
 }
 
+/// A variable of this process. What is not Unicode is no number either, and is refused as such, by name.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The kind of launcher that speaks.
+fn family(lookup: &impl Fn(&str) -> Option<String>) -> Option<&'static Family> {
+    FAMILIES.iter().find(|family| lookup(family.rank).is_some() || lookup(family.world_size).is_some())
+}
+
+fn is_rank(lookup: impl Fn(&str) -> Option<String>) -> bool {
+    let is_alone = |family: &Family| lookup(family.world_size).is_some_and(|ranks| ranks.trim() == "1");
+    let starts = |family: &Family| family.step.is_some_and(|step| lookup(step).is_none() || is_alone(family));
+    family(&lookup).is_some_and(|family| !starts(family))
+}
+
 /// The non-negative number that a variable holds, if it is set.
 fn number(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<usize>> {
     let Some(value) = lookup(name) else { return Ok(None) };
@@ -193,13 +222,16 @@ fn job(lookup: &impl Fn(&str) -> Option<String>) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Parses variables given as `A=1 B=2`.
-    fn parse(variables: &str) -> Result<Environment> {
-        let lookup = |name: &str| {
+    /// Variables given as `A=1 B=2`.
+    fn among(variables: &str) -> impl Fn(&str) -> Option<String> {
+        |name| {
             let mut pairs = variables.split(' ').filter_map(|pair| pair.split_once('='));
             pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-        };
-        Environment::parse(lookup)
+        }
+    }
+
+    fn parse(variables: &str) -> Result<Environment> {
+        Environment::parse(among(variables))
     }
 
     /// Rank, world size and local rank.
@@ -226,6 +258,24 @@ mod tests {
             (0, 1, 0),
             "the first kind speaks alone"
         );
+    }
+
+    #[test]
+    fn ranks_are_told_from_what_starts_them() {
+        for (variables, expected) in [
+            ("", false),
+            ("MASTER_PORT=29500", false),
+            ("WORLD_SIZE=4", true),
+            ("RANK=0 WORLD_SIZE=1", true),
+            ("OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1", true),
+            ("PMI_SIZE=2", true),
+            ("SLURM_PROCID=0 SLURM_NTASKS=4 SLURM_JOB_ID=7 SLURM_STEP_ID=0", true),
+            ("SLURM_PROCID=0 SLURM_NTASKS=4 SLURM_JOB_ID=7", false),
+            ("SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_JOB_ID=7 SLURM_STEP_ID=0", false),
+            ("RANK=0 WORLD_SIZE=1 SLURM_PROCID=0 SLURM_NTASKS=4", true),
+        ] {
+            assert_eq!(is_rank(among(variables)), expected, "{variables}");
+        }
     }
 
     #[test]

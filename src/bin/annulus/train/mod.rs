@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Train a perceptron on several ranks, and prove that the result is that of one rank, bit for bit.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How many ranks. Where RANK is set, as many as the world has
+    /// How many ranks. Started by annulus launch, torchrun, mpirun or srun, as many as that world has
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     ranks: Option<usize>,
     /// Ranks are processes instead of threads
