@@ -15,7 +15,7 @@ pub struct Measurement {
     pub asked: String,
     /// The algorithm that ran.
     pub algorithm: String,
-    /// How it ran: `schedule`, or the name of a path compiled by hand.
+    /// How it ran: `schedule`; on devices also `kernel`.
     pub path: String,
     /// The number of ranks.
     pub ranks: usize,

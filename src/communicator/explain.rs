@@ -38,7 +38,7 @@ pub struct Explanation {
     pub algorithm: String,
     /// What it reaches of other ranks.
     pub access: Access,
-    /// How it runs: `schedule`, or the name of a path compiled by hand.
+    /// How it runs: `schedule`, as all calls on host memory do.
     pub path: &'static str,
     /// Why this algorithm.
     pub reason: String,

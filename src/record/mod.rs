@@ -32,7 +32,7 @@ pub struct CallRecord {
     pub bytes: usize,
     /// The algorithm that ran, by name.
     pub algorithm: String,
-    /// How it ran: `schedule`, or the name of a path compiled by hand.
+    /// How it ran: `schedule`; on devices also `kernel`.
     pub path: &'static str,
     /// From this rank's arrival to the last rank's.
     pub wait: Duration,
