@@ -12,7 +12,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use annulus::schedule::Collective;
-use annulus::{Communicator, ReduceOp, Shared};
+use annulus::{Communicator, Error, ReduceOp, Shared};
 
 use ranks::{everywhere, processes, threads};
 
@@ -98,6 +98,54 @@ where
         check_sums(comm, 0, (*pending.wait().unwrap()).as_ref());
         block();
     }
+}
+
+/// A look at a call waits for nobody, and moves it on; what is done is done, well or not.
+#[test]
+fn calls_are_looked_at() {
+    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = (Mutex::new(sender), Mutex::new(receiver));
+    threads(2, |comm| {
+        let meet = || match comm.rank() {
+            0 => sender.lock().unwrap().send(()).unwrap(),
+            _ => receiver.lock().unwrap().recv().unwrap(),
+        };
+        if comm.rank() == 0 {
+            let pending = comm.start_all_reduce_in_place(contribution(&comm, 0, LARGE), ReduceOp::Sum).unwrap();
+            assert!(!pending.is_done());
+            assert_eq!(format!("{pending:?}"), "Pending { call: 0, .. }");
+            meet();
+            while !pending.is_done() {}
+            check_sums(&comm, 0, &pending.wait().unwrap());
+            let message = comm.start_recv(vec![0_u8; 10], 1).unwrap();
+            assert!(!message.is_done() && message.call() == 0);
+            meet();
+            while !message.is_done() {}
+            assert_eq!(message.wait().unwrap(), [7; 10]);
+        } else {
+            meet();
+            let mut sums = contribution(&comm, 0, LARGE);
+            comm.all_reduce_in_place(&mut sums, ReduceOp::Sum).unwrap();
+            check_sums(&comm, 0, &sums);
+            meet();
+            comm.send(&[7_u8; 10], 0).unwrap();
+        }
+        let mut sums = contribution(&comm, 1, 1000);
+        comm.scope(|scope| {
+            let pending = scope.start_all_reduce_in_place(&mut sums, ReduceOp::Sum)?;
+            assert_eq!((pending.call(), format!("{pending:?}").as_str()), (1, "ScopedPending { call: 1, .. }"));
+            while !pending.is_done() {}
+            pending.wait().map(drop)
+        })
+        .unwrap();
+        check_sums(&comm, 1, &sums);
+        if comm.rank() == 0 {
+            let pending = comm.start_barrier().unwrap();
+            comm.abort("to see what happens");
+            while !pending.is_done() {}
+            assert!(matches!(pending.wait(), Err(Error::Aborted(_))));
+        }
+    });
 }
 
 /// A thread that waits for a call which is over already is not kept by another thread's blocking call, which may be

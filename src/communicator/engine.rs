@@ -252,6 +252,17 @@ impl Engine {
         completion.take().map_or(Ok(()), |outcome| outcome.map(drop))
     }
 
+    /// Whether a call is over. If it is not, moves all calls on by a piece first, unless others are at it.
+    pub fn look(&self, completion: &Completion) -> bool {
+        if completion.is_over() {
+            return true;
+        }
+        if let Ok(mut lanes) = self.lanes.try_lock() {
+            lanes.poll_all();
+        }
+        completion.is_over()
+    }
+
     fn until_over(&self, completion: &Completion) {
         // Whoever has the lock may be waiting for what this thread will do next.
         if completion.is_over() {

@@ -15,6 +15,15 @@ use crate::element::{Element, ReduceOp};
 use crate::error::{Error, Result};
 
 /// A call in flight, which owns the buffers `B`.
+///
+/// | MPI | here |
+/// |---|---|
+/// | `MPI_Isend`, `MPI_Irecv` | [`Communicator::start_send`], [`Communicator::start_recv`] |
+/// | `MPI_Iallreduce` and so on | [`Communicator::start_all_reduce`] and so on |
+/// | `MPI_Wait` | [`Pending::wait`] |
+/// | `MPI_Test` | [`Pending::is_done`], and `wait` once it is |
+/// | `MPI_Waitall` | `wait` of each, in any order |
+/// | `MPI_Request_free` | dropping it |
 #[must_use = "a started call is awaited with `wait`; dropped, it goes on, and its buffers are freed when it is done"]
 pub struct Pending<B> {
     engine: Arc<Engine>,
@@ -37,15 +46,36 @@ impl<B: Send + 'static> Pending<B> {
 }
 
 impl<B> Pending<B> {
-    /// The call's number on its communicator, by which [`Communicator::record`] finds it once it is done.
+    /// The call's number on its communicator, by which [`Communicator::record`] finds it once it is done. Of a message, its
+    /// number among those from its sender to its receiver.
     pub fn call(&self) -> u64 {
         self.call
+    }
+
+    /// Whether the call is done, well or not: then [`Pending::wait`] returns at once. Until then each look moves the calls
+    /// in flight on by a piece, unless another thread is at that. It waits for nobody.
+    ///
+    /// ```
+    /// use annulus::{ReduceOp, run};
+    ///
+    /// run(2, |comm| {
+    ///     let pending = comm.start_all_reduce_in_place(vec![1.0_f32; 1000], ReduceOp::Sum)?;
+    ///     while !pending.is_done() {
+    ///         // .. compute a little of something else ..
+    ///     }
+    ///     assert_eq!(pending.wait()?, vec![2.0; 1000]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), annulus::Error>(())
+    /// ```
+    pub fn is_done(&self) -> bool {
+        self.engine.look(&self.completion)
     }
 }
 
 impl<B> std::fmt::Debug for Pending<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pending")
+        f.debug_struct("Pending").field("call", &self.call).finish_non_exhaustive()
     }
 }
 

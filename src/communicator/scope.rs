@@ -27,10 +27,21 @@ pub struct Scope<'scope, 'env: 'scope> {
 pub struct ScopedPending<'scope, B> {
     communicator: &'scope Communicator,
     completion: Arc<Completion>,
+    call: u64,
     buffers: B,
 }
 
 impl<B> ScopedPending<'_, B> {
+    /// The call's number, as [`Pending::call`](super::Pending::call).
+    pub fn call(&self) -> u64 {
+        self.call
+    }
+
+    /// Whether the call is done, as [`Pending::is_done`](super::Pending::is_done).
+    pub fn is_done(&self) -> bool {
+        self.communicator.engine.look(&self.completion)
+    }
+
     /// Waits until the call is done, and returns the borrow.
     ///
     /// # Errors
@@ -39,6 +50,12 @@ impl<B> ScopedPending<'_, B> {
     pub fn wait(self) -> Result<B> {
         self.communicator.engine.wait(&self.completion)?;
         Ok(self.buffers)
+    }
+}
+
+impl<B> std::fmt::Debug for ScopedPending<'_, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScopedPending").field("call", &self.call).finish_non_exhaustive()
     }
 }
 
@@ -73,9 +90,9 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     }
 
     pub(super) fn start<B>(&'scope self, call: Call<'_>, buffers: B) -> Result<ScopedPending<'scope, B>> {
-        let (completion, _) = self.communicator.engine.start(call, Box::new(()))?;
+        let (completion, call) = self.communicator.engine.start(call, Box::new(()))?;
         self.started.borrow_mut().push(completion.clone());
-        Ok(ScopedPending { communicator: self.communicator, completion, buffers })
+        Ok(ScopedPending { communicator: self.communicator, completion, call, buffers })
     }
 }
 
