@@ -18,9 +18,10 @@ const LENGTHS: [usize; 7] = [0, 1, 7, 33, 257, 600, 2049];
 fn check_type<T: Element>(rank: &Rank<'_>, number: &mut u64) {
     let gpus = rank.gpus;
     let device = gpus.device();
-    let registered = device.allocate_mappable::<T>(HEAP + 3).unwrap();
+    // What is this rank's alone comes first: `register` and `allocate` meet the others.
+    let (plain, registered) = (device.allocate(HEAP).unwrap(), device.allocate_mappable::<T>(HEAP + 3).unwrap());
     gpus.register(&registered).unwrap();
-    let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), device.allocate(HEAP).unwrap()];
+    let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), plain];
     for (collective, kind) in KINDS.into_iter().enumerate() {
         let folds = kind.folds();
         let paths = if collective == 0 { &PATHS[..] } else { &PATHS[..1] };
@@ -230,6 +231,9 @@ fn long_messages_are_cut() {
         let (gpus, stream) = on(&comm);
         let (rank, length) = (comm.rank(), (most(&gpus) + (1 << 20)) / 8 + 3);
         let heaps = [gpus.allocate::<u64>(3 * length).unwrap(), gpus.device().allocate(3 * length).unwrap()];
+        // Reading so much pins memory of the host, which stays pinned.
+        stream.read(&heaps[1].part(..length).unwrap()).unwrap();
+        comm.barrier().unwrap();
         let value = |rank: usize, part: usize| (10 * rank + part) as u64 + 1;
         for heap in &heaps {
             let part = |index: usize| heap.part(index * length..(index + 1) * length).unwrap();

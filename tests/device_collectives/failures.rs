@@ -24,6 +24,7 @@ fn a_rank_that_never_comes_is_named_at_the_deadline() {
     everywhere(3, "failures::a_rank_that_never_comes_is_named_at_the_deadline", |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = upload(gpus.device(), &stream, &[1.0_f32; 5]);
+        comm.barrier().unwrap();
         gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
         stream.synchronize().unwrap();
         gpus.set_timeout(Duration::from_millis(200));
@@ -57,6 +58,7 @@ fn ranks_that_call_different_things_are_told_which() {
         let (gpus, stream) = on(&comm);
         let length = if comm.rank() == 2 { 1023 } else { 1024 };
         let buffer = gpus.device().allocate::<i16>(length).unwrap();
+        comm.barrier().unwrap();
         gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
         let error = stream.synchronize().unwrap_err();
         assert!(matches!(error, Error::Mismatch(_)), "{error:?}");
@@ -69,6 +71,7 @@ fn ranks_that_call_different_things_are_told_which() {
     threads(3, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<f32>(6).unwrap();
+        comm.barrier().unwrap();
         gpus.all_to_all_in_place(&buffer, &stream).unwrap();
         // Who takes itself for the root passes three parts, the other one.
         let given = if comm.rank() == 0 { buffer.part(..2).unwrap() } else { buffer };
@@ -86,6 +89,7 @@ fn ranks_that_call_different_things_are_told_which() {
         const CALLS: usize = 12;
         let buffer = gpus.device().allocate::<f32>(4).unwrap();
         let many = gpus.device().allocate::<u8>(CALLS).unwrap();
+        comm.barrier().unwrap();
         // All is enqueued before anything is done: different calls, the one that differs, and others behind it. Not more
         // than drivers take behind a stream that is blocked.
         let open = block(&stream);
@@ -143,6 +147,7 @@ fn an_abort_ends_what_runs_on_all_ranks() {
     everywhere(3, "failures::an_abort_ends_what_runs_on_all_ranks", |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<f64>(9000).unwrap();
+        comm.barrier().unwrap();
         if comm.rank() == 1 {
             gpus.abort("the user said so");
         } else {
@@ -190,6 +195,7 @@ fn what_one_rank_sees_wrong_is_refused_and_uses_no_call() {
         let (gpus, stream) = on(&comm);
         let (device, rank) = (gpus.device(), comm.rank());
         let buffer = device.allocate::<f32>(7).unwrap();
+        comm.barrier().unwrap();
         let six = buffer.part(..6).unwrap();
         if rank == 0 {
             let refused = |result, parts: &[&str]| {

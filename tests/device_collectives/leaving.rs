@@ -54,6 +54,7 @@ fn what_a_rank_has_enqueued_before_it_leaves_is_done() {
     threads(3, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<i32>(100).unwrap();
+        comm.barrier().unwrap();
         stream.fill(&buffer, 1).unwrap();
         let open = (comm.rank() == 2).then(|| block(&stream));
         gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();

@@ -18,6 +18,7 @@ fn a_call_returns_before_its_stream_comes_to_it() {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.allocate::<f32>(100).unwrap();
         let other = gpus.device().allocate::<f32>(300).unwrap();
+        comm.barrier().unwrap();
         // Every rank's stream is blocked, so no call can proceed before all have been enqueued.
         let open = block(&stream);
         stream.fill(&buffer, comm.rank() as f32).unwrap();
@@ -49,6 +50,7 @@ fn a_rank_that_runs_ahead_keeps_nobody_out() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = upload(gpus.device(), &stream, &[1.5_f32; 100]);
+        comm.barrier().unwrap();
         if comm.rank() == 1 {
             // By then the other has gone as far as it may.
             std::thread::sleep(Duration::from_millis(100));

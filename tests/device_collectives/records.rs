@@ -53,6 +53,7 @@ fn records_say_what_ran() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<u16>(3000).unwrap();
+        comm.barrier().unwrap();
         let open = block(&stream);
         gpus.all_reduce_in_place(&buffer.part(..10).unwrap(), ReduceOp::Max, &stream).unwrap();
         assert_eq!(gpus.last_call(), None, "it has not been done");
@@ -161,6 +162,7 @@ fn what_is_explained_is_what_runs() {
         }
         // Numbers of launches are those of calls, as errors count them.
         let buffer = gpus.device().allocate::<f32>(2 * long).unwrap();
+        comm.barrier().unwrap();
         let mut number = 0;
         let mut ran = |collective, count, enqueue: &dyn Fn(&DeviceCommunicator) -> annulus::Result<()>| {
             let said = explain(collective, count, true, false);

@@ -101,9 +101,11 @@ impl<T: Element> Rank<'_, T> {
 /// Messages of one type in memory of every kind: all ranks', or each one's another.
 fn check_type<T: Element>(gpus: &DeviceCommunicator, stream: &Stream, number: &mut usize) {
     let device = gpus.device();
-    let registered = device.allocate_mappable::<T>(2 * ROOM + 3).unwrap();
+    // What is this rank's alone comes first: `register` and `allocate` meet the others.
+    let (plain, registered) =
+        (device.allocate(2 * ROOM).unwrap(), device.allocate_mappable::<T>(2 * ROOM + 3).unwrap());
     gpus.register(&registered).unwrap();
-    let heaps = [gpus.allocate(2 * ROOM).unwrap(), registered.part(3..).unwrap(), device.allocate(2 * ROOM).unwrap()];
+    let heaps = [gpus.allocate(2 * ROOM).unwrap(), registered.part(3..).unwrap(), plain];
     // Short of everything, kinds of memory take turns.
     let kinds = if ranks::full() { 0..4 } else { *number % 4..*number % 4 + 1 };
     for kind in kinds {
@@ -209,6 +211,7 @@ fn messages_by_copies_come_in_pieces() {
         let (rank, length) = (comm.rank(), (11 << 17) + 5);
         let image = |number: usize| (0..length).map(|i| (i * (7 + number) + i / 4096) as u8).collect::<Vec<_>>();
         let buffer = gpus.device().allocate::<u8>(length).unwrap();
+        comm.barrier().unwrap();
         for number in 0..6 {
             let (is_sender, is_batch) = (number % 2 == rank, number / 2 == rank);
             stream.write(&buffer, &if is_sender { image(number) } else { vec![0; length] }).unwrap();

@@ -25,6 +25,7 @@ fn ranks_that_disagree_are_named() {
             gpus.set_algorithm(algorithm).unwrap();
             let [first, floats] = [10, 40_000].map(|length| gpus.device().allocate::<f32>(length).unwrap());
             let words = gpus.device().allocate::<u32>(40_000).unwrap();
+            comm.barrier().unwrap();
             let send = |buffer| gpus.send(buffer, 2, &stream);
             match (comm.rank(), by_length) {
                 (0, _) => Ok(()),
@@ -89,6 +90,7 @@ fn a_peer_that_never_comes_is_named_at_the_deadline() {
             gpus.set_algorithm(algorithm).unwrap();
             gpus.set_timeout(Duration::from_millis(200));
             let buffer = gpus.device().allocate::<f64>(3).unwrap();
+            comm.barrier().unwrap();
             let what = if sends { "from rank 0 to rank 2" } else { "from rank 2 to rank 0" };
             if comm.rank() == 0 {
                 let enqueued = if sends { gpus.send(&buffer, 2, &stream) } else { gpus.recv(&buffer, 2, &stream) };
@@ -116,6 +118,7 @@ fn who_waits_itself_is_not_at_fault() {
     threads(3, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<u8>(30).unwrap();
+        comm.barrier().unwrap();
         gpus.set_timeout(Duration::from_millis(if comm.rank() == 0 { 400 } else { 60_000 }));
         match comm.rank() {
             0 => gpus.send(&buffer, 1, &stream).unwrap(),
@@ -235,6 +238,7 @@ fn an_abort_ends_a_message() {
     everywhere(2, "failures::an_abort_ends_a_message", |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<u8>(40_000).unwrap();
+        comm.barrier().unwrap();
         if comm.rank() == 0 {
             std::thread::sleep(Duration::from_millis(20));
             gpus.abort("enough");
@@ -282,7 +286,8 @@ fn what_one_rank_sees_wrong_is_refused_and_sends_nothing() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let (own, other) = (comm.rank(), 1 - comm.rank());
-        let buffer = gpus.device().allocate::<u32>(200).unwrap();
+        let [buffer, got] = [200, 40].map(|length| gpus.device().allocate::<u32>(length).unwrap());
+        comm.barrier().unwrap();
         let part = |first: usize, length: usize| buffer.part(first..first + length).unwrap();
         let refused = |result: Result<()>, parts: &[&str]| {
             let Err(Error::InvalidArgument(why)) = result else { panic!("{result:?}") };
@@ -305,7 +310,6 @@ fn what_one_rank_sees_wrong_is_refused_and_sends_nothing() {
         refused(gpus.batch(&stream, many), &["65 messages are too many at once; 64 can be"]);
         // As many as there can be, of which the same may be sent to several, and those to itself do not count.
         stream.fill(&buffer, own as u32).unwrap();
-        let got = gpus.device().allocate::<u32>(40).unwrap();
         gpus.batch(&stream, |batch| {
             for number in 0..32 {
                 batch.send(&part(number, 1), other);

@@ -19,6 +19,7 @@ fn a_ring_that_is_written_naively_does_not_wait_in_a_circle() {
         let (n, rank) = (comm.world_size(), comm.rank());
         // Longer than what waits in slots, in memory that peers do not see.
         let [mut here, mut there] = [0, 1].map(|_| gpus.device().allocate::<u32>(30_000).unwrap());
+        comm.barrier().unwrap();
         stream.fill(&here, rank as u32).unwrap();
         for _ in 0..n {
             gpus.batch(&stream, |batch| {
@@ -43,6 +44,7 @@ fn messages_of_a_batch_do_not_wait_for_one_another() {
     threads(3, |comm| {
         let (gpus, stream) = on(&comm);
         let [one, other] = [0, 1].map(|_| gpus.device().allocate::<f64>(20_000).unwrap());
+        comm.barrier().unwrap();
         stream.fill(&one, comm.rank() as f64).unwrap();
         match comm.rank() {
             0 => gpus.batch(&stream, |batch| {
@@ -65,6 +67,7 @@ fn messages_of_a_pair_keep_their_order() {
         let (gpus, stream) = on(&comm);
         let (rank, other) = (comm.rank(), gpus.device().stream().unwrap());
         let memory: [DeviceBuffer<u16>; 2] = [gpus.allocate(3000).unwrap(), gpus.device().allocate(3000).unwrap()];
+        comm.barrier().unwrap();
         for turn in 0..20_u16 {
             let buffer = &memory[usize::from(turn) % 2];
             let part = |number: usize| buffer.part(number * 600..number * 600 + 100 * number + 1).unwrap();
@@ -122,6 +125,7 @@ fn launch_many_times(algorithm: Option<&str>, turns: u32) {
         let rank = comm.rank();
         let (mine, sum) = (gpus.device().allocate::<f32>(200).unwrap(), gpus.allocate::<f32>(200).unwrap());
         let got = [gpus.allocate::<f32>(200).unwrap(), gpus.device().allocate::<f32>(200).unwrap()];
+        comm.barrier().unwrap();
         let peers = [(rank + 1) % 3, (rank + 2) % 3];
         let step = |stream: &annulus::driver::Stream| {
             gpus.batch(stream, |batch| {

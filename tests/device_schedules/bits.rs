@@ -30,9 +30,10 @@ impl Draw {
 fn check_type<T: Element>(rank: &Rank<'_>, memory: usize, draw: &mut Draw) {
     let gpus = rank.gpus;
     let (n, device) = (gpus.world_size(), gpus.device());
-    let registered = device.allocate_mappable::<T>(HEAP + 3).unwrap();
+    // What is this rank's alone comes first: `register` and `allocate` meet the others.
+    let (plain, registered) = (device.allocate(HEAP).unwrap(), device.allocate_mappable::<T>(HEAP + 3).unwrap());
     gpus.register(&registered).unwrap();
-    let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), device.allocate(HEAP).unwrap()];
+    let heaps = [gpus.allocate(HEAP).unwrap(), registered.part(3..).unwrap(), plain];
     for (collective, kind) in KINDS.into_iter().enumerate() {
         for name in schedule::names(kind) {
             let ops: Vec<ReduceOp> = types::operations(T::DATA_TYPE).collect();

@@ -18,6 +18,7 @@ fn a_rank_that_never_comes_is_named_at_the_deadline() {
     everywhere(3, "failures::a_rank_that_never_comes_is_named_at_the_deadline", |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = upload(gpus.device(), &stream, &[1.0_f32; 5]);
+        comm.barrier().unwrap();
         gpus.set_algorithm(Some("schedule:recursive_doubling")).unwrap();
         gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
         stream.synchronize().unwrap();
@@ -226,6 +227,7 @@ fn ranks_whose_buffers_are_elsewhere_are_told() {
         let (gpus, stream) = on(&comm);
         let shared = gpus.allocate::<f32>(64).unwrap();
         let other = gpus.device().allocate::<f32>(64).unwrap();
+        comm.barrier().unwrap();
         // A schedule that does not look at peers' buffers takes them wherever they are.
         gpus.set_algorithm(Some("schedule:staged")).unwrap();
         let buffer = if comm.rank() == 1 { &other } else { &shared };
@@ -244,6 +246,7 @@ fn ranks_whose_buffers_are_elsewhere_are_told() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.device().allocate::<f32>(4).unwrap();
+        comm.barrier().unwrap();
         gpus.set_algorithm(Some(if comm.rank() == 0 { "ring" } else { "schedule:ring" })).unwrap();
         gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
         assert_eq!(

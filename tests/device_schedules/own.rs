@@ -60,6 +60,7 @@ fn every_schedule_computes_what_was_proved() {
         threads(world, |comm| {
             let (gpus, stream) = on(&comm);
             let heaps = [gpus.allocate(HEAP).unwrap(), gpus.device().allocate(HEAP).unwrap()];
+            comm.barrier().unwrap();
             for (number, case) in cases.iter().enumerate() {
                 call(&gpus, &stream, &heaps[number % 2], case, number as u64);
                 if case.schedule.access() != Access::Staged {
@@ -85,6 +86,7 @@ fn a_butterfly_runs_on_devices() {
             let expected = &reference::all_reduce(&FoldOrder::Tree, op, &inputs).unwrap()[comm.rank()];
             let send = upload(gpus.device(), &stream, &inputs[comm.rank()]);
             let recv = gpus.device().allocate(1001).unwrap();
+            comm.barrier().unwrap();
             gpus.execute(&verified, &send, &recv, Some(op), &stream).unwrap();
             compare(&stream.read(&recv).unwrap(), expected, comm.rank()).unwrap();
             gpus.execute_in_place(&in_place, &send, Some(op), &stream).unwrap();
@@ -107,6 +109,7 @@ fn what_was_not_verified_or_does_not_fit_is_refused() {
     threads(2, |comm| {
         let (gpus, stream) = on(&comm);
         let buffers = [gpus.device().allocate::<f32>(100).unwrap(), gpus.device().allocate(100).unwrap()];
+        comm.barrier().unwrap();
         let verified = verify(&Butterfly, &Layout::uniform(2, 100)).unwrap();
         let refused = |result: annulus::Result<()>, part: &str| match result {
             Err(Error::InvalidArgument(why)) => assert!(why.contains(part), "{why}"),

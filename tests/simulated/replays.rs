@@ -22,6 +22,7 @@ pub fn a_thousand_times(
         let buffers = [gpus.device().allocate::<f32>(LENGTH).unwrap(), gpus.allocate(LENGTH).unwrap()];
         let graph = stream.capture(|stream| step(&gpus, &buffers, stream)).unwrap();
         let other = gpus.device().stream().unwrap();
+        comm.barrier().unwrap();
         for turn in 0..1000_u32 {
             let on = if turn % 7 == 0 { &other } else { &stream };
             on.fill(&buffers[0], (turn + comm.rank() as u32) as f32).unwrap();
@@ -55,6 +56,7 @@ pub fn on_two_streams(enqueue: impl Fn(&DeviceCommunicator, &DeviceBuffer<u32>, 
         let (gpus, first) = on(&comm);
         let second = gpus.device().stream().unwrap();
         let buffers: [DeviceBuffer<u32>; 2] = [gpus.device().allocate(700).unwrap(), gpus.allocate(700).unwrap()];
+        comm.barrier().unwrap();
         for turn in 0..50_u32 {
             // The streams are blocked in turns, each before the other's call: only the order of the calls helps.
             let (one, other) = if turn % 2 == 0 { (&first, &second) } else { (&second, &first) };

@@ -24,6 +24,9 @@ pub fn everywhere(ranks: usize, name: &str, body: impl Fn(Communicator) + Sync) 
 }
 
 /// The rank's communicator on its device, device `rank` modulo how many there are, and a stream.
+///
+/// What a rank then allocates for itself, or reads at length for the first time, a driver may do only when nothing runs; so
+/// ranks meet on the host before a call that could wait for one that is still about it.
 pub fn on(comm: &Communicator) -> (DeviceCommunicator, Stream) {
     let device = open(comm.rank() % count()).unwrap();
     let gpus = comm.on(&device).unwrap();

@@ -134,9 +134,11 @@ impl<T: Number> DeviceDdp<T> {
         let model = Perceptron::new(layout, settings.rows, gradients, settings.loss_scale, &compute)?;
         let update = Update::new(settings.rule, &model, &compute)?;
         check_products(host, model.products())?;
-        if let Some(first) = first {
-            compute.write(model.weights(), &first)?;
-        }
+        // For the write, a driver may pin memory, and wait then for what runs on the device: so nobody broadcasts before.
+        // Whoever has failed comes to the barrier as well.
+        let written = first.map_or(Ok(()), |first| compute.write(model.weights(), &first));
+        host.barrier()?;
+        written?;
         comm.broadcast_in_place(model.weights(), 0, &compute)?;
         model.round(&compute)?;
         compute.synchronize()?;

@@ -6,9 +6,9 @@
 //! from slabs and go back there. Their sizes are powers of two: a block that is too long is cut in halves, and when both
 //! halves are free they are one block again.
 //!
-//! What is longer than a slab is pinned when it is first needed, and kept as a slab. A copy of that length does not go
-//! through a shorter block in pieces: the host would wait for a piece before it could give the block the next one, and
-//! whoever enqueues must not wait.
+//! What is longer than a slab is pinned when it is first needed, in whole pages, and kept for what is as long. A copy of that
+//! length does not go through a shorter block in pieces: the host would wait for a piece before it could give the block the
+//! next one, and whoever enqueues must not wait.
 #![allow(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +24,8 @@ use super::fault::{number, refused};
 const SLAB: usize = 32 << 20;
 /// The shortest block, and the alignment of all.
 const LEAST: usize = 256;
+/// What a block is a multiple of that is longer than a slab: copies of nearly the same length have the same blocks.
+const PAGE: usize = 2 << 20;
 
 #[derive(Default)]
 pub(super) struct Pinned(Mutex<Blocks>);
@@ -32,7 +34,7 @@ pub(super) struct Pinned(Mutex<Blocks>);
 struct Blocks {
     /// Where slabs begin, and how long they are.
     slabs: BTreeMap<Address, usize>,
-    /// Blocks that nobody uses, by their size.
+    /// Blocks that nobody uses, by their size. Those longer than `SLAB` are never cut.
     spare: BTreeMap<usize, BTreeSet<Address>>,
     /// The sizes of those in use.
     sizes: HashMap<Address, usize>,
@@ -41,7 +43,7 @@ struct Blocks {
 impl Pinned {
     /// Zeroed memory.
     pub fn allocate(&self, driver: &Entered, bytes: usize) -> Result<Address, Failure> {
-        let size = bytes.checked_next_power_of_two().unwrap_or(usize::MAX).max(LEAST);
+        let size = block_for(bytes);
         let found = self.blocks().take(size);
         let address = match found {
             Some(address) => address,
@@ -66,10 +68,19 @@ impl Pinned {
     }
 }
 
+/// How long the block is that so many bytes get.
+fn block_for(bytes: usize) -> usize {
+    match bytes {
+        ..=SLAB => bytes.next_power_of_two().max(LEAST),
+        _ => bytes.checked_next_multiple_of(PAGE).unwrap_or(bytes),
+    }
+}
+
 impl Blocks {
     /// A block of that size, if there is one or a longer one: the shortest of those.
     fn take(&mut self, size: usize) -> Option<Address> {
-        let mut free = self.spare.range_mut(size..);
+        let longest = if size > SLAB { usize::MAX } else { SLAB };
+        let mut free = self.spare.range_mut(size..=longest);
         let (length, address) = free.find_map(|(length, blocks)| Some((*length, blocks.pop_first()?)))?;
         Some(self.cut(address, length, size))
     }
@@ -80,13 +91,13 @@ impl Blocks {
         self.cut(slab, length, size)
     }
 
-    /// Begins to use a block's beginning. The rest is halves.
+    /// Begins to use a block's beginning. The rest is halves; of a long block, there is none.
     fn cut(&mut self, address: Address, mut length: usize, size: usize) -> Address {
-        while length > size {
+        while length > size && length <= SLAB {
             length /= 2;
             self.spare.entry(length).or_default().insert(address + length as Address);
         }
-        self.sizes.insert(address, size);
+        self.sizes.insert(address, length);
         address
     }
 
@@ -161,5 +172,22 @@ mod tests {
         held.into_iter().for_each(|(address, _)| blocks.give_back(address));
         assert_eq!(blocks.take(SLAB), Some(BEGIN));
         assert_eq!((blocks.take(LEAST), blocks.sizes.len()), (None, 1));
+    }
+
+    /// What is long is not doubled, and is kept whole for what is long.
+    #[test]
+    fn long_blocks_are_of_pages_and_stay_whole() {
+        assert_eq!([1, 1000, SLAB].map(block_for), [LEAST, 1024, SLAB]);
+        let long = block_for(129 << 20);
+        assert_eq!((long, block_for((129 << 20) + 1)), (130 << 20, 130 << 20));
+        let mut blocks = Blocks::default();
+        let whole = blocks.add(PAGE as Address, long, long);
+        blocks.give_back(whole);
+        assert_eq!((blocks.take(SLAB), blocks.take(long + 1)), (None, None));
+        for _ in 0..2 {
+            assert_eq!(blocks.take(SLAB + PAGE), Some(whole));
+            assert_eq!(blocks.take(long), None);
+            blocks.give_back(whole);
+        }
     }
 }
