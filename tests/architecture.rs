@@ -117,6 +117,7 @@ const UNSAFE: &[&str] = &[
     "src/driver/gpu/first_use.rs",
     "src/driver/gpu/graph.rs",
     "src/driver/gpu/hosted.rs",
+    "src/driver/gpu/idle.rs",
     "src/driver/gpu/ipc.rs",
     "src/driver/gpu/memory.rs",
     "src/driver/gpu/mod.rs",

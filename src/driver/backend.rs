@@ -212,6 +212,14 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// The stream lives, captures nothing, and is not used again.
     unsafe fn destroy_stream(&self, stream: StreamId);
 
+    /// A stream that somebody else made and ends is used, until it was given back as often as it was borrowed.
+    fn borrow_stream(&self, _: StreamId) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Gives it back. It may be gone then, as soon as its owner likes.
+    fn return_stream(&self, _: StreamId) {}
+
     /// Waits until all that was enqueued has been done, and says whether any of it failed. Refused while it captures.
     ///
     /// # Safety

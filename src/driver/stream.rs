@@ -98,6 +98,10 @@ impl Stream {
             Error::System(format!("a kernel on {name} reported a fault: its words are {words:x?}").into())
         })?;
         let id = id()?;
+        if owner.is_some() {
+            let borrowed = device.backend.borrow_stream(id);
+            borrowed.map_err(|failure| device.failed("borrowing a stream", &failure, "drop some streams"))?;
+        }
         let watched = Arc::new(Watched::new(faults.clone()));
         let core = StreamCore { device: device.clone(), id, number, faults, watched, state: Mutex::default(), owner };
         let stream = Stream { core: Arc::new(core) };
@@ -351,10 +355,11 @@ impl fmt::Debug for Stream {
 
 impl Drop for StreamCore {
     fn drop(&mut self) {
-        if self.owner.is_none() {
+        match self.owner {
             // SAFETY: This is the last holder, so nothing is enqueued any more; a capture holds a handle. What is
             // pending is still done.
-            unsafe { self.device.backend.destroy_stream(self.id) };
+            None => unsafe { self.device.backend.destroy_stream(self.id) },
+            Some(_) => self.device.backend.return_stream(self.id),
         }
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.device.adopt(std::mem::take(&mut state.pending));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use annulus::driver::{Device, DeviceBuffer, IpcHandle};
+use annulus::driver::{Device, DeviceBuffer, IpcHandle, Stream};
 use annulus::{Communicator, ReduceOp, run};
 
 use super::{alone, invalid, ranks, standin};
@@ -33,6 +33,46 @@ fn giving_memory_back_waits_for_nothing() {
         stream.synchronize().unwrap();
         // And then it is given back: there is room for one of these, and not for two.
         assert!(free() && free());
+    });
+}
+
+/// What runs is seen too where a stream captures since, and on a user's own stream, also when that was given back.
+#[test]
+fn what_cannot_be_asked_runs_all_the_same() {
+    alone("memory::what_cannot_be_asked_runs_all_the_same", &[], || {
+        let device = Device::cuda(0).unwrap();
+        let context = cudarc::driver::CudaContext::new(0).unwrap();
+        let is_there_room = || device.allocate_mappable::<u8>(100 << 20).is_ok();
+        for (borrows, captures) in [(false, true), (true, true), (true, false)] {
+            let theirs = context.new_stream().unwrap();
+            let stream = match borrows {
+                true => Stream::try_from(theirs.clone()).unwrap(),
+                false => device.stream().unwrap(),
+            };
+            let buffer = device.allocate_mappable::<u8>(100 << 20).unwrap();
+            let ((open, gate), (say, said)) = (channel::<()>(), channel());
+            let gate = Mutex::new(gate);
+            // Who frees and waits for it would wait so long.
+            let opened = move || gate.lock().unwrap().recv_timeout(Duration::from_secs(5)).is_ok();
+            stream.call(move || say.send(opened()).unwrap()).unwrap();
+            match captures {
+                true => {
+                    let freed = stream.capture(|_| {
+                        drop(buffer);
+                        Ok(())
+                    });
+                    drop(freed.unwrap());
+                }
+                false => {
+                    let again = Stream::try_from(theirs.clone()).unwrap();
+                    drop(stream);
+                    drop((again, buffer));
+                }
+            }
+            open.send(()).unwrap();
+            assert!(said.recv().unwrap(), "borrowed: {borrows}, captured: {captures}: it was waited for");
+            assert!(is_there_room() && is_there_room(), "borrowed: {borrows}, captured: {captures}");
+        }
     });
 }
 

@@ -7,12 +7,11 @@
 //!
 //! To free an allocation, or to unmap what was imported, the driver waits for all that runs on the device; what runs may
 //! wait for a peer, and the peer for the thread that frees. So such memory is *retired*, and given back when nothing runs:
-//! at the next call that looks and finds all of the backend's streams idle. Meanwhile nothing can be enqueued (`running`).
-//! Streams whose handles are gone are retired too, so that what they have still to do is seen. Memory that is needed before
-//! is given back at once, whatever that waits for. Whenever memory is given back, the pool gives its free memory back too.
+//! at the next call that looks and finds all streams idle (`idle`). Meanwhile nothing can be enqueued (`running`). Memory that
+//! is needed before is given back at once, whatever that waits for. Whenever memory is given back, the pool gives its free
+//! memory back too.
 #![allow(unsafe_code)]
 
-use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::super::backend::{Address, Failure, Handle, MemoryKind, StreamId};
@@ -20,6 +19,7 @@ use super::calls::Object;
 use super::context::{Context, Entered};
 use super::fault::{Fault, number};
 use super::hosted::Hosted;
+use super::idle::Streams;
 use super::pinned::Pinned;
 use super::pool::Pool;
 use super::{ipc, stream};
@@ -34,6 +34,7 @@ pub(super) struct Memory {
     pinned: Pinned,
     hosted: Hosted,
     retired: Mutex<Retired>,
+    pub streams: Streams,
     /// Held while imports are unmapped that are no longer among what is retired.
     unmapping: Mutex<()>,
     /// Held, shared, while something is enqueued; alone, while retired memory is given back.
@@ -45,11 +46,6 @@ struct Retired {
     allocations: Vec<Address>,
     imports: Vec<Address>,
     hosted: Vec<Address>,
-    /// Streams without a handle, which may still have something to do.
-    streams: Vec<StreamId>,
-    in_use: HashSet<StreamId>,
-    /// Streams in use that capture: to ask one would spoil its graph.
-    capturing: HashSet<StreamId>,
 }
 
 impl Memory {
@@ -58,8 +54,8 @@ impl Memory {
         let stream = stream::create(&driver)?;
         let pool = Pool::new(context, &driver, stream)?;
         let (retired, running) = (Mutex::default(), RwLock::default());
-        let (pinned, hosted, unmapping) = Default::default();
-        let memory = Memory { pool, stream, pinned, hosted, retired, unmapping, running };
+        let (pinned, hosted, streams, unmapping) = Default::default();
+        let memory = Memory { pool, stream, pinned, hosted, retired, streams, unmapping, running };
         // The first slab is pinned while nothing runs; it may be as short as this.
         memory.pinned.free(memory.pinned.allocate(&driver, 1 << 20)?);
         Ok(memory)
@@ -161,30 +157,6 @@ impl Memory {
         Ok(())
     }
 
-    /// A stream of the backend's own is used from now on.
-    pub fn begin(&self, stream: StreamId) {
-        self.retired().in_use.insert(stream);
-    }
-
-    /// A stream begins to capture, or ends that. A user's own streams are not kept here.
-    pub fn captures(&self, stream: StreamId, begins: bool) {
-        let mut retired = self.retired();
-        let Retired { in_use, capturing, .. } = &mut *retired;
-        let (from, to) = if begins { (in_use, capturing) } else { (capturing, in_use) };
-        if from.remove(&stream) {
-            to.insert(stream);
-        }
-    }
-
-    /// A stream has no handle any more: it is destroyed when it has done all that was enqueued.
-    pub fn retire(&self, driver: &Entered, stream: StreamId) {
-        let mut retired = self.retired();
-        retired.in_use.remove(&stream);
-        retired.streams.push(stream);
-        drop(retired);
-        self.give_back_if_idle(driver);
-    }
-
     fn retired(&self) -> MutexGuard<'_, Retired> {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,20 +165,10 @@ impl Memory {
     pub fn give_back_if_idle(&self, driver: &Entered) {
         let Ok(alone) = self.running.try_write() else { return };
         let mut retired = self.retired();
-        let Retired { allocations, imports, hosted, streams, in_use, .. } = &mut *retired;
-        // SAFETY: the streams are of this context, live, and capture nothing: captures begin and end under `running`.
-        let is_idle = |stream: &StreamId| unsafe { driver.query_stream(raw(*stream)) }.is_ok();
-        // A stream that is gone and done is destroyed, whatever others do.
-        streams.retain(|stream| {
-            let idle = is_idle(stream);
-            if idle {
-                // SAFETY: nobody has a handle of it.
-                let _ = unsafe { driver.destroy_stream(raw(*stream)) };
-            }
-            !idle
-        });
+        let Retired { allocations, imports, hosted } = &mut *retired;
+        self.streams.sweep(driver);
         let nothing = allocations.is_empty() && imports.is_empty() && hosted.is_empty();
-        if !nothing && streams.is_empty() && in_use.iter().all(is_idle) {
+        if !nothing && self.streams.are_idle(driver) {
             release(driver, std::mem::take(allocations), std::mem::take(imports));
             self.trim(driver);
             hosted.drain(..).for_each(|address| self.hosted.release(driver, address));

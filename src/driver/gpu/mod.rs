@@ -7,7 +7,7 @@
 //! | `context` | devices, and a thread's way into one |
 //! | `code` `entries` | the kernels' code: loaded, launched; how many blocks are resident; which kernels there are |
 //! | `first_use` | what a driver makes ready at its first use, made ready when a device is opened |
-//! | `memory` `pool` `pinned` `hosted` | memory of the device and of the host, and when it may be given back |
+//! | `memory` `pool` `pinned` `hosted` `idle` | memory of the device and of the host, and when it may be given back |
 //! | `ipc` `peers` | memory of other processes and of other devices |
 //! | `stream` `graph` | streams, events, fills; captures |
 //!
@@ -23,6 +23,7 @@ mod fault;
 mod first_use;
 mod graph;
 mod hosted;
+mod idle;
 mod ipc;
 mod memory;
 mod peers;
@@ -68,6 +69,8 @@ struct Gpu {
 /// A device with its context current, on which something is being enqueued.
 struct Enqueuing<'a> {
     driver: Entered,
+    /// What is to be recorded behind that, and where.
+    behind: Option<(EventId, StreamId)>,
     _running: RwLockReadGuard<'a, ()>,
 }
 
@@ -76,6 +79,16 @@ impl Deref for Enqueuing<'_> {
 
     fn deref(&self) -> &Entered {
         &self.driver
+    }
+}
+
+impl Drop for Enqueuing<'_> {
+    fn drop(&mut self) {
+        if let Some((event, stream)) = self.behind {
+            // A driver that refuses has failed altogether.
+            // SAFETY: the event lives as long as the stream is borrowed; the stream lives, since something was enqueued.
+            let _ = unsafe { self.driver.record_event(raw_event(event), raw(stream)) };
+        }
     }
 }
 
@@ -146,9 +159,10 @@ impl Gpu {
         Ok((self.peers.context(&self.context, device)?.place, address))
     }
 
-    fn enqueuing(&self) -> Result<Enqueuing<'_>, Failure> {
+    fn enqueuing(&self, stream: StreamId) -> Result<Enqueuing<'_>, Failure> {
         let running = self.memory.enqueuing();
-        Ok(Enqueuing { driver: self.context.enter()?, _running: running })
+        let behind = self.memory.streams.event_behind(stream).map(|event| (event, stream));
+        Ok(Enqueuing { driver: self.context.enter()?, behind, _running: running })
     }
 }
 
@@ -224,14 +238,23 @@ unsafe impl Backend for Gpu {
 
     fn create_stream(&self) -> Result<StreamId, Failure> {
         let stream = stream::create(&self.context.enter()?)?;
-        self.memory.begin(stream);
+        self.memory.streams.begin(stream);
         Ok(stream)
     }
 
     unsafe fn destroy_stream(&self, stream: StreamId) {
         if let Ok(driver) = self.context.enter() {
-            self.memory.retire(&driver, stream);
+            self.memory.streams.retire(stream);
+            self.memory.give_back_if_idle(&driver);
         }
+    }
+
+    fn borrow_stream(&self, stream: StreamId) -> Result<(), Failure> {
+        Ok(self.memory.streams.borrow(&self.context.enter()?, stream)?)
+    }
+
+    fn return_stream(&self, stream: StreamId) {
+        self.memory.streams.give_back(stream);
     }
 
     unsafe fn synchronize_stream(&self, stream: StreamId) -> Result<(), Failure> {
@@ -261,7 +284,7 @@ unsafe impl Backend for Gpu {
 
     unsafe fn wait_event(&self, stream: StreamId, event: EventId) -> Result<(), Failure> {
         // SAFETY: the caller's promise.
-        Ok(unsafe { self.enqueuing()?.wait_event(raw(stream), raw_event(event)) }?)
+        Ok(unsafe { self.enqueuing(stream)?.wait_event(raw(stream), raw_event(event)) }?)
     }
 
     unsafe fn synchronize_event(&self, event: EventId) -> Result<(), Failure> {
@@ -281,7 +304,7 @@ unsafe impl Backend for Gpu {
 
     unsafe fn copy(&self, to: Address, from: Address, bytes: usize, stream: StreamId) -> Result<(), Failure> {
         // SAFETY: the caller's promise; addresses of the host and of devices are of one kind for this function.
-        Ok(unsafe { self.enqueuing()?.copy(to, from, bytes, raw(stream)) }?)
+        Ok(unsafe { self.enqueuing(stream)?.copy(to, from, bytes, raw(stream)) }?)
     }
 
     unsafe fn copy_between(
@@ -293,7 +316,7 @@ unsafe impl Backend for Gpu {
     ) -> Result<(), Failure> {
         let [target, source] = [self.place(to)?, self.place(from)?];
         // SAFETY: the caller's promise; both contexts live for good.
-        Ok(unsafe { self.enqueuing()?.copy_between(target, source, bytes, raw(stream)) }?)
+        Ok(unsafe { self.enqueuing(stream)?.copy_between(target, source, bytes, raw(stream)) }?)
     }
 
     unsafe fn fill(
@@ -305,12 +328,12 @@ unsafe impl Backend for Gpu {
         stream: StreamId,
     ) -> Result<(), Failure> {
         // SAFETY: the caller's promise.
-        Ok(unsafe { stream::fill(&self.enqueuing()?.driver, to, pattern, width, count, stream) }?)
+        Ok(unsafe { stream::fill(&self.enqueuing(stream)?.driver, to, pattern, width, count, stream) }?)
     }
 
     unsafe fn call_host(&self, function: HostFunction, data: *mut c_void, stream: StreamId) -> Result<(), Failure> {
         // SAFETY: the caller's promise.
-        Ok(unsafe { self.enqueuing()?.call_host(raw(stream), function, data) }?)
+        Ok(unsafe { self.enqueuing(stream)?.call_host(raw(stream), function, data) }?)
     }
 
     fn function(&self, name: &str) -> Result<Option<Function>, Failure> {
@@ -331,7 +354,7 @@ unsafe impl Backend for Gpu {
         stream: StreamId,
     ) -> Result<(), Failure> {
         // SAFETY: the caller's promise.
-        unsafe { self.code.launch(&self.enqueuing()?.driver, function, grid, together, argument, stream) }
+        unsafe { self.code.launch(&self.enqueuing(stream)?.driver, function, grid, together, argument, stream) }
     }
 
     fn products(&self) -> Result<Products, String> {
@@ -355,33 +378,35 @@ unsafe impl Backend for Gpu {
     ) -> Result<(), Failure> {
         let none = || fault::refused("multiply", number::NOT_SUPPORTED, "there is no library of products");
         let products = self.products.as_ref().ok_or_else(none)?;
-        let _enqueuing = self.enqueuing()?;
+        let _enqueuing = self.enqueuing(stream)?;
         // SAFETY: the caller's promise.
         unsafe { products.multiply(id, product, workspace, stream) }
     }
 
     unsafe fn begin_capture(&self, stream: StreamId) -> Result<(), Failure> {
-        let driver = self.enqueuing()?;
-        self.memory.captures(stream, true);
+        let _running = self.memory.enqueuing();
+        let driver = self.context.enter()?;
+        self.memory.streams.begin_capture(&driver, stream)?;
         // SAFETY: the caller's promise.
         let begun = unsafe { graph::begin(&driver, stream) };
         if begun.is_err() {
-            self.memory.captures(stream, false);
+            self.memory.streams.end_capture(&driver, stream);
         }
         Ok(begun?)
     }
 
     unsafe fn end_capture(&self, stream: StreamId) -> Result<GraphId, Failure> {
-        let driver = self.enqueuing()?;
+        let _running = self.memory.enqueuing();
+        let driver = self.context.enter()?;
         // SAFETY: the caller's promise.
         let graph = unsafe { graph::end(&driver, stream) };
-        self.memory.captures(stream, false);
+        self.memory.streams.end_capture(&driver, stream);
         Ok(graph?)
     }
 
     unsafe fn launch_graph(&self, graph: GraphId, stream: StreamId) -> Result<(), Failure> {
         // SAFETY: the caller's promise.
-        Ok(unsafe { self.enqueuing()?.launch_graph(graph::raw_graph(graph), raw(stream)) }?)
+        Ok(unsafe { self.enqueuing(stream)?.launch_graph(graph::raw_graph(graph), raw(stream)) }?)
     }
 
     unsafe fn destroy_graph(&self, graph: GraphId) {
