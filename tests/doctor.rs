@@ -50,7 +50,7 @@ impl Answers {
     }
 }
 
-const QUESTIONS: [&str; 17] = [
+const QUESTIONS: [&str; 18] = [
     "card",
     "ptx",
     "ending",
@@ -58,6 +58,7 @@ const QUESTIONS: [&str; 17] = [
     "one-launch",
     "streams",
     "streams-32",
+    "priorities",
     "flags",
     "stream-operations",
     "graphs",
@@ -107,6 +108,11 @@ fn every_question_is_asked_to_its_end() {
         ("launch-queue-4x", "launches, each with an event", "2047 return at once"),
         ("processes", "a flag in exported memory", "a round trip"),
         ("streams", "16 kernels on 16 streams", "run together"),
+        (
+            "priorities",
+            "a fill on a stream of the highest priority, while kernels wait on 64",
+            "the kernels still waiting",
+        ),
     ] {
         let answer = answers.find(question, asked);
         assert!(answer.contains(expected), "{question}, {asked}: {answer}");
@@ -144,6 +150,19 @@ fn the_table_is_one_table() {
     assert!(lines.iter().all(|line| line.starts_with('|') && line.ends_with('|')), "{text}");
     assert!(lines[0].contains("question") && lines[0].contains("as recalled?"), "{text}");
     assert!(lines[2..].iter().all(|line| line.starts_with("| card") || line.starts_with("| ptx")), "{text}");
+}
+
+/// A card whose ordinary streams share one queue.
+#[test]
+fn a_stream_that_waits_for_others_is_found_out() {
+    let Some(library) = standin::library() else { return };
+    let output = doctor(&library, &[("STANDIN_ORDER", "2")], &["--only", "priorities", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let answers = Answers::of(&output);
+    let waits = answers.find("priorities", "a fill on an ordinary stream, while kernels wait on 1 ");
+    assert!(waits.contains("WAITS FOR A KERNEL"), "{waits}");
+    let goes_on = answers.find("priorities", "a fill on a stream of the highest priority, while kernels wait on 1 ");
+    assert!(goes_on.contains("the kernels still waiting"), "{goes_on}");
 }
 
 /// A card whose streams share one queue: kernels that wait for one another are late, and that is the answer.

@@ -130,6 +130,7 @@ const HEARD: &[&str] = &[
     "hipModuleLaunchKernel",
     "hipLaunchHostFunc",
     "hipStreamCreateWithFlags",
+    "hipStreamCreateWithPriority",
     "hipStreamSynchronize",
     "hipStreamWaitEvent",
     "hipStreamBeginCapture",

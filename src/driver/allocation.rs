@@ -91,6 +91,22 @@ impl Notes {
     pub fn are_done(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|note| note.mark.has_passed())
     }
+
+    /// Waits until they have been; the first fault of a stream that wrote.
+    pub fn wait(&self) -> crate::error::Result<()> {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = notes.iter().map(|note| (note.mark.clone(), note.watched.clone(), note.writes())).collect();
+        // Without the lock: others enqueue meanwhile.
+        drop(notes);
+        for (mark, watched, writes) in all {
+            let waited = mark.wait();
+            if writes {
+                watched.look()?;
+            }
+            waited.map_err(|failure| mark.failed(&failure))?;
+        }
+        Ok(())
+    }
 }
 
 /// The notes of all memory of one operation, locked.

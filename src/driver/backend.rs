@@ -203,8 +203,9 @@ pub(crate) unsafe trait Backend: Send + Sync {
     #[cfg(all(feature = "cuda", target_os = "linux"))]
     fn inspect(&self, address: Address) -> Result<Whole, Failure>;
 
-    /// A new stream, which waits for no other.
-    fn create_stream(&self) -> Result<StreamId, Failure>;
+    /// A new stream, which waits for no other. What is enqueued on streams that are not `urgent` does not keep one that is,
+    /// as far as the backend can see to that.
+    fn create_stream(&self, urgent: bool) -> Result<StreamId, Failure>;
 
     /// Ends a stream, once what was enqueued on it has been done; does not wait for that.
     ///

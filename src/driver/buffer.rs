@@ -132,6 +132,16 @@ impl<T: Element> DeviceBuffer<T> {
         self.allocation.notes.are_done()
     }
 
+    /// Waits, on the host, until everything enqueued so far that uses its allocation has been done; what only shares it may
+    /// not have been.
+    ///
+    /// # Errors
+    ///
+    /// The first fault of a stream that wrote to it.
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.allocation.notes.wait()
+    }
+
     /// Where it lies in its allocation.
     pub(super) fn bytes(&self) -> Range<usize> {
         let size = size_of::<T>();

@@ -222,7 +222,7 @@ impl Core {
         }
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         if staging.is_none() {
-            *staging = Some(Stream::new(self)?);
+            *staging = Some(Stream::new(self, false)?);
         }
         staging.clone().ok_or_else(|| Error::system("making a stream for copies through the host", "there is none"))
     }

@@ -237,7 +237,16 @@ impl Device {
     ///
     /// `System` where the device, or the operating system, has no more.
     pub fn stream(&self) -> Result<Stream> {
-        Stream::new(&self.core)
+        Stream::new(&self.core, false)
+    }
+
+    /// A stream for what the library does by itself and waits for, and which waits for no call.
+    ///
+    /// A card has few queues for all streams, and where two share one, each waits for what the other was given before. So a
+    /// rank would wait for its peer's calls, and those for that rank. Streams of the highest priority are believed to have
+    /// queues of their own.
+    pub(crate) fn urgent_stream(&self) -> Result<Stream> {
+        Stream::new(&self.core, true)
     }
 
     /// A new event, which keeps the time.

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 use super::backend::{EventId, Failure};
 use super::device::Core;
 use super::queue::Outstanding;
+use crate::error::Error;
 
 /// The place behind one operation on its stream. Its event goes back to the device's spare ones with the last holder.
 pub(super) struct Mark {
@@ -46,6 +47,18 @@ impl Mark {
             self.passed.store(true, Ordering::Release);
         }
         true
+    }
+}
+
+impl Mark {
+    /// Waits until the operation has been done.
+    pub fn wait(&self) -> Result<(), Failure> {
+        // SAFETY: the event lives as long as the mark.
+        unsafe { self.core.backend.synchronize_event(self.event) }
+    }
+
+    pub fn failed(&self, failure: &Failure) -> Error {
+        self.core.failed("waiting for what was enqueued", failure, "see the first fault of its stream")
     }
 }
 

@@ -74,9 +74,9 @@ pub(super) struct Captured {
 }
 
 impl Stream {
-    pub(super) fn new(device: &Arc<Core>) -> Result<Stream> {
+    pub(super) fn new(device: &Arc<Core>, urgent: bool) -> Result<Stream> {
         let created = || {
-            device.backend.create_stream().map_err(|failure| {
+            device.backend.create_stream(urgent).map_err(|failure| {
                 device.failed(
                     "making a stream",
                     &failure,
@@ -263,7 +263,7 @@ impl Stream {
     /// What has been done, to be dropped when no lock is held, and the stream's state, once it captures or may have one more
     /// operation outstanding. Called with no lock held that a stream needs to come to its end.
     fn with_room(&self) -> (Vec<Pending>, MutexGuard<'_, State>) {
-        let Core { backend, queue, .. } = &*self.core.device;
+        let queue = &self.core.device.queue;
         let mut is_first = true;
         loop {
             let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,8 +280,7 @@ impl Stream {
                 queue.let_go();
                 continue;
             }
-            // SAFETY: the event lives as long as its mark.
-            if unsafe { backend.synchronize_event(middle.event()) }.is_err() || !middle.has_passed() {
+            if middle.wait().is_err() || !middle.has_passed() {
                 // What fails will fail where it is enqueued, with its sentence.
                 return (Vec::new(), self.core.state.lock().unwrap_or_else(PoisonError::into_inner));
             }

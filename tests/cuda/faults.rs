@@ -37,6 +37,7 @@ const HEARD: &[&str] = &[
     "cuLaunchKernel",
     "cuLaunchHostFunc",
     "cuStreamCreate",
+    "cuStreamCreateWithPriority",
     "cuStreamSynchronize",
     "cuStreamWaitEvent",
     "cuStreamBeginCapture_v2",

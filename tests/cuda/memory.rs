@@ -36,6 +36,23 @@ fn giving_memory_back_waits_for_nothing() {
     });
 }
 
+/// Where streams share a queue, what is allocated is zeroed all the same while another stream waits.
+#[test]
+fn allocating_waits_for_no_other_stream() {
+    alone("memory::allocating_waits_for_no_other_stream", &[("STANDIN_ORDER", "2")], || {
+        let device = Device::cuda(0).unwrap();
+        let stream = device.stream().unwrap();
+        let ((open, gate), (say, said)) = (channel::<()>(), channel());
+        let gate = Mutex::new(gate);
+        // Who waits for it would wait so long.
+        let opened = move || gate.lock().unwrap().recv_timeout(Duration::from_secs(5)).is_ok();
+        stream.call(move || say.send(opened()).unwrap()).unwrap();
+        drop((device.allocate::<u8>(1000).unwrap(), device.allocate_mappable::<u8>(1000).unwrap()));
+        open.send(()).unwrap();
+        assert!(said.recv().unwrap(), "it was waited for");
+    });
+}
+
 /// What runs is seen too where a stream captures since, and on a user's own stream, also when that was given back.
 #[test]
 fn what_cannot_be_asked_runs_all_the_same() {

@@ -99,6 +99,7 @@ struct Stream {
     };
     Context* context = nullptr;
     bool blocking = true; // synchronises with the default stream
+    bool urgent = false;  // of a higher priority than others
     bool closed = false;  // its thread ends when its queue is empty
     std::deque<Piece> queue;
     std::condition_variable wake; // something is in the queue, or it is closed
@@ -189,7 +190,7 @@ struct State {
     std::map<Address, Allocation> memory; // by first address
     std::map<void*, std::unique_ptr<Pool>> pools; // of devices: they outlive contexts
     std::vector<std::shared_ptr<Capture>> captures;
-    std::pair<std::shared_ptr<Stream>, uint64_t> last_kernel; // for STANDIN_ORDER
+    std::pair<std::shared_ptr<Stream>, uint64_t> last; // for STANDIN_ORDER
 };
 
 // Never destroyed: threads of streams use it while the process ends.
@@ -205,7 +206,7 @@ bool reach_each_other(int a, int b);   // STANDIN_UNREACHABLE, by cards
 size_t total_memory();                 // STANDIN_MEMORY, of a device, in bytes
 int version();                         // STANDIN_VERSION
 uint32_t multiprocessors();            // STANDIN_MULTIPROCESSORS, of a device
-bool one_kernel_at_a_time();           // STANDIN_ORDER
+int in_order();                        // STANDIN_ORDER
 size_t queue_length();                 // STANDIN_QUEUE
 Result planted(const char* function);  // STANDIN_FAIL, STANDIN_HANG
 

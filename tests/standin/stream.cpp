@@ -87,8 +87,8 @@ Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel) {
     }
     ++stream->submitted;
     ++context.outstanding;
-    if (kernel && one_kernel_at_a_time()) {
-        auto& last = state().last_kernel;
+    if ((kernel && in_order() == 1) || (!stream->urgent && in_order() == 2)) {
+        auto& last = state().last;
         if (last.first != nullptr && last.first != stream) piece.after.push_back(last);
         last = {stream, stream->submitted};
     }
@@ -109,6 +109,17 @@ DRIVER cuStreamCreate(void** handle, unsigned flags) {
     ENTER_CONTEXT;
     if (handle == nullptr || flags > 1) return INVALID_VALUE;
     const auto stream = new_stream(context, flags == 0);
+    state().streams[stream.get()] = stream;
+    *handle = stream.get();
+    return SUCCESS;
+}
+
+// The lower the number, the higher the priority; 0 is the lowest.
+DRIVER cuStreamCreateWithPriority(void** handle, unsigned flags, int priority) {
+    ENTER_CONTEXT;
+    if (handle == nullptr || flags > 1) return INVALID_VALUE;
+    const auto stream = new_stream(context, flags == 0);
+    stream->urgent = priority < 0;
     state().streams[stream.get()] = stream;
     *handle = stream.get();
     return SUCCESS;

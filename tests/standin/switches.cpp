@@ -15,7 +15,8 @@
 //                                        whoever enqueues one more waits, and so does every other thread that does;
 //                                        CUDA_SCALE_LAUNCH_QUEUES is obeyed
 //   STANDIN_ORDER=1                      kernels run one after the other in the order of their launches, whatever their
-//                                        streams are, as if all streams shared one hardware queue
+//                                        streams are, as if all streams shared one hardware queue; with 2, so does all that
+//                                        is enqueued, but on streams of a higher priority, which have their own queues
 //
 // CUDA_VISIBLE_DEVICES, as numbers, is obeyed as drivers do, or HIP_VISIBLE_DEVICES.
 #include "driver.h"
@@ -90,8 +91,8 @@ size_t queue_length() {
     return commands;
 }
 
-bool one_kernel_at_a_time() {
-    static const bool order = number("STANDIN_ORDER", 0) != 0;
+int in_order() {
+    static const int order = number("STANDIN_ORDER", 0);
     return order;
 }
 

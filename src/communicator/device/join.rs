@@ -128,7 +128,7 @@ impl Communicator {
             let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);
             let pack = allocate_shared(device, hosted, layout.half as usize)?;
             let journal = device.words(JOURNAL)?;
-            Ok((arena, pack, state, table, device.words(1)?, journal, device.stream()?))
+            Ok((arena, pack, state, table, device.words(1)?, journal, device.urgent_stream()?))
         };
         let (arena, pack, state, table, abort, journal, stream) =
             agree(&control, "allocating what calls on devices need", parts())?;

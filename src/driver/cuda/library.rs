@@ -177,6 +177,7 @@ functions! {
         block_z: c_uint, shared: c_uint, stream: CUstream, arguments: *mut *mut c_void,
     );
     fn cuStreamCreate(stream: *mut CUstream, flags: c_uint);
+    fn cuStreamCreateWithPriority(stream: *mut CUstream, flags: c_uint, priority: c_int);
     fn cuStreamDestroy_v2(stream: CUstream);
     fn cuStreamQuery(stream: CUstream);
     fn cuStreamSynchronize(stream: CUstream);

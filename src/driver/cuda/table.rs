@@ -20,6 +20,8 @@ use super::sys::{
 
 /// For a stream that waits for no other.
 const NON_BLOCKING: u32 = 1;
+/// Beyond the highest priority of any device, for which the driver takes it.
+const HIGHEST: c_int = -1000;
 /// For an event that keeps no time.
 const DISABLE_TIMING: u32 = 2;
 /// For all contexts, and mapped into their devices.
@@ -85,6 +87,8 @@ unsafe impl Calls for Driver {
             );
 
         create_stream(stream: *mut Object) = cuStreamCreate(stream.cast(), NON_BLOCKING);
+        create_urgent_stream(stream: *mut Object) =
+            cuStreamCreateWithPriority(stream.cast(), NON_BLOCKING, HIGHEST);
         destroy_stream(stream: Object) = cuStreamDestroy_v2(stream.cast());
         query_stream(stream: Object) = cuStreamQuery(stream.cast());
         synchronize_stream(stream: Object) = cuStreamSynchronize(stream.cast());

@@ -137,6 +137,8 @@ functions! {
 
     /// One that waits for no other, the default stream included.
     fn create_stream(stream: *mut Object);
+    /// The same, of the highest priority that there is.
+    fn create_urgent_stream(stream: *mut Object);
     fn destroy_stream(stream: Object);
     /// Answers `NOT_READY` where something is still to be done.
     fn query_stream(stream: Object);

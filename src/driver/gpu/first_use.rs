@@ -20,7 +20,7 @@ const HALF: usize = 64 << 10;
 /// there.
 pub(super) fn rehearse(context: &Context, memory: &Memory) -> Result<(), Failure> {
     let driver = context.enter()?;
-    let stream = stream::create(&driver)?;
+    let stream = stream::create(&driver, false)?;
     let kinds = [MemoryKind::Local, MemoryKind::Pinned];
     let [local, pinned] = kinds.map(|kind| memory.allocate(&driver, 2 * HALF, kind));
     if let (Ok(local), Ok(pinned)) = (&local, &pinned) {

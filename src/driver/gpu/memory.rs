@@ -29,7 +29,7 @@ const PAGE: usize = 2 << 20;
 
 pub(super) struct Memory {
     pool: Option<Pool>,
-    /// What memory is zeroed on. Never captures.
+    /// What memory is zeroed on. Never captures, and is urgent, so that whoever allocates waits for no call of a peer's.
     stream: StreamId,
     pinned: Pinned,
     hosted: Hosted,
@@ -51,7 +51,7 @@ struct Retired {
 impl Memory {
     pub fn new(context: &Context) -> Result<Memory, Failure> {
         let driver = context.enter()?;
-        let stream = stream::create(&driver)?;
+        let stream = stream::create(&driver, true)?;
         let pool = Pool::new(context, &driver, stream)?;
         let (retired, running) = (Mutex::default(), RwLock::default());
         let (pinned, hosted, streams, unmapping) = Default::default();

@@ -236,8 +236,8 @@ unsafe impl Backend for Gpu {
         ipc::inspect(&self.context.enter()?, address)
     }
 
-    fn create_stream(&self) -> Result<StreamId, Failure> {
-        let stream = stream::create(&self.context.enter()?)?;
+    fn create_stream(&self, urgent: bool) -> Result<StreamId, Failure> {
+        let stream = stream::create(&self.context.enter()?, urgent)?;
         self.memory.streams.begin(stream);
         Ok(stream)
     }

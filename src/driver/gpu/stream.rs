@@ -11,10 +11,14 @@ use super::fault::{Fault, number};
 use super::memory::raw;
 
 /// A stream that waits for no other, the default stream included.
-pub(super) fn create(driver: &Entered) -> Result<StreamId, Fault> {
+pub(super) fn create(driver: &Entered, urgent: bool) -> Result<StreamId, Fault> {
     let mut stream = ptr::null_mut();
-    // SAFETY: the pointer is to a variable of ours.
-    unsafe { driver.create_stream(&mut stream) }?;
+    match urgent {
+        // SAFETY: the pointer is to a variable of ours.
+        true => unsafe { driver.create_urgent_stream(&mut stream) },
+        // SAFETY: as above.
+        false => unsafe { driver.create_stream(&mut stream) },
+    }?;
     Ok(StreamId(stream.expose_provenance() as u64))
 }
 

@@ -116,6 +116,7 @@ functions! {
         block_z: c_uint, shared: c_uint, stream: hipStream_t, arguments: *mut *mut c_void, extra: *mut *mut c_void,
     );
     fn hipStreamCreateWithFlags(stream: *mut hipStream_t, flags: c_uint);
+    fn hipStreamCreateWithPriority(stream: *mut hipStream_t, flags: c_uint, priority: c_int);
     fn hipStreamDestroy(stream: hipStream_t);
     fn hipStreamQuery(stream: hipStream_t);
     fn hipStreamSynchronize(stream: hipStream_t);

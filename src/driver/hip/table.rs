@@ -21,6 +21,9 @@ use super::sys::{
     },
 };
 
+/// Beyond the highest priority of any device, for which HIP takes it.
+const HIGHEST: c_int = -1000;
+
 // SAFETY: HIP's functions do what is asked for, each as its documentation says.
 unsafe impl Calls for Hip {
     fn platform(&self) -> Platform {
@@ -65,6 +68,8 @@ unsafe impl Calls for Hip {
             );
 
         create_stream(stream: *mut Object) = hipStreamCreateWithFlags(stream.cast(), hipStreamNonBlocking);
+        create_urgent_stream(stream: *mut Object) =
+            hipStreamCreateWithPriority(stream.cast(), hipStreamNonBlocking, HIGHEST);
         destroy_stream(stream: Object) = hipStreamDestroy(stream.cast());
         query_stream(stream: Object) = hipStreamQuery(stream.cast());
         synchronize_stream(stream: Object) = hipStreamSynchronize(stream.cast());

@@ -175,7 +175,7 @@ unsafe impl Backend for Simulated {
         Err(refused("inspect", Errno::NOTSUP, format!("{address:#x} is no memory of simulated devices")))
     }
 
-    fn create_stream(&self) -> Result<StreamId, Failure> {
+    fn create_stream(&self, _: bool) -> Result<StreamId, Failure> {
         let stream = Stream::start(self.processor.clone()).map_err(|error| Failure {
             call: "starting a thread",
             code: error.raw_os_error().unwrap_or_default(),

@@ -25,6 +25,7 @@ DRIVER cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned
                       unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** parameters,
                       void** extra);
 DRIVER cuStreamCreate(void** stream, unsigned flags);
+DRIVER cuStreamCreateWithPriority(void** stream, unsigned flags, int priority);
 DRIVER cuStreamDestroy_v2(void* stream);
 DRIVER cuStreamQuery(void* stream);
 DRIVER cuStreamSynchronize(void* stream);

@@ -8,6 +8,11 @@ DRIVER hipStreamCreateWithFlags(void** stream, unsigned flags) {
     return cuStreamCreate(stream, flags);
 }
 
+DRIVER hipStreamCreateWithPriority(void** stream, unsigned flags, int priority) {
+    HIP;
+    return cuStreamCreateWithPriority(stream, flags, priority);
+}
+
 DRIVER hipStreamDestroy(void* stream) {
     HIP;
     return cuStreamDestroy_v2(stream);

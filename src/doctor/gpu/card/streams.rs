@@ -18,6 +18,17 @@ impl Card {
         Ok(Stream { card: self, stream })
     }
 
+    /// The same, of the highest priority.
+    pub fn urgent_stream(&self) -> Result<Stream<'_>, Fault> {
+        const NON_BLOCKING: u32 = 1;
+        // Beyond the highest of any card, for which the driver takes it.
+        const HIGHEST: i32 = -1000;
+        let mut stream = ptr::null_mut();
+        // SAFETY: the pointer is to a variable of ours.
+        unsafe { self.driver.cuStreamCreateWithPriority(&mut stream, NON_BLOCKING, HIGHEST) }?;
+        Ok(Stream { card: self, stream })
+    }
+
     /// An event that keeps the time, or not.
     pub fn event(&self, timed: bool) -> Result<Event<'_>, Fault> {
         const DISABLE_TIMING: u32 = 2;

@@ -11,6 +11,7 @@ mod launch_queue;
 mod loading;
 mod one_launch;
 pub(super) mod peer;
+mod priorities;
 mod processes;
 mod ptx;
 mod resident;
@@ -69,6 +70,7 @@ pub fn all() -> &'static [Question] {
             &[NO_CACHE, ("CUDA_DEVICE_MAX_CONNECTIONS", "32")],
             streams::answer,
         ),
+        question("priorities", "whether streams wait for kernels on others", &[NO_CACHE], priorities::answer),
         question("flags", "how long flags travel, and what looking at them costs", &[NO_CACHE], flags::answer),
         question("stream-operations", "events and stream memory operations", &[NO_CACHE], stream_operations::answer),
         question("graphs", "launches, eager and from graphs", &[NO_CACHE], graphs::answer),
