@@ -8,9 +8,10 @@
 #                                          libraries and a shell: no compiler, no toolkit, no Rust, no network.
 #
 # `run` takes below eight minutes, whatever the card does: each part has a time limit and is killed at it, and what
-# comes after goes on. Limits add up to little more than all the time there is, and a part is expected to take less than
-# half of its own: so parts that hang leave the others theirs. What says most comes first. Its status is the number of
-# parts that failed. compute-sanitizer and a python with PyTorch are used where there are any. ANNULUS_GPU_PARTS=names
+# comes after goes on. No limit goes beyond what is left of all the time there is. They add up to one and a half times
+# that, and a part is expected to take less than half of its own: so one that hangs leaves the others theirs. What says
+# most comes first, and what processes do, which take turns on a card and so take longest, late. Its status is the number
+# of parts that failed. compute-sanitizer and a python with PyTorch are used where there are any. ANNULUS_GPU_PARTS=names
 # runs some parts alone.
 #
 # Over the stand-in for the driver (tests/standin) everything runs too, slowly, and with ten times the time:
@@ -219,8 +220,8 @@ run() {
     say '```'
 
     part devices 15 "Devices" "$here/annulus" devices
-    # It has the driver compile all kernels; the others find them in its cache.
-    part first 45 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
+    # It has the driver compile all kernels, for a quarter of a minute or so; the others find them in its cache.
+    part first 90 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
         --end 64K --factor 8 --iterations 20
     # It asks with the driver's own number and length of queues too, and without the cache. Its table comes at its end.
     part doctor 90 "What the card is believed to do" env -u CUDA_DEVICE_MAX_CONNECTIONS -u CUDA_SCALE_LAUNCH_QUEUES \
@@ -233,8 +234,9 @@ run() {
     part driver 20 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver
     part failures 25 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
         records::
-    part messages 20 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages
-    part schedules 40 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules
+    # Tests come in the order of their names: without those of processes, the others have the time.
+    part messages 20 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages --skip bits::processes
+    part schedules 30 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules --skip bits::processes
     part speeds 60 "Speeds" "$here/gpu" "${quick[@]}"
     local rates=(--hidden 512,512 --batch 512 --epochs 3)
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
@@ -249,14 +251,17 @@ run() {
         "${rates[@]}" --steps 20
     export -f peer
     part torch 30 "The same training by PyTorch" bash -c peer
-    # Processes take turns on a card.
-    part processes 40 "Bits of every call: 2, 3 and 8 ranks as processes" bash -c 'tested "$@"' _ device_collectives \
-        bits::processes
+    # Processes take turns on a card. The largest world comes last.
+    part processes 80 "Bits of every call: 1, 2, 4 and 8 ranks as processes" bash -c 'tested "$@"' _ \
+        device_collectives bits::processes
     part trainer 25 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
         train_device
     part trainer-library 16 "Ranks equal one, by the library's products" bash -c 'tested "$@"' _ train_device proof::
     export -f sanitized
     part memcheck 35 "memcheck" bash -c sanitized
+    part processes-messages 20 "Messages: 3 ranks as processes" bash -c 'tested "$@"' _ device_messages bits::processes
+    part processes-schedules 30 "Schedules: 2 and 5 ranks as processes" bash -c 'tested "$@"' _ device_schedules \
+        bits::processes
     say "" "$failed parts failed; $((SECONDS - begun)) s in all."
     echo "$failed parts failed, in $((SECONDS - begun)) s: $out" >&2
     return $failed
