@@ -2,11 +2,13 @@
 //! The speeds that one GPU must reach, each against a ceiling that is measured in the same run: a table in Markdown.
 //!
 //! Ranks are threads that share the device. Calls are captured, several in a graph; a device barrier comes before each
-//! replay, so that what is timed, by events, is calls and not who comes late. A time is the median over replays of the
-//! slowest rank's. `benches/gpu.sh` runs this with all else that is asked of a card; `--test` is a quick pass over
+//! replay, and all ranks have enqueued theirs before any goes on: so what is timed, by events, is calls, and neither who
+//! comes late nor what it takes a host to enqueue. A time is the median over replays of the slowest rank's. `benches/gpu.sh` runs this with all else that is asked of a card; `--test` is a quick pass over
 //! everything, with lengths that say nothing of any speed.
 #![allow(unsafe_code)] // the fold is launched
 
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use annulus::driver::{Device, DeviceBuffer, Shape, Stream, Use};
@@ -228,9 +230,18 @@ impl Rank<'_> {
             stream.capture(|stream| (0..calls).try_for_each(|_| gpus.all_reduce(&from, &to, ReduceOp::Sum, stream)))?;
         let mut times = Vec::new();
         for _ in 0..=scale.replays {
-            comm.barrier()?;
+            // One rank's stream waits until all have enqueued; at the device's barrier, the others wait for that rank.
+            let gate = (comm.rank() == 0).then(|| gate(stream)).transpose()?;
             gpus.barrier(stream)?;
-            let mut longest = [between(stream, || graph.launch(stream))?.as_nanos() as f64 / calls as f64];
+            let (first, last) = (gpus.device().event()?, gpus.device().event()?);
+            stream.record(&first)?;
+            graph.launch(stream)?;
+            comm.barrier()?;
+            drop(gate);
+            // While the graph runs, since who has enqueued a graph may have to wait before it can enqueue more.
+            stream.record(&last)?;
+            stream.synchronize()?;
+            let mut longest = [last.since(&first)?.as_nanos() as f64 / calls as f64];
             comm.all_reduce_in_place(&mut longest, ReduceOp::Max)?;
             times.push(longest[0]);
         }
@@ -240,6 +251,15 @@ impl Rank<'_> {
         gpus.deregister(&to)?;
         Ok(median(times.split_off(1)))
     }
+}
+
+/// Has the stream wait until what is returned is dropped.
+fn gate(stream: &Stream) -> Result<Sender<()>> {
+    let (open, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    // Nothing is sent: it ends when there is nobody to send.
+    stream.call(move || drop(gate.lock().map(|gate| gate.recv())))?;
+    Ok(open)
 }
 
 /// What the stream takes from one event to another.

@@ -54,7 +54,7 @@ impl Drop for Allocation {
 }
 
 /// How an operation uses memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Access {
     Reads,
     /// Writes all of it, whatever was there.

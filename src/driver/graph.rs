@@ -157,3 +157,31 @@ impl fmt::Debug for Graph {
         write!(f, "Graph({:?} of {})", self.core.id, self.core.device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_has_each_use_once() {
+        // Where there is no C++ compiler, there is no such device.
+        let Ok(device) = Device::simulated(0) else { return };
+        let stream = device.stream().unwrap();
+        let buffers = [(); 2].map(|()| device.allocate::<u32>(100).unwrap());
+        let [one, other] = &buffers;
+        let step = |stream: &Stream| {
+            stream.fill(one, 1)?; // overwrites
+            stream.fill(&one.part(..50)?, 2)?; // another range
+            stream.copy(one, other) // reads, overwrites
+        };
+        let graph = stream.capture(|stream| (0..100).try_for_each(|_| step(stream))).unwrap();
+        assert_eq!(graph.core.captured.usages.len(), 4);
+        // What is ordered by them is as it was.
+        let second = device.stream().unwrap();
+        graph.launch(&stream).unwrap();
+        let [mut filled, mut copied] = [vec![1; 100], vec![1; 100]];
+        (filled[..50].fill(2), copied[..50].fill(2));
+        assert_eq!(second.read(other).unwrap(), copied);
+        assert_eq!(second.read(one).unwrap(), filled);
+    }
+}

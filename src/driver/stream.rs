@@ -6,7 +6,7 @@
 //! holds what the operation uses until the mark has passed. While a stream captures, all of that is the graph's to do, each time it is launched.
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -71,6 +71,17 @@ struct State {
 pub(super) struct Captured {
     pub usages: Vec<Usage>,
     pub kept: Vec<Kept>,
+}
+
+impl Captured {
+    /// Lets go of what is there twice. Calls of one graph mostly use the same memory, and each launch notes every use. Since
+    /// all are of one operation to the notes, one of several that are equal says as much, wherever it is among the others.
+    fn once_each(&mut self) {
+        let mut seen = HashSet::new();
+        self.usages.retain(|usage| seen.insert((Arc::as_ptr(&usage.allocation), usage.range.clone(), usage.access)));
+        let mut seen = HashSet::new();
+        self.kept.retain(|kept| seen.insert(Arc::as_ptr(kept).cast::<()>()));
+    }
 }
 
 impl Stream {
@@ -306,7 +317,8 @@ impl Stream {
     /// Ends the capture that `begin_capture` began.
     pub(super) fn end_capture(&self) -> Result<(GraphId, Captured)> {
         let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let captured = state.capture.take().unwrap_or_default();
+        let mut captured = state.capture.take().unwrap_or_default();
+        captured.once_each();
         // SAFETY: the stream lives and captures, since captures begin and end in pairs.
         let graph = unsafe { self.core.device.backend.end_capture(self.core.id) }
             .map_err(|failure| self.failed("ending a capture", &failure))?;
