@@ -104,6 +104,8 @@ fn every_question_is_asked_to_its_end() {
         ("lazy-loading", "allocating device memory", "the kernel still running"),
         ("launch-queue", "launches, each with an event", "511 return at once"),
         ("launch-queue", "a second thread's launch", "waits too"),
+        // Of 11 commands each, behind a kernel.
+        ("launch-queue", "the same of graphs of 10 empty kernels", "93 return at once; the next launch waits"),
         ("launch-queue-4x", "length of launch queues", "4x"),
         ("launch-queue-4x", "launches, each with an event", "2047 return at once"),
         ("processes", "a flag in exported memory", "a round trip"),

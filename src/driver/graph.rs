@@ -12,6 +12,7 @@ use super::backend::GraphId;
 use super::device::{Core, Device};
 use super::faults::FaultWords;
 use super::mark::Mark;
+use super::queue::weight_of;
 use super::stream::{Captured, Stream};
 use crate::error::{Error, Result};
 
@@ -132,6 +133,7 @@ impl Graph {
             usages,
             vec![kept],
             last.clone().filter(|mark| !mark.has_passed()),
+            weight_of(graph.captured.operations),
             // SAFETY: the graph is of this device, lives as long as it is kept, and keeps all it uses.
             |backend, stream| unsafe { backend.launch_graph(graph.id, stream) },
         )?;

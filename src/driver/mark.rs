@@ -77,7 +77,7 @@ pub(super) struct Pending {
     pub mark: Arc<Mark>,
     /// Only held.
     pub _kept: Vec<Kept>,
-    pub _outstanding: Outstanding,
+    pub outstanding: Outstanding,
 }
 
 /// Takes out what has been done, from the front on. To be dropped when no lock is held: what an operation kept may be

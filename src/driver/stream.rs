@@ -69,6 +69,8 @@ struct State {
 /// What a captured graph needs, each time it is launched.
 #[derive(Default)]
 pub(super) struct Captured {
+    /// How many there are.
+    pub operations: usize,
     pub usages: Vec<Usage>,
     pub kept: Vec<Kept>,
 }
@@ -196,12 +198,12 @@ impl Stream {
     /// is held, so that no capture begins.
     fn command(&self, what: &str, command: impl FnOnce(&dyn Backend, StreamId) -> Result<(), Failure>) -> Result<()> {
         let device = &self.core.device;
-        let (_done, mut state) = self.with_room();
+        let (_done, mut state) = self.with_room(1);
         self.refuse_capturing(&state, what)?;
         let mark = Mark::new(device);
         mark.and_then(|mark| {
             command(&*device.backend, self.core.id)?;
-            self.mark(&mut state, &mark, Vec::new())
+            self.mark(&mut state, &mark, Vec::new(), 1)
         })
         .map_err(|failure| self.failed(format_args!("an attempt to {what}"), &failure))
     }
@@ -214,23 +216,25 @@ impl Stream {
         kept: Vec<Kept>,
         operation: impl FnOnce(&dyn Backend, StreamId) -> Result<(), Failure>,
     ) -> Result<()> {
-        self.enqueue_after(what, usages, kept, None, operation).map(drop)
+        self.enqueue_after(what, usages, kept, None, 1, operation).map(drop)
     }
 
-    /// The same, after `before`; the mark behind it, unless the stream captures.
+    /// The same, after `before`, of what counts as so many operations; the mark behind it, unless the stream captures.
     pub(super) fn enqueue_after(
         &self,
         what: impl fmt::Display,
         usages: Vec<Usage>,
         mut kept: Vec<Kept>,
         before: Option<Arc<Mark>>,
+        weight: usize,
         operation: impl FnOnce(&dyn Backend, StreamId) -> Result<(), Failure>,
     ) -> Result<Option<Arc<Mark>>> {
         let (device, id) = (&self.core.device, self.core.id);
         let failed = |failure: Failure| self.failed(&what, &failure);
         // `done` is dropped after the lock is given up, whatever comes: what was kept may hold the last handle of anything.
-        let (done, mut state) = self.with_room();
+        let (done, mut state) = self.with_room(weight);
         if let Some(capture) = &mut state.capture {
+            capture.operations += 1;
             // What fails may have been captured in part.
             let operated = operation(&*device.backend, id);
             capture.usages.extend(usages);
@@ -249,7 +253,7 @@ impl Stream {
         let operated = operation(&*device.backend, id);
         faults.iter().for_each(|faults| self.core.watched.add_all(&faults.all()));
         kept.extend(usages.iter().map(|usage| usage.allocation.clone() as Kept));
-        if let Err(failure) = self.mark(&mut state, &mark, kept) {
+        if let Err(failure) = self.mark(&mut state, &mark, kept, weight) {
             return Err(failed(operated.err().unwrap_or(failure)));
         }
         notes.note(self.core.number, &self.core.watched, &mark);
@@ -259,7 +263,7 @@ impl Stream {
     }
 
     /// Marks the place behind an operation that needs `kept` until then. The stream captures nothing.
-    fn mark(&self, state: &mut State, mark: &Arc<Mark>, kept: Vec<Kept>) -> Result<(), Failure> {
+    fn mark(&self, state: &mut State, mark: &Arc<Mark>, kept: Vec<Kept>, weight: usize) -> Result<(), Failure> {
         let device = &self.core.device;
         // SAFETY: the event is the mark's, and the stream captures nothing.
         if let Err(failure) = unsafe { device.backend.record_event(mark.event(), self.core.id) } {
@@ -267,19 +271,20 @@ impl Stream {
             std::mem::forget(kept);
             return Err(failure);
         }
-        state.pending.push_back(Pending { mark: mark.clone(), _kept: kept, _outstanding: Outstanding::new(device) });
+        let outstanding = Outstanding::new(device, weight);
+        state.pending.push_back(Pending { mark: mark.clone(), _kept: kept, outstanding });
         Ok(())
     }
 
-    /// What has been done, to be dropped when no lock is held, and the stream's state, once it captures or may have one more
-    /// operation outstanding. Called with no lock held that a stream needs to come to its end.
-    fn with_room(&self) -> (Vec<Pending>, MutexGuard<'_, State>) {
+    /// What has been done, to be dropped when no lock is held, and the stream's state, once it captures or may have so many
+    /// more operations outstanding. Called with no lock held that a stream needs to come to its end.
+    fn with_room(&self, weight: usize) -> (Vec<Pending>, MutexGuard<'_, State>) {
         let queue = &self.core.device.queue;
         let mut is_first = true;
         loop {
             let mut state = self.core.state.lock().unwrap_or_else(PoisonError::into_inner);
             let done = if state.capture.is_some() { Vec::new() } else { mark::done(&mut state.pending) };
-            if state.capture.is_some() || queue.has_room(state.pending.len()) {
+            if state.capture.is_some() || queue.has_room(&state.pending, weight) {
                 return (done, state);
             }
             // Half of it: then the device has something to do meanwhile, and not each operation is waited for.

@@ -66,6 +66,28 @@ fn a_rank_that_runs_ahead_keeps_nobody_out() {
     });
 }
 
+/// The same by graphs: what is in one fills queues too. One that is longer than all that may be enqueued can be launched.
+#[test]
+fn a_rank_that_launches_ahead_keeps_nobody_out() {
+    if absent() {
+        return;
+    }
+    for (calls, launches) in [(60, 25), (300, 3)] {
+        threads(2, |comm| {
+            let (gpus, stream) = on(&comm);
+            let buffer = upload(gpus.device(), &stream, &[1.5_f32; 10]);
+            let step = |stream: &Stream| gpus.all_reduce_in_place(&buffer, ReduceOp::Avg, stream);
+            let graph = stream.capture(|stream| (0..calls).try_for_each(|_| step(stream))).unwrap();
+            comm.barrier().unwrap();
+            if comm.rank() == 1 {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            (0..launches).for_each(|_| graph.launch(&stream).unwrap());
+            assert_eq!(stream.read(&buffer).unwrap(), [1.5; 10]);
+        });
+    }
+}
+
 #[test]
 fn a_graph_is_launched_a_thousand_times() {
     if absent() {

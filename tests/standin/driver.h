@@ -96,6 +96,7 @@ struct Stream {
     struct Piece {
         std::vector<std::pair<std::shared_ptr<Stream>, uint64_t>> after; // positions that must have been done before
         Work work;
+        size_t commands = 1;
     };
     Context* context = nullptr;
     bool blocking = true; // synchronises with the default stream
@@ -215,7 +216,7 @@ std::shared_ptr<Stream> new_stream(Context& context, bool blocking);
 // Null where the handle is none of the context's; null and 1 are the default stream.
 std::shared_ptr<Stream> find_stream(Context& context, void* handle);
 // Puts work at the stream's end, or into its capture. Waits while the context's queue is full; the lock is held.
-Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel = false);
+Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel = false, size_t commands = 1);
 void wait_for(Stream& stream, uint64_t position, Lock& lock);
 void drain(Context& context, Lock& lock);
 uint64_t now_ns();

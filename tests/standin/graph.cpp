@@ -165,7 +165,7 @@ DRIVER cuGraphLaunch(void* handle, void* stream_handle) {
         const std::lock_guard<std::mutex> lock_exec(exec->one_at_a_time);
         run_graph(*exec->graph);
     };
-    return enqueue(stream, replay, true);
+    return enqueue(stream, replay, true, std::max<size_t>(exec->graph->nodes.size(), 1));
 }
 
 // There is nothing to upload.

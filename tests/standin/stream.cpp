@@ -29,6 +29,7 @@ static void serve(const std::shared_ptr<Stream>& stream) {
         stream->wake.wait(lock, [&] { return !stream->queue.empty() || stream->closed; });
         if (stream->queue.empty()) return;
         Stream::Piece piece = std::move(stream->queue.front());
+        const size_t commands = piece.commands;
         stream->queue.pop_front();
         for (const auto& [other, position] : piece.after) wait_for(*other, position, lock);
         lock.unlock();
@@ -36,7 +37,7 @@ static void serve(const std::shared_ptr<Stream>& stream) {
         piece = {};
         lock.lock();
         ++stream->done;
-        --stream->context->outstanding;
+        stream->context->outstanding -= commands;
         state().progress.notify_all();
     }
 }
@@ -64,7 +65,7 @@ static std::vector<std::shared_ptr<Stream>> blocking_streams(const Context& cont
     return found;
 }
 
-Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel) {
+Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel, size_t commands) {
     if (stream->capture != nullptr) return capture_work(*stream, std::move(work));
     Context& context = *stream->context;
     {
@@ -86,7 +87,8 @@ Result enqueue(const std::shared_ptr<Stream>& stream, Work work, bool kernel) {
         piece.after.emplace_back(context.legacy, context.legacy->submitted);
     }
     ++stream->submitted;
-    ++context.outstanding;
+    context.outstanding += commands;
+    piece.commands = commands;
     if ((kernel && in_order() == 1) || (!stream->urgent && in_order() == 2)) {
         auto& last = state().last;
         if (last.first != nullptr && last.first != stream) piece.after.push_back(last);

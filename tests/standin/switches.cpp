@@ -11,7 +11,8 @@
 //   STANDIN_VERSION=11080                what cuDriverGetVersion says (12080)
 //   STANDIN_FAIL=cuIpcGetMemHandle=801,..  these calls return these codes and do nothing
 //   STANDIN_HANG=cuLaunchKernel,..       these calls never return
-//   STANDIN_QUEUE=n                      commands of a device that may be outstanding, on all its streams together (1024):
+//   STANDIN_QUEUE=n                      commands of a device that may be outstanding, on all its streams together (1024),
+//                                        a graph's among them:
 //                                        whoever enqueues one more waits, and so does every other thread that does;
 //                                        CUDA_SCALE_LAUNCH_QUEUES is obeyed
 //   STANDIN_ORDER=1                      kernels run one after the other in the order of their launches, whatever their

@@ -11,13 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::answer::{Answers, time};
-use super::super::card::{Card, Shape};
+use super::super::card::{Card, Shape, Stream};
 use super::super::kernels::{Ended, Kernels};
 use super::ending::Waiting;
+use crate::driver::cuda::Fault;
 use crate::error::{Error, Result};
 
 /// How many pairs are tried: more than four times as many as a queue is believed to take.
 const MOST: u32 = 3000;
+/// Kernels of a graph.
+const NODES: u32 = 10;
 /// A call that does not return for so long waits.
 const STILL: Duration = Duration::from_millis(200);
 /// How long the kernel waits if nothing else ends it.
@@ -30,13 +33,52 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     answers.say("length of launch queues asked for", scale)?;
 
     let stream = card.stream()?;
-    let event = card.event(false)?;
     let shape = Shape::new(1, 32);
+    stream.begin_capture()?;
+    (0..NODES).try_for_each(|_| kernels.nothing(&stream, shape))?;
+    let graph = stream.end_capture()?.instantiate()?;
     // What is launched first may have to be loaded, which is another question.
     kernels.nothing(&stream, shape)?;
+    graph.launch(&stream)?;
     stream.synchronize()?;
+    let (pairs, seen) = enqueue(&card, &kernels, |stream| kernels.nothing(stream, shape))?;
+    answers.settle(
+        "launches, each with an event recorded behind it, behind a kernel that waits",
+        seen.pairs(),
+        "about 500 launches with their events, or more, can be enqueued behind a kernel that waits",
+        !seen.is_full || pairs >= 450,
+    )?;
+    let asked = "a second thread's launch on another stream meanwhile";
+    let returned = seen.second.map(|took| format!("returns after {}", time(took.as_nanos() as f64)));
+    match (seen.is_full, returned) {
+        (true, returned) => answers.settle(
+            asked,
+            returned.clone().unwrap_or_else(|| "waits too".into()),
+            "where a launch queue is full, every thread's launches wait",
+            returned.is_none(),
+        ),
+        (false, Some(returned)) => answers.say(asked, format!("{returned}; no call had to wait")),
+        (false, None) => answers.say(asked, "WAITS, although no other call does"),
+    }?;
+    let (pairs, seen) = enqueue(&card, &kernels, |stream| graph.launch(stream))?;
+    answers.settle(
+        format!("the same of graphs of {NODES} empty kernels"),
+        seen.pairs(),
+        "a graph takes no more of a launch queue than as many launches",
+        !seen.is_full || (NODES + 1) * pairs >= 900,
+    )
+}
+
+/// Enqueues pairs of a launch and an event's record behind a kernel that waits: how many returned at once, and what was
+/// seen then.
+fn enqueue(
+    card: &Card,
+    kernels: &Kernels,
+    launch: impl Fn(&Stream) -> std::result::Result<(), Fault>,
+) -> Result<(u32, Seen)> {
+    let event = card.event(false)?;
     let second = Second::start()?;
-    let waiting = Waiting::start(&card, &kernels, PATIENCE)?;
+    let waiting = Waiting::start(card, kernels, PATIENCE)?;
     let progress = Progress::default();
     let (enqueued, seen) = thread::scope(|threads| {
         let (progress, let_go) = (&progress, waiting.abort_word());
@@ -47,7 +89,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             seen
         });
         let enqueued = (0..MOST).try_for_each(|_| -> Result<()> {
-            kernels.nothing(&waiting.stream, shape)?;
+            launch(&waiting.stream)?;
             progress.has_returned();
             event.record(&waiting.stream)?;
             progress.has_returned();
@@ -64,25 +106,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         return Err(Error::system("enqueuing behind a kernel that waits", "it ended before it was let go"));
     }
 
-    let (pairs, waits) = (seen.calls / 2, if seen.calls % 2 == 0 { "the next launch" } else { "the event's record" });
-    answers.settle(
-        "launches, each with an event recorded behind it, behind a kernel that waits",
-        if seen.is_full { format!("{pairs} return at once; {waits} waits") } else { format!("more than {MOST}") },
-        "about 500 launches with their events, or more, can be enqueued behind a kernel that waits",
-        !seen.is_full || pairs >= 450,
-    )?;
-    let asked = "a second thread's launch on another stream meanwhile";
-    let returned = seen.second.map(|took| format!("returns after {}", time(took.as_nanos() as f64)));
-    match (seen.is_full, returned) {
-        (true, returned) => answers.settle(
-            asked,
-            returned.clone().unwrap_or_else(|| "waits too".into()),
-            "where a launch queue is full, every thread's launches wait",
-            returned.is_none(),
-        ),
-        (false, Some(returned)) => answers.say(asked, format!("{returned}; no call had to wait")),
-        (false, None) => answers.say(asked, "WAITS, although no other call does"),
-    }
+    Ok((seen.calls / 2, seen))
 }
 
 /// How far the thread that enqueues has come.
@@ -107,6 +131,16 @@ struct Seen {
     is_full: bool,
     /// How long the second thread's launch took, if it returned.
     second: Option<Duration>,
+}
+
+impl Seen {
+    fn pairs(&self) -> String {
+        let waits = if self.calls % 2 == 0 { "the next launch" } else { "the event's record" };
+        match self.is_full {
+            true => format!("{} return at once; {waits} waits", self.calls / 2),
+            false => format!("more than {MOST}"),
+        }
+    }
 }
 
 /// Looks until nothing more is enqueued, and has the second thread launch something then.
