@@ -183,17 +183,17 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// that uses the memory is still to be done.
     unsafe fn free(&self, address: Address, kind: MemoryKind) -> Result<(), Failure>;
 
-    /// A name for the allocation, of kind `Mappable` or `Hosted`, that holds this address, and where in it the address
-    /// is.
+    /// A name for the allocation, of kind `Mappable` or `Hosted`, that holds this address, where in it the address is, and
+    /// how many bytes it has, where `import` has to be told.
     ///
     /// # Safety
     /// The memory was allocated on this device and has not been freed.
-    unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure>;
+    unsafe fn export(&self, address: Address) -> Result<(Handle, u64, u64), Failure>;
 
-    /// Maps what another process exported, all of it: where it begins and how many bytes it has. It becomes memory of
-    /// that kind: `Imported`, or `Hosted` if it was. Any bytes may be tried as a handle; a process cannot import its
-    /// own memory.
-    fn import(&self, handle: &Handle, kind: MemoryKind) -> Result<(Address, usize), Failure>;
+    /// Maps what another process exported, all of it: where it begins and how many bytes it has, which `export` said.
+    /// It becomes memory of that kind: `Imported`, or `Hosted` if it was. Any bytes may be tried as a handle; a process
+    /// cannot import its own memory.
+    fn import(&self, handle: &Handle, bytes: u64, kind: MemoryKind) -> Result<(Address, usize), Failure>;
 
     /// Unmaps, before it returns and whatever that waits for, what was imported and has been freed: where `free` keeps it
     /// for later.

@@ -26,11 +26,13 @@ pub struct IpcHandle {
     data_type: u8,
     /// Whether it is memory of the host.
     hosted: bool,
+    /// Bytes of the allocation, where whoever imports it has to be told.
+    whole: u64,
 }
 
 impl IpcHandle {
     /// How many bytes [`IpcHandle::to_bytes`] returns.
-    pub const BYTES: usize = 64 + 8 + 8 + 1 + 1;
+    pub const BYTES: usize = 64 + 8 + 8 + 1 + 1 + 8;
 
     /// The name as bytes, to be sent.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -39,6 +41,7 @@ impl IpcHandle {
         bytes[64..72].copy_from_slice(&self.offset.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.elements.to_le_bytes());
         (bytes[80], bytes[81]) = (self.data_type, u8::from(self.hosted));
+        bytes[82..].copy_from_slice(&self.whole.to_le_bytes());
         bytes
     }
 
@@ -51,6 +54,7 @@ impl IpcHandle {
             elements: word(72),
             data_type: bytes[80],
             hosted: bytes[81] != 0,
+            whole: word(82),
         }
     }
 }
@@ -85,11 +89,11 @@ impl<T: Element> DeviceBuffer<T> {
             )));
         }
         // SAFETY: the memory is mappable or hosted, and lives as long as its allocation.
-        let (handle, before) = unsafe { device.backend.export(self.allocation.address) }.map_err(|failure| {
+        let (handle, before, whole) = unsafe { device.backend.export(self.allocation.address) }.map_err(|failure| {
             device.failed("exporting a buffer", &failure, "see whether descriptors are exhausted (ulimit -n)")
         })?;
         let (offset, elements) = (before + self.bytes().start as u64, self.len() as u64);
-        Ok(IpcHandle { handle, offset, elements, data_type: T::DATA_TYPE as u8, hosted: self.is_hosted() })
+        Ok(IpcHandle { handle, offset, elements, data_type: T::DATA_TYPE as u8, hosted: self.is_hosted(), whole })
     }
 }
 
@@ -112,7 +116,7 @@ impl Device {
             )));
         }
         let kind = if name.hosted { MemoryKind::Hosted } else { MemoryKind::Imported };
-        let (address, bytes) = core.backend.import(&name.handle, kind).map_err(|failure| {
+        let (address, bytes) = core.backend.import(&name.handle, name.whole, kind).map_err(|failure| {
             core.failed(
                 "importing a buffer",
                 &failure,

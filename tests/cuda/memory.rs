@@ -290,6 +290,35 @@ fn an_address_that_is_used_again_is_imported() {
     });
 }
 
+/// A driver may not say how long memory is that another process allocated.
+#[test]
+fn who_exports_says_how_long_it_is() {
+    two("memory::who_exports_says_how_long_it_is", |comm| {
+        let imports = comm.rank() == 0;
+        if imports {
+            // SAFETY: this process has no other thread that writes to the environment, and the stand-in reads it at its
+            // first call.
+            unsafe { std::env::set_var("STANDIN_FAIL", "cuMemGetAddressRange_v2=1") };
+        }
+        let device = Device::cuda(0).unwrap();
+        let own = (!imports).then(|| device.allocate_mappable::<f32>(3000).unwrap());
+        let mut name = own.as_ref().map_or([0; IpcHandle::BYTES], |own| own.export().unwrap().to_bytes());
+        comm.broadcast_in_place(&mut name, 1).unwrap();
+        if imports {
+            let theirs = device.import::<f32>(&IpcHandle::from_bytes(&name)).unwrap();
+            assert_eq!(device.stream().unwrap().read(&theirs).unwrap(), [0.0; 3000]);
+            // A page, and no more.
+            name[72..80].copy_from_slice(&(1_u64 << 19).to_le_bytes());
+            device.import::<f32>(&IpcHandle::from_bytes(&name)).unwrap();
+            name[72..80].copy_from_slice(&((1_u64 << 19) + 1).to_le_bytes());
+            assert!(
+                invalid(device.import::<f32>(&IpcHandle::from_bytes(&name))).contains("the imported name is damaged")
+            );
+        }
+        comm.barrier().unwrap();
+    });
+}
+
 /// An owner frees what nobody else maps, whatever else runs.
 #[test]
 fn who_closes_unmaps_before_others_free() {

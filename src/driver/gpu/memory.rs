@@ -99,12 +99,12 @@ impl Memory {
 
     /// Memory of the device that another process has exported. The process may have freed what it had at this address
     /// before, which is still mapped here if it is retired: a driver refuses to map two of its allocations in one place.
-    pub fn import(&self, driver: &Entered, handle: &Handle) -> Result<(Address, usize), Failure> {
+    pub fn import(&self, driver: &Entered, handle: &Handle, bytes: u64) -> Result<(Address, usize), Failure> {
         self.give_back_if_idle(driver);
-        match ipc::import(driver, handle) {
+        match ipc::import(driver, handle, bytes) {
             Err(failure) if failure.code == number::ALREADY_MAPPED as i32 => {
                 self.close_imports(driver);
-                ipc::import(driver, handle)
+                ipc::import(driver, handle, bytes)
             }
             answer => answer,
         }

@@ -209,19 +209,19 @@ unsafe impl Backend for Gpu {
         unsafe { self.memory.free(&self.context.enter()?, address, kind) }
     }
 
-    unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure> {
+    unsafe fn export(&self, address: Address) -> Result<(Handle, u64, u64), Failure> {
         if let Some(handle) = self.memory.export_hosted(address) {
-            return Ok((handle, 0));
+            return Ok((handle, 0, 0));
         }
         // SAFETY: the caller's promise.
         unsafe { ipc::export(&self.context.enter()?, address) }
     }
 
-    fn import(&self, handle: &Handle, kind: MemoryKind) -> Result<(Address, usize), Failure> {
+    fn import(&self, handle: &Handle, bytes: u64, kind: MemoryKind) -> Result<(Address, usize), Failure> {
         let driver = self.context.enter()?;
         match kind {
             MemoryKind::Hosted => self.memory.import_hosted(&driver, handle),
-            _ => self.memory.import(&driver, handle),
+            _ => self.memory.import(&driver, handle, bytes),
         }
     }
 

@@ -162,11 +162,11 @@ unsafe impl Backend for Simulated {
         MEMORY.free(address)
     }
 
-    unsafe fn export(&self, address: Address) -> Result<(Handle, u64), Failure> {
-        Ok((MEMORY.export(address)?, 0))
+    unsafe fn export(&self, address: Address) -> Result<(Handle, u64, u64), Failure> {
+        Ok((MEMORY.export(address)?, 0, 0))
     }
 
-    fn import(&self, handle: &Handle, _: MemoryKind) -> Result<(Address, usize), Failure> {
+    fn import(&self, handle: &Handle, _: u64, _: MemoryKind) -> Result<(Address, usize), Failure> {
         MEMORY.import(handle, |device| self.reaches(device))
     }
 
