@@ -30,7 +30,9 @@ use std::time::{Duration, Instant};
 use annulus::driver::{Device, DeviceBuffer, Stream};
 use annulus::{DataType, Element, Error, bf16, f16};
 
-use simulated::{absent, block, called, count, is_simulated, lacks, on_the_stand_in, open, upload, variables};
+use simulated::{
+    absent, block, called, count, is_on_cards, is_simulated, lacks, on_the_stand_in, open, upload, variables,
+};
 
 /// Device 0, if there is one.
 fn device() -> Option<Device> {
