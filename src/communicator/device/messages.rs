@@ -88,7 +88,8 @@ impl DeviceCommunicator {
     pub const MESSAGES: usize = MESSAGES;
 
     /// Sends `elements` to rank `to`, which must [`recv`](Self::recv) as many of the same type. What is enqueued behind
-    /// it is done when that rank has them. Messages go by one kernel, whatever algorithm was set.
+    /// it is done when that rank has them. By one kernel; where the algorithm set is a schedule, by copies of the driver
+    /// ([`set_algorithm`](Self::set_algorithm)).
     ///
     /// # Errors
     ///
@@ -128,8 +129,8 @@ impl DeviceCommunicator {
     }
 
     /// Messages that proceed together, in whatever order their peers come to them, as between NCCL's `ncclGroupStart` and
-    /// `ncclGroupEnd`: none waits for another, but those to the same rank, or from it, which keep their order. It is one
-    /// launch.
+    /// `ncclGroupEnd`: none waits for another, but those to the same rank, or from it, which keep their order. A batch
+    /// of several is always one launch.
     ///
     /// A rank may send to itself within a batch, if it receives as many elements of the same type there: the k-th send
     /// meets the k-th receive.
