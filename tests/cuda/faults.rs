@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Each function of the driver, made to fail: the error names it, and nothing panics or hangs.
 
-use annulus::Communicator;
 use annulus::driver::{Device, DeviceBuffer};
+use annulus::{Communicator, Error};
 
 use super::{alone, everything::everything as all_of_it, ranks, standin};
 
@@ -126,10 +126,9 @@ fn ranks_that_cannot_map_each_other_hear_of_it() {
                 unsafe { std::env::set_var("STANDIN_FAIL", &planted) };
             }
             let comm = Communicator::from_env().unwrap();
-            let why = comm
-                .on(&Device::cuda(if pairs.is_empty() { 0 } else { comm.rank() }).unwrap())
-                .unwrap_err()
-                .to_string();
+            let error = comm.on(&Device::cuda(if pairs.is_empty() { 0 } else { comm.rank() }).unwrap()).unwrap_err();
+            assert!(matches!(error, Error::System(_)), "{error:?}");
+            let why = error.to_string();
             if comm.rank() == 1 {
                 assert!(why.contains(function) && why.contains(own) && why.contains("(801)"), "{why}");
             } else {
