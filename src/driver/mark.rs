@@ -48,9 +48,7 @@ impl Mark {
         }
         true
     }
-}
 
-impl Mark {
     /// Waits until the operation has been done.
     pub fn wait(&self) -> Result<(), Failure> {
         // SAFETY: the event lives as long as the mark.
