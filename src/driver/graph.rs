@@ -182,7 +182,8 @@ mod tests {
         let second = device.stream().unwrap();
         graph.launch(&stream).unwrap();
         let [mut filled, mut copied] = [vec![1; 100], vec![1; 100]];
-        (filled[..50].fill(2), copied[..50].fill(2));
+        filled[..50].fill(2);
+        copied[..50].fill(2);
         assert_eq!(second.read(other).unwrap(), copied);
         assert_eq!(second.read(one).unwrap(), filled);
     }

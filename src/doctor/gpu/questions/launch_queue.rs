@@ -135,7 +135,7 @@ struct Seen {
 
 impl Seen {
     fn pairs(&self) -> String {
-        let waits = if self.calls % 2 == 0 { "the next launch" } else { "the event's record" };
+        let waits = if self.calls.is_multiple_of(2) { "the next launch" } else { "the event's record" };
         match self.is_full {
             true => format!("{} return at once; {waits} waits", self.calls / 2),
             false => format!("more than {MOST}"),
