@@ -49,7 +49,7 @@ impl Members {
         let stream = match words.is_hosted() || words.device() == self.device {
             true => self.stream.clone(),
             // Of a thread with another device.
-            false => words.device().stream().ok()?,
+            false => words.device().urgent_stream().ok()?,
         };
         Some(bytemuck::pod_read_unaligned(&stream.read(&words).ok()?))
     }
