@@ -2,9 +2,10 @@
 //! The speeds that one GPU must reach, each against a ceiling that is measured in the same run: a table in Markdown.
 //!
 //! Ranks are threads that share the device. Calls are captured, several in a graph; a device barrier comes before each
-//! replay, and all ranks have enqueued theirs before any goes on: so what is timed, by events, is calls, and neither who
-//! comes late nor what it takes a host to enqueue. A time is the median over replays of the slowest rank's. `benches/gpu.sh` runs this with all else that is asked of a card; `--test` is a quick pass over
-//! everything, with lengths that say nothing of any speed.
+//! replay, and all ranks have enqueued theirs before any goes on: so what is timed, by events, is calls, and neither
+//! who comes late nor what it takes a host to enqueue. A time is the median over replays of the slowest rank's.
+//! `benches/gpu.sh` runs this with all else that is asked of a card; `--test` is a quick pass over everything, with
+//! lengths that say nothing of any speed.
 #![allow(unsafe_code)] // the fold is launched
 
 use std::sync::Mutex;

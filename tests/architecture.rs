@@ -85,8 +85,8 @@ const STRICTER: &[(&str, &[&str])] = &[
     ("src/ddp/recipe.rs", &["error", "element", "tensor", "nn", "optim", "data", "perceptron::Precision"]),
 ];
 
-/// The files of the library and of the command that contain `unsafe`. The compiler denies it in every other; this list makes a new one
-/// show in review.
+/// The files of the library and of the command that contain `unsafe`. The compiler denies it in every other; this list
+/// makes a new one show in review.
 const UNSAFE: &[&str] = &[
     "src/bin/annulus/main.rs",
     "src/communicator/addresses.rs",

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Every collective against the reference, bit for bit: on threads and on processes, in worlds of 1 to 8 ranks.
 //!
-//! Among threads, every type, operation and count meets every other; place (in or out of place), algorithm, memory, offset
-//! and kind of input are drawn for each. Among processes, cases are chosen so that every pair of values of any two of
-//! these occurs. With `ANNULUS_TEST=full`, threads and processes alike do everything; only the kind of input is drawn. Inputs differ from rank to
-//! rank and from call to call; around every buffer lie elements that nobody may touch.
+//! Among threads, every type, operation and count meets every other; place (in or out of place), algorithm, memory,
+//! offset and kind of input are drawn for each. Among processes, cases are chosen so that every pair of values of any
+//! two of these occurs. With `ANNULUS_TEST=full`, threads and processes alike do everything; only the kind of input is
+//! drawn. Inputs differ from rank to rank and from call to call; around every buffer lie elements that nobody may
+//! touch.
 #![cfg(target_os = "linux")]
 
 #[macro_use]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The trainer's kernels on the simulated device, and on CUDA over the stand-in for its driver: each against its documented arithmetic at
-//! tolerance 0, and against an f64 reference within a bound that is derived where it is used; for every type, for
-//! shapes and alignments that hurt, with the same bits for every launch shape. Where the CPU trainer has the same
-//! formula in the same order, the bits are its bits.
+//! The trainer's kernels on the simulated device, and on CUDA over the stand-in for its driver: each against its
+//! documented arithmetic at tolerance 0, and against an f64 reference within a bound that is derived where it is used;
+//! for every type, for shapes and alignments that hurt, with the same bits for every launch shape. Where the CPU
+//! trainer has the same formula in the same order, the bits are its bits.
 
 #![cfg(all(feature = "sim", target_os = "linux"))]
 #![allow(unsafe_code)] // kernels are launched

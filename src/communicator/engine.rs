@@ -2,9 +2,9 @@
 //! Who moves a rank's calls on, and when.
 //!
 //! A blocking call is moved on by its caller alone while nothing else is in flight, under the engine's lock, until a
-//! handle of a call that is over by then wants it. With started calls in flight, whoever holds the lock moves all of them on and lets go between
-//! pieces: the callers, handles being waited for, and the rank's progress thread, which is born with the first started
-//! call and asleep while nothing is in flight.
+//! handle of a call that is over by then wants it. With started calls in flight, whoever holds the lock moves all of
+//! them on and lets go between pieces: the callers, handles being waited for, and the rank's progress thread, which is
+//! born with the first started call and asleep while nothing is in flight.
 //!
 //! Calls are in *lanes*, each with a numbering of its own: lane 0 is the communicator's collectives, and there is one for
 //! the messages from each rank to each other rank with which messages are exchanged (`messages`).

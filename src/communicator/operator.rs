@@ -24,8 +24,8 @@ use crate::error::Result;
 ///
 /// Contributions are folded in rank order, starting from rank 0's, in the element type itself (in another order only if
 /// an algorithm that has one is chosen by name): every rank gets the same bits, whatever the length and the memory. The
-/// function runs on whatever thread moves the call on, in the default floating-point environment. If it panics, the call fails with [`Error::Aborted`] on all
-/// ranks, and so does every later one.
+/// function runs on whatever thread moves the call on, in the default floating-point environment. If it panics, the
+/// call fails with [`Error::Aborted`] on all ranks, and so does every later one.
 ///
 /// [`Error::Aborted`]: crate::Error::Aborted
 ///

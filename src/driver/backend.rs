@@ -6,8 +6,8 @@
 //! (all simulated devices of a process, all CUDA devices of a process) are valid on each of its devices.
 //!
 //! An enqueued operation is done after all that were enqueued on its stream before, and sees what they wrote; enqueuing
-//! waits for no operation, as long as no more are outstanding than a driver's queue has room for (`queue`). What a stream did before an event that was recorded on it is seen by whatever waited
-//! for the event.
+//! waits for no operation, as long as no more are outstanding than a driver's queue has room for (`queue`). What a
+//! stream did before an event that was recorded on it is seen by whatever waited for the event.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;

@@ -3,7 +3,8 @@
 //!
 //! `enqueue` is the one door to a stream. It lets go of what has been done, waits where the stream is too far ahead
 //! (`queue`), has the device wait for earlier uses of the same memory on other streams, enqueues, marks the place, and
-//! holds what the operation uses until the mark has passed. While a stream captures, all of that is the graph's to do, each time it is launched.
+//! holds what the operation uses until the mark has passed. While a stream captures, all of that is the graph's to do,
+//! each time it is launched.
 #![allow(unsafe_code)]
 
 use std::collections::{HashSet, VecDeque};

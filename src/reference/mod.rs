@@ -43,8 +43,9 @@ use crate::error::{Error, Result};
 /// The fold of all inputs: element e of chunk c by the bracketing that `order` has for chunk c.
 ///
 /// The inputs have one length, which is dealt to as many chunks as there are ranks: contiguous, in order, as even as
-/// can be, the longer ones first. Each element is widened to the accumulator type, multiplied if `op` is `PreMulSum`, folded
-/// from the first contribution of its bracketing on, divided if `op` is `Avg`, and rounded once; a fold of a single contribution too.
+/// can be, the longer ones first. Each element is widened to the accumulator type, multiplied if `op` is `PreMulSum`,
+/// folded from the first contribution of its bracketing on, divided if `op` is `Avg`, and rounded once; a fold of a
+/// single contribution too.
 ///
 /// ```
 /// use annulus::{FoldOrder, ReduceOp, reference};

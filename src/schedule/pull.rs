@@ -14,9 +14,9 @@
 //! - Steps: one after the entry, then the exit, for which those wait whose buffers others read. Two rounds with the entry.
 //! - In place, an all-to-all goes through scratch of the rank's own, segment by segment: what was read in a turn takes the
 //!   place of what was sent when the other has read that, as its flag says.
-//! - Elements moved by a rank, of a length N over n ranks: reduce-scatter reads N and writes N/n; a reduce's
-//!   root reads nN and writes N; broadcast reads and writes N; scatter reads and writes N/n, and a gather's root N; all-gather
-//!   and all-to-all read and write N.
+//! - Elements moved by a rank, of a length N over n ranks: reduce-scatter reads N and writes N/n; a reduce's root reads
+//!   nN and writes N; broadcast reads and writes N; scatter reads and writes N/n, and a gather's root N; all-gather and
+//!   all-to-all read and write N.
 //! - Fold order: 0, 1, .., n-1 in every element.
 //! - Chosen: where buffers are private memory of processes that may read one another's, above the size that the entry
 //!   record carries: for what is moved, from and to a root up to a size; and up to a size for reduce and reduce-scatter.

@@ -2,9 +2,9 @@
 //! What `annulus train` does: ranks train a perceptron on real data, and prove that the result is that of one rank.
 //!
 //! A [`Config`] says what to do; [`Config::prepare`] reads the data and checks all that can be wrong before any rank
-//! starts; [`run`] is one rank's work, the same as a thread and as a process, on the CPU and on a device. It goes through four parts: the steps;
-//! the test on the held-out samples, dealt to the ranks; the comparison of the replicas; and on rank 0 the same run by
-//! one rank, from code that shares nothing with the exchange of gradients.
+//! starts; [`run`] is one rank's work, the same as a thread and as a process, on the CPU and on a device. It goes
+//! through four parts: the steps; the test on the held-out samples, dealt to the ranks; the comparison of the replicas;
+//! and on rank 0 the same run by one rank, from code that shares nothing with the exchange of gradients.
 //!
 //! ```
 //! use annulus::train::{self, Config};
@@ -69,7 +69,8 @@ const VERIFICATION: Duration = Duration::from_secs(24 * 60 * 60);
 /// # Errors
 ///
 /// `InvalidArgument` if the communicator has not as many ranks as the configuration; `Unsupported` or `System` where a
-/// device cannot be had; the failures of every collective; rank 0's `System`, if the checkpoint cannot be written. A failed verification is not an error: the report says so.
+/// device cannot be had; the failures of every collective; rank 0's `System`, if the checkpoint cannot be written. A
+/// failed verification is not an error: the report says so.
 pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &dyn Fn(Event)) -> Result<Report> {
     let recipe = &prepared.recipe;
     if comm.world_size() != recipe.ranks {

@@ -88,8 +88,8 @@ pub fn variables<'a>(of_simulated: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a s
     of_simulated.iter().copied().chain(twins).collect()
 }
 
-/// Runs tests of this binary again, but those that do this, on that kind of device over the stand-in: all whose names have one
-/// of these in them.
+/// Runs tests of this binary again, but those that do this, on that kind of device over the stand-in: all whose names
+/// have one of these in them.
 pub fn on_the_stand_in(kind: &str, tests: &[&str]) {
     if !is_simulated() {
         return;

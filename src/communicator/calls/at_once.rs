@@ -28,8 +28,8 @@ pub(crate) enum Begun {
 }
 
 impl Calls {
-    /// Makes a call whose caller waits for it, while nothing else is in flight. It looks `looks` times at each peer before the
-    /// call is kept. `None` if its channel is still in use.
+    /// Makes a call whose caller waits for it, while nothing else is in flight. It looks `looks` times at each peer
+    /// before the call is kept. `None` if its channel is still in use.
     pub fn at_once(&mut self, call: &Call<'_>, looks: u32) -> Result<Option<Begun>> {
         let Some(posted) = self.post(call)? else { return Ok(None) };
         let brief = posted.said.carried && self.grouped.is_none() && call.operator.is_none();

@@ -352,8 +352,8 @@ impl<T: Number> DeviceDdp<T> {
         self.begin = self.clock.now();
     }
 
-    /// Where the time went, from [`begin`](Self::begin) until now, if losses were just read. A device does not say how long it
-    /// waited for other ranks, so that is part of `transfer`.
+    /// Where the time went, from [`begin`](Self::begin) until now, if losses were just read. A device does not say how
+    /// long it waited for other ranks, so that is part of `transfer`.
     pub fn times(&self) -> Times {
         self.exchanges.times(self.clock.duration(self.clock.now().saturating_sub(self.begin)))
     }

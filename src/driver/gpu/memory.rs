@@ -5,11 +5,11 @@
 //! Nor may it share pages with other allocations, as the driver lets short ones do: a handle is of the whole page, so
 //! whoever opened it would see what is not its, and could not open a second allocation of the same page.
 //!
-//! To free an allocation, or to unmap what was imported, the driver waits for all that runs on the device; what runs may
-//! wait for a peer, and the peer for the thread that frees. So such memory is *retired*, and given back when nothing runs:
-//! at the next call that looks and finds all streams idle (`idle`). Meanwhile nothing can be enqueued (`running`). Memory that
-//! is needed before is given back at once, whatever that waits for. Whenever memory is given back, the pool gives its free
-//! memory back too.
+//! To free an allocation, or to unmap what was imported, the driver waits for all that runs on the device; what runs
+//! may wait for a peer, and the peer for the thread that frees. So such memory is *retired*, and given back when
+//! nothing runs: at the next call that looks and finds all streams idle (`idle`). Meanwhile nothing can be enqueued
+//! (`running`). Memory that is needed before is given back at once, whatever that waits for. Whenever memory is given
+//! back, the pool gives its free memory back too.
 #![allow(unsafe_code)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};

@@ -11,8 +11,8 @@
 //! allocated to last as long as that. Each says so in every rank's block, in a word of its own among the *departures*:
 //! the block's owner then looks at its own block alone, and not at blocks that their owners may have given back before.
 //!
-//! After each control block there are addresses for the rank's messages to and from each of the others, committed when the first is
-//! sent: since they lie where all ranks know, nothing has to be agreed on then.
+//! After each control block there are addresses for the rank's messages to and from each of the others, committed when
+//! the first is sent: since they lie where all ranks know, nothing has to be agreed on then.
 #![allow(unsafe_code)] // pages and regions live in mapped memory
 
 use std::ops::Range;
