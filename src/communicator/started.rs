@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The started form of every call, by itself and in a scope: a line each. (That of all-reduce is in `pending` and `scope`,
-//! with what there is to say about all of them.)
+//! The started forms of calls, by themselves and in a scope: a line each. (That of all-reduce is in `pending` and `scope`,
+//! with what there is to say about all of them.) There are none of forms with counts in place, nor of a reduce or a scan
+//! by an operation of one's own; in a scope none of `all_to_all_v`, `barrier` and messages.
 //!
 //! | macro | buffers |
 //! |---|---|
@@ -202,23 +203,26 @@ one!(
 );
 
 impl Communicator {
-    documented! { "all_to_all_v",
-        /// The exchange of counts that comes first is waited for.
-        pub fn start_all_to_all_v<T, S, R>(
-            &self,
-            send: S,
-            send_counts: &[usize],
-            mut recv: R,
-            recv_counts: &[usize],
-        ) -> Result<Pending<(S, R)>>
-        where
-            T: Element,
-            S: Buffer<T>,
-            R: Buffer<T>,
-        {
-            let call = self.all_to_all_v_call(send.elements(), send_counts, recv.elements_mut(), recv_counts)?;
-            self.start(call, (send, recv))
-        }
+    /// Starts [`Communicator::all_to_all_v`] and returns: see [`Communicator::start_all_reduce`]. The exchange of counts
+    /// that comes first is waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Communicator::all_to_all_v`]; buffers that moved in are then dropped.
+    pub fn start_all_to_all_v<T, S, R>(
+        &self,
+        send: S,
+        send_counts: &[usize],
+        mut recv: R,
+        recv_counts: &[usize],
+    ) -> Result<Pending<(S, R)>>
+    where
+        T: Element,
+        S: Buffer<T>,
+        R: Buffer<T>,
+    {
+        let call = self.all_to_all_v_call(send.elements(), send_counts, recv.elements_mut(), recv_counts)?;
+        self.start(call, (send, recv))
     }
 
     documented! { "barrier",
