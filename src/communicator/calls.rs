@@ -237,7 +237,7 @@ impl Calls {
             || known.always_inline || is_private(call.input, arrival.input) || is_private(call.output, arrival.output);
         let mut carried = 0;
         if let Some(inline) = known.inline.as_ref().filter(|_| carries()) {
-            carried = known.carried;
+            carried = inline.carried();
             record.expect(carried);
             arrival.region = CARRIED;
             state.addresses.inputs[rank] = call.input.data;

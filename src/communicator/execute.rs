@@ -282,7 +282,12 @@ impl Execution<'_> {
         let _open = OpenWindow(own);
         work(self);
         // Among processes a peer that fails does not wait for its inputs' readers.
-        match transport.root().was_sound() {
+        self.on_if_sound()
+    }
+
+    /// On, unless what was just read of a peer may be anything, since the communicator has failed meanwhile.
+    fn on_if_sound(&self) -> Went {
+        match self.transport.root().was_sound() {
             true => Went::On,
             false => Went::Poisoned,
         }
@@ -304,10 +309,7 @@ impl Execution<'_> {
                 return Went::Refused;
             }
         }
-        match transport.root().was_sound() {
-            true => Went::On,
-            false => Went::Poisoned,
-        }
+        self.on_if_sound()
     }
 
     /// Copies from a peer's private memory.

@@ -43,8 +43,6 @@ pub(crate) struct Plan {
     pub inline: Option<Arc<Loaded>>,
     /// Whether they do whatever the memory; else where all ranks' buffers are out of the others' reach.
     pub always_inline: bool,
-    /// Bytes of this rank's contribution that ride along then.
-    pub carried: usize,
     /// How many rode along in the call after this one, when this was made last: programs repeat themselves.
     pub followed_by: usize,
     /// A user's own program: its memory's name for peers, and what it may access.
@@ -90,7 +88,6 @@ impl Plan {
             bytes,
             inline: None,
             always_inline: false,
-            carried: 0,
             followed_by: 0,
             own: None,
             programs: [const { None }; 3],
@@ -212,9 +209,7 @@ impl Plans {
             )));
         }
         if schedule.entry() == Entry::Carries {
-            let inline = plan.load(&*schedule)?;
-            plan.carried = inline.carried();
-            plan.inline = Some(inline);
+            plan.inline = Some(plan.load(&*schedule)?);
             let within_reach = select::choose(&plan.request(Access::Direct, transport.limits()))?;
             plan.always_inline = within_reach.entry() == Entry::Carries;
         }

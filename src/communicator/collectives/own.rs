@@ -18,8 +18,8 @@ impl Communicator {
     /// # Errors
     ///
     /// `InvalidArgument` if lengths, ranks or operation do not fit what was verified, which of scans
-    /// [`Avg`](ReduceOp::Avg) never does; `Unsupported`, on all ranks, if
-    /// the schedule reaches into peers' buffers and not all of them can be addressed; the failures of every collective.
+    /// [`Avg`](ReduceOp::Avg) never does; `Unsupported`, on all ranks, if the schedule reaches into peers' buffers and
+    /// not all of them can be addressed; the failures of every collective.
     pub fn execute<T: Element>(
         &self,
         verified: &Verified,
