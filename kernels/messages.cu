@@ -11,10 +11,10 @@
 // Bytes moved per byte of a message: 1 read over the link and 1 written; staged: 1 read and written more, by the
 // sender. Flags of a block: one forward and two back, and for each piece after the first one more forward and back.
 //
-// Launch: 1 to BLOCKS blocks, resident together on both ranks, of 256 threads: as many as the longest message of the
-// batch has. A message's follow from its length, on both ranks alike: about one for every 8 lines a thread of it. Block b
-// of the sender and block b of the receiver move one range of it, and meet nobody else; block 0 has a part in every
-// message.
+// Launch: 1 to BLOCKS blocks, resident together on both ranks, of 256 threads (512: two_shot.cu): as many as the
+// longest message of the batch has. A message's follow from its length, on both ranks alike: about one for every 8 lines
+// a thread of it. Block b of the sender and block b of the receiver move one range of it, and meet nobody else; block 0
+// has a part in every message.
 //
 // The words of one message, of one block, between sender s and receiver r. t counts the messages of this pair and block,
 // on both ranks, in device memory, from 1 on; a counter is {t, step} (pad.h).

@@ -3,9 +3,12 @@
 // A block's part of the work: how elements are dealt, and how a block folds or copies a range of them.
 //
 // Ranges are dealt in order, as even as can be, the longer parts first, in units of 16 bytes, so that what is aligned
-// stays so. Of its part a block moves 16 bytes a thread at a time, consecutive threads consecutive lines; elements
-// before the first whole line and after the last go one by one. Lines are those of the first destination: where another
-// buffer is not aligned as that one is, all of the part goes one by one, which is slow and right.
+// stays so. Of its part a block moves lines of 16 bytes, consecutive threads consecutive lines; elements before the first
+// whole line and after the last go one by one. Lines are those of the first destination: where another buffer is not
+// aligned as that one is, all of the part goes one by one, which is slow and right.
+//
+// What memory takes to answer is a microsecond, in which it could move some megabytes: so a thread loads several lines
+// before it uses the first of them. Many threads would do as well, but blocks that wait for peers are few.
 //
 // On the host a thread's elements lie side by side instead, and are folded by vectors however they are aligned.
 //
@@ -93,6 +96,10 @@ constexpr bool FROM_ZERO = true;
 constexpr bool FROM_ZERO = false;
 #endif
 
+// Sources whose lines a thread has on the way at once: so many loads overlap, and the instructions that fold are there
+// once.
+constexpr u32 AHEAD = 2;
+
 // Folds up to `LINES` lines of T that lie from `element` on: number `first` and others after it, `step` lines apart, as
 // far as there are so many `lines`.
 template <class T, class A, u32 LINES>
@@ -100,20 +107,29 @@ DEVICE void fold_lines(const Folding& folding, u64 element, u64 first, u64 step,
     constexpr u32 LANES = Line<T>::LANES;
     A values[LINES * LANES] = {}, next[LINES * LANES];
 #pragma unroll 1
-    for (u32 source = 0; source < folding.sources; ++source) {
-        const Line<T>* const from = (const Line<T>*)((const T*)folding.from[source] + element) + first;
-        Line<T> loaded[LINES] = {};
+    for (u32 source = 0; source < folding.sources; source += AHEAD) {
+        Line<T> loaded[AHEAD][LINES] = {};
 #pragma unroll
-        for (u32 i = 0; i < LINES; ++i)
-            if (first + i * step < lines) loaded[i] = from[i * step];
+        for (u32 ahead = 0; ahead < AHEAD; ++ahead) {
+            if (source + ahead >= folding.sources) continue;
+            const Line<T>* const from = (const Line<T>*)((const T*)folding.from[source + ahead] + element) + first;
 #pragma unroll
-        for (u32 i = 0; i < LINES * LANES; ++i) next[i] = widen<A>(loaded[i / LANES].lane[i % LANES]);
-        taken_in(folding, next);
-        if (source == 0) {
+            for (u32 i = 0; i < LINES; ++i)
+                if (first + i * step < lines) loaded[ahead][i] = from[i * step];
+        }
+#pragma unroll 1
+        for (u32 which = source; which < source + AHEAD && which < folding.sources; ++which) {
 #pragma unroll
-            for (u32 i = 0; i < LINES * LANES; ++i) values[i] = FROM_ZERO ? sum(A(0), next[i]) : next[i];
-        } else {
-            combine(folding.operation, values, next);
+            for (u32 i = 0; i < LINES * LANES; ++i) next[i] = widen<A>(loaded[0][i / LANES].lane[i % LANES]);
+            taken_in(folding, next);
+            if (which == 0) {
+#pragma unroll
+                for (u32 i = 0; i < LINES * LANES; ++i) values[i] = FROM_ZERO ? sum(A(0), next[i]) : next[i];
+            } else {
+                combine(folding.operation, values, next);
+            }
+#pragma unroll
+            for (u32 i = 0; i < LINES; ++i) loaded[0][i] = loaded[AHEAD - 1][i];
         }
     }
     finished(folding, values);
@@ -214,7 +230,22 @@ DEVICE void fold_range(const Folding& folding, Range range) {
     fold_range_in<T, Value>(folding, range);
 }
 
+// Copies lane by lane what is 16 bytes long: compilers for AMD devices keep an array of structures in registers if none
+// is copied whole.
 template <class Word>
+DEVICE void take(Word& to, const Word& from) {
+    to = from;
+}
+DEVICE void take(Line<u32>& to, const Line<u32>& from) {
+    const Line<u32> line = from;
+    Line<u32> taken;
+#pragma unroll
+    for (u32 lane = 0; lane < Line<u32>::LANES; ++lane) taken.lane[lane] = line.lane[lane];
+    to = taken;
+}
+
+// A thread loads `AT_ONCE` words before it stores the first of them, so that loads overlap.
+template <class Word, u32 AT_ONCE>
 DEVICE void copy_words(const char* from, void* const* to, u32 destinations, u64 begin, u64 end) {
     if constexpr (SIDE_BY_SIDE) {
         const Range mine = part_of_thread({begin, end}, 64);
@@ -223,11 +254,20 @@ DEVICE void copy_words(const char* from, void* const* to, u32 destinations, u64 
                 memcpy((char*)to[destination] + mine.begin, from + mine.begin, mine.end - mine.begin);
         return;
     }
-    for (u64 i = begin + thread() * sizeof(Word); i < end; i += threads() * sizeof(Word)) {
-        const Word word = *(const Word*)(from + i);
+    const u64 step = threads() * sizeof(Word);
+    for (u64 first = begin + thread() * sizeof(Word); first < end; first += AT_ONCE * step) {
+        Word words[AT_ONCE] = {};
+#pragma unroll
+        for (u32 i = 0; i < AT_ONCE; ++i)
+            if (first + i * step < end) take(words[i], *(const Word*)(from + first + i * step));
 #pragma unroll 1
-        for (u32 destination = 0; destination < destinations; ++destination)
-            if (to[destination] != from) *(Word*)((char*)to[destination] + i) = word;
+        for (u32 destination = 0; destination < destinations; ++destination) {
+            if (to[destination] == from) continue;
+            char* const there = (char*)to[destination];
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; ++i)
+                if (first + i * step < end) take(*(Word*)(there + first + i * step), words[i]);
+        }
     }
 }
 
@@ -243,9 +283,9 @@ DEVICE void copy_range(const void* from, void* const* to, u32 destinations, Rang
     const u64 head = range.begin + to_line(source + range.begin) % word;
     const u64 begin = head < range.end ? head : range.end;
     const u64 end = begin + (range.end - begin) / word * word;
-    copy_words<u8>(source, to, destinations, range.begin, begin);
-    if (word == sizeof(Packet)) copy_words<Packet>(source, to, destinations, begin, end);
-    else if (word == 4) copy_words<u32>(source, to, destinations, begin, end);
-    else copy_words<u8>(source, to, destinations, begin, end);
-    copy_words<u8>(source, to, destinations, end, range.end);
+    copy_words<u8, 1>(source, to, destinations, range.begin, begin);
+    if (word == sizeof(Packet)) copy_words<Line<u32>, 8>(source, to, destinations, begin, end);
+    else if (word == 4) copy_words<u32, 8>(source, to, destinations, begin, end);
+    else copy_words<u8, 1>(source, to, destinations, begin, end);
+    copy_words<u8, 1>(source, to, destinations, end, range.end);
 }

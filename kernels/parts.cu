@@ -10,8 +10,8 @@
 // n. All but a rank's own part comes over links, each byte once. Staged input: what the rank gives is read and written
 // once more. Flags: one to each rank to enter, and one more to leave if any input is read where it lies.
 //
-// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads, about one for every 8 lines a thread of a
-// part: who reads from many ranks has as much for each block again from each of them.
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads (512: two_shot.cu), about one for every 8
+// lines a thread of a part: who reads from many ranks has as much for each block again from each of them.
 //
 // Proof. A block moves one range of each part, which depends on `elements` and the grid alone: so what it reads of a
 // staging half, the same block of that rank has written before it entered, and what it reads where it lies, an earlier

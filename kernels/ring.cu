@@ -13,8 +13,8 @@
 // times (its size read and 2 written). Flags a step: one forward, one back. Steps: 2(n-1) a segment; a segment is what
 // a slot takes of a block's part of a chunk.
 //
-// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads: each is a ring of its own, and as many
-// as fill a link. Staging must hold SLOTS slots a block; the larger they are, the fewer flags.
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads (512: two_shot.cu): each is a ring of its
+// own, and as many as fill a link. Staging must hold SLOTS slots a block; the larger they are, the fewer flags.
 //
 //     step of a segment     0        1 .. n-2      n-1             n .. 2n-3         2n-2
 //     rank r                send     fold, send    fold, finish,   keep, send on     keep
@@ -41,49 +41,84 @@ template <class T, class P, class A>
 struct Step {
     static constexpr u32 LANES = Line<T>::LANES;
     typedef Partials<P, LANES> Sent;
+    // Lines that a thread loads before it folds the first of them, as many as are 128 bytes with what is received of
+    // them, and fit registers: so many loads overlap, and the instructions that fold are there once. The same where
+    // nothing is folded.
+    static constexpr u32 MANY = 128 / (sizeof(Line<T>) + sizeof(Sent)), FEW = MANY < 16 / LANES ? MANY : 16 / LANES;
+    static constexpr u32 LINES = SIDE_BY_SIDE || FEW == 0 ? 1 : FEW;
+    static constexpr u32 KEPT = SIDE_BY_SIDE ? 1 : 4;
 
     DEVICE static void fold(const Collective& args, const char* received, const T* own, T* to, char* send, u64 length,
                             bool last) {
         void* const nowhere[] = {nullptr};
         const Folding folding = {&args.from, nowhere, 1, 1, args.operation, args.world, args.factor};
-        for (u64 i = (u64)thread() * LANES; i < length; i += (u64)threads() * LANES) {
-            const u32 count = length - i < LANES ? (u32)(length - i) : LANES;
-            const Line<T> line = load_line<Line<T>>(own + i, count);
-            A values[LANES];
+        const u64 step = (u64)threads() * LANES, whole = to_line(own) == 0 ? length / LANES * LANES : 0;
+        for (u64 first = (u64)thread() * LANES; first < length; first += LINES * step) {
+            Line<T> lines[LINES] = {};
+            Sent sent[LINES] = {};
 #pragma unroll
-            for (u32 lane = 0; lane < LANES; ++lane) values[lane] = widen<A>(line.lane[lane]);
-            taken_in(folding, values);
-            if (received != nullptr) {
-                const Sent partials = *(const Sent*)(received + i * sizeof(P));
-                A before[LANES];
-#pragma unroll
-                for (u32 lane = 0; lane < LANES; ++lane) before[lane] = (A)partials.lane[lane];
-                combine(args.operation, before, values);
-#pragma unroll
-                for (u32 lane = 0; lane < LANES; ++lane) values[lane] = before[lane];
+            for (u32 i = 0; i < LINES && LINES > 1; ++i) {
+                if (first + i * step < whole) lines[i] = *(const Line<T>*)(own + first + i * step);
+                if (received != nullptr && first + i * step < length)
+                    sent[i] = *(const Sent*)(received + (first + i * step) * sizeof(P));
             }
-            if (last) {
-                finished(folding, values);
-                Line<T> folded;
+#pragma unroll 1
+            for (u32 which = 0; which < LINES; ++which) {
+                const u64 i = first + which * step;
+                if (i >= length) break;
+                const u32 count = length - i < LANES ? (u32)(length - i) : LANES;
+                if (i >= whole || LINES == 1) lines[0] = load_line<Line<T>>(own + i, count);
+                A values[LANES];
 #pragma unroll
-                for (u32 lane = 0; lane < LANES; ++lane) narrow(folded.lane[lane], values[lane]);
-                store_line(to + i, folded, count);
-                *(Line<T>*)(send + i * sizeof(T)) = folded;
-            } else {
-                Sent partials;
+                for (u32 lane = 0; lane < LANES; ++lane) values[lane] = widen<A>(lines[0].lane[lane]);
+                taken_in(folding, values);
+                if (received != nullptr) {
+                    if (LINES == 1) sent[0] = *(const Sent*)(received + i * sizeof(P));
+                    A before[LANES];
 #pragma unroll
-                for (u32 lane = 0; lane < LANES; ++lane) partials.lane[lane] = (P)values[lane];
-                *(Sent*)(send + i * sizeof(P)) = partials;
+                    for (u32 lane = 0; lane < LANES; ++lane) before[lane] = (A)sent[0].lane[lane];
+                    combine(args.operation, before, values);
+#pragma unroll
+                    for (u32 lane = 0; lane < LANES; ++lane) values[lane] = before[lane];
+                }
+                if (last) {
+                    finished(folding, values);
+                    Line<T> folded;
+#pragma unroll
+                    for (u32 lane = 0; lane < LANES; ++lane) narrow(folded.lane[lane], values[lane]);
+                    store_line(to + i, folded, count);
+                    *(Line<T>*)(send + i * sizeof(T)) = folded;
+                } else {
+                    Sent partials;
+#pragma unroll
+                    for (u32 lane = 0; lane < LANES; ++lane) partials.lane[lane] = (P)values[lane];
+                    *(Sent*)(send + i * sizeof(P)) = partials;
+                }
+#pragma unroll
+                for (u32 next = 1; next < LINES; ++next) {
+                    lines[next - 1] = lines[next];
+                    sent[next - 1] = sent[next];
+                }
             }
         }
     }
 
     DEVICE static void keep(const char* received, T* to, char* send, u64 length) {
-        for (u64 i = (u64)thread() * LANES; i < length; i += (u64)threads() * LANES) {
-            const u32 count = length - i < LANES ? (u32)(length - i) : LANES;
-            const Line<T> line = *(const Line<T>*)(received + i * sizeof(T));
-            store_line(to + i, line, count);
-            if (send != nullptr) *(Line<T>*)(send + i * sizeof(T)) = line;
+        const u64 step = (u64)threads() * LANES;
+        for (u64 first = (u64)thread() * LANES; first < length; first += KEPT * step) {
+            Line<T> lines[KEPT] = {};
+#pragma unroll
+            for (u32 i = 0; i < KEPT; ++i)
+                if (first + i * step < length) lines[i] = *(const Line<T>*)(received + (first + i * step) * sizeof(T));
+#pragma unroll 1
+            for (u32 which = 0; which < KEPT; ++which) {
+                const u64 i = first + which * step;
+                if (i >= length) break;
+                store_line(to + i, lines[0], length - i < LANES ? (u32)(length - i) : LANES);
+                if (send != nullptr) *(Line<T>*)(send + i * sizeof(T)) = lines[0];
+#pragma unroll
+                for (u32 next = 1; next < KEPT; ++next) lines[next - 1] = lines[next];
+            }
         }
     }
 };

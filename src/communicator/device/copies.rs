@@ -67,7 +67,7 @@ impl Walk<'_> {
         let mut uses = self.uses(&members.arenas);
         uses.push(Use::shares(&members.table));
         uses.extend([&members.abort, self.gpus.faults.words(), self.gpus.history.journal()].map(Use::words));
-        let Shape { blocks, threads } = Shape::of(Kernel::Flags, 0, members.room);
+        let Shape { blocks, threads } = members.room.shape(Kernel::Flags, 0);
         // SAFETY: The argument is that of `kernels/flags.cu`: the call's is the one that its entry has, and the marks
         // are as many as it says, of ranks and flags that exist (`check`, `Loaded`). It touches the state, the words
         // and, through the first region of the table, the flags of all ranks' arenas: `uses` names all of them. Flags
@@ -120,7 +120,7 @@ impl Walk<'_> {
             0 => (Kernel::Fold(loaded.data_type), bytemuck::bytes_of(&fold)),
             _ => (Kernel::FoldPartials(loaded.data_type), bytemuck::bytes_of(&with_partials)),
         };
-        let Shape { blocks, threads } = Shape::of(kernel, (len * loaded.element) as u64, members.room);
+        let Shape { blocks, threads } = members.room.shape(kernel, len * loaded.element);
         let uses = self.uses(sources.iter().chain(&destinations));
         // SAFETY: The argument is the kernel's: as many sources and destinations as it says, at least one of each and
         // not more than it takes (`check`, `Loaded`), all named and as long as `len` asks for (`at`). `Partial` places

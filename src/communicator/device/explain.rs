@@ -94,7 +94,7 @@ impl DeviceCommunicator {
             }
         };
         let Plan { algorithm, kernel, launches, .. } = plan;
-        let shape = Shape::of(kernel, plan.work_of(plan.longest) as u64, self.members.room);
+        let shape = self.members.room.shape(kernel, plan.work_of(plan.longest));
         let (algorithm, kernel, reason) = (algorithm.to_owned(), Some(kernel), plan.reason);
         Ok(DeviceExplanation { algorithm, kernel, shape, launches, copies: 0, staged, reason, path })
     }
@@ -108,7 +108,7 @@ impl DeviceCommunicator {
             return DeviceExplanation {
                 algorithm: Kernel::Relay.to_string(),
                 kernel: None,
-                shape: Shape::of(Kernel::Relay, 0, self.members.room),
+                shape: self.members.room.shape(Kernel::Relay, 0),
                 launches: pieces,
                 copies: if bytes == 0 { 0 } else { pieces },
                 staged: true,
@@ -161,7 +161,7 @@ impl DeviceCommunicator {
         let mut explained = DeviceExplanation {
             algorithm: loaded.name.clone(),
             kernel: None,
-            shape: Shape::of(Kernel::Flags, 0, members.room),
+            shape: members.room.shape(Kernel::Flags, 0),
             // The entry, and the launch that ends the call.
             launches: 2,
             copies: 0,
@@ -187,7 +187,7 @@ impl DeviceCommunicator {
                 Operation::Fold { len, .. } => {
                     explained.launches += 1;
                     let fold = Kernel::Fold(loaded.data_type);
-                    let shape = Shape::of(fold, (len * loaded.element) as u64, members.room);
+                    let shape = members.room.shape(fold, len * loaded.element);
                     if shape.blocks >= explained.shape.blocks {
                         explained.shape = shape;
                     }

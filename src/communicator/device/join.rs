@@ -14,7 +14,7 @@ use super::exchange::{agree, exchange};
 use super::history::{History, JOURNAL};
 use super::programs::Schedules;
 use super::regions::REGIONS;
-use super::room::Agreed;
+use super::room::{Agreed, Room};
 use super::watchdog::Watchdog;
 use super::{DeviceCommunicator, fault, locked};
 use crate::driver::{self, Device, DeviceBuffer, FaultWords, Stream, WeakStream, Words};
@@ -33,8 +33,7 @@ pub(super) struct Members {
     pub device: Device,
     /// The same on all ranks.
     pub layout: Arena,
-    /// Blocks of a launch, at the most; the same on all ranks.
-    pub room: u32,
+    pub room: Room,
     /// Whether ranks meet in memory of the host, since some devices do not reach each other; the same on all ranks.
     pub hosted: bool,
     /// By rank. Streams of calls never write to them: a fault is explained by what is read from them.

@@ -97,7 +97,7 @@ impl DeviceCommunicator {
         let arguments = super::corrupt::corrupted(arguments);
         let mut uses = vec![Use::reads(from), Use::writes(to)];
         uses.extend(self.uses());
-        let Shape { blocks, threads } = Shape::of(kernel, launch.work as u64, members.room);
+        let Shape { blocks, threads } = members.room.shape(kernel, launch.work);
         let shape = driver::Shape::new(blocks, threads).together();
         self.remember(stream);
         // SAFETY: The argument is that of every collective (`kernels/pad.h`), and its addresses are of this rank's

@@ -296,9 +296,10 @@ impl DeviceCommunicator {
         let members = &self.members;
         let mut uses = self.uses();
         uses.extend(wanted.iter().map(Wanted::usage));
-        let blocks = arguments.message.iter().map(|message| message.blocks).max().unwrap_or(1);
+        let longest = arguments.message.iter().map(|message| message.bytes).max().unwrap_or(0);
+        let Shape { blocks, threads } = self.message_shape(longest as usize);
         self.remember(stream);
-        let shape = driver::Shape::new(blocks, self.message_shape(0).threads).together();
+        let shape = driver::Shape::new(blocks, threads).together();
         // SAFETY: The argument is that of `kernels/messages.cu`: as many messages as it says, at most as many as there
         // is room for (`check_messages`), to and from other ranks that exist, whose buffers are as long as it says and
         // are named in `uses`. What is received overlaps with nothing else. All else is as of every call of the
@@ -310,6 +311,6 @@ impl DeviceCommunicator {
 
     /// The shape of the launch of a message of so many bytes: the same on both ranks.
     pub(super) fn message_shape(&self, bytes: usize) -> Shape {
-        Shape::of(Kernel::Messages, bytes as u64, self.members.room)
+        self.members.room.shape(Kernel::Messages, bytes)
     }
 }

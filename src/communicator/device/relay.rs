@@ -60,7 +60,7 @@ impl DeviceCommunicator {
         argument.batch.call = self.common(self.history.count());
         let mut uses = self.uses();
         uses.push(wanted.usage());
-        let Shape { blocks, threads } = Shape::of(Kernel::Relay, 0, members.room);
+        let Shape { blocks, threads } = members.room.shape(Kernel::Relay, 0);
         let shape = driver::Shape::new(blocks, threads).together();
         // SAFETY: The argument is that of `kernels/relay.cu`: one message, to or from another rank that exists, by block
         // 0, of which so many pieces were moved before. It touches the state, the words and, through the first region of

@@ -11,15 +11,36 @@ use super::super::Communicator;
 use super::exchange::agree;
 use crate::driver::{self, Device, Platform};
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{BLOCKS, Kernel, Shape};
 
 /// Threads of a block of a collective.
 const THREADS: u32 = 256;
 
+/// Threads of a block where that is the only one of its multiprocessor (`THREADS` of `kernels/dialect.h`).
+const MANY: u32 = 512;
+
+/// The room for a rank's launches, so that those of all ranks are resident together; the same on all ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Blocks of a launch, at the most.
+    blocks: u32,
+    /// Threads of each, where there are so many blocks: [`MANY`] on cards that ranks share, since each multiprocessor has
+    /// one block there, whose threads alone have loads on their way.
+    threads: u32,
+}
+
+impl Room {
+    /// The shape of a launch that works through so many bytes.
+    pub fn shape(self, kernel: Kernel, bytes: usize) -> Shape {
+        let shape = Shape::of(kernel, bytes as u64, self.blocks);
+        let is_full = shape.threads == THREADS && shape.blocks == self.blocks.min(BLOCKS as u32);
+        if is_full { Shape { threads: self.threads, ..shape } } else { shape }
+    }
+}
+
 /// What all ranks have found alike.
 pub(super) struct Agreed {
-    /// How many blocks each rank's launches have at the most, so that those of all ranks are resident together.
-    pub room: u32,
+    pub room: Room,
     /// Whether some rank's device cannot address another's memory.
     pub hosted: bool,
     /// Bytes that one launch moves at the most. Each rank has three times as much for what peers do not see.
@@ -29,13 +50,13 @@ pub(super) struct Agreed {
 impl Agreed {
     /// Collective.
     pub fn new(comm: &Communicator, device: &Device, kernels: &HashMap<Kernel, driver::Kernel>) -> Result<Agreed> {
-        const WORDS: usize = 7;
-        let resident =
-            kernels.values().map(|kernel| kernel.resident_blocks(THREADS, 0)).min_by_key(|room| match room {
-                Ok(room) => *room,
-                Err(_) => 0,
-            });
-        let resident = agree(comm, "asking for the room of kernels", resident.unwrap_or(Ok(0)))?;
+        const WORDS: usize = 8;
+        let resident = |threads| {
+            let rooms = kernels.values().map(|kernel| kernel.resident_blocks(threads, 0));
+            rooms.min_by_key(|room| room.as_ref().map_or(0, |room| *room)).unwrap_or(Ok(0))
+        };
+        let resident = || Ok([resident(THREADS)?, resident(MANY)?]);
+        let [resident, of_many] = agree(comm, "asking for the room of kernels", resident())?;
         let has = device.capabilities();
         let mut all = vec![0_u64; WORDS * comm.world_size()];
         let [high, low] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| has.identity[at + byte])));
@@ -43,7 +64,8 @@ impl Agreed {
         // Simulated devices run no kernels but ours.
         let multiprocessors = if is_card { has.multiprocessors } else { 0 };
         let [platform, index] = [has.platform as u64, has.index as u64];
-        let own = [platform, high, low, index, u64::from(resident), has.memory, u64::from(multiprocessors)];
+        let [resident, of_many, multiprocessors] = [resident, of_many, multiprocessors].map(u64::from);
+        let own = [platform, high, low, index, resident, has.memory, multiprocessors, of_many];
         comm.all_gather(&own, &mut all)?;
         let (said, _) = all.as_chunks::<WORDS>();
         if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
@@ -56,16 +78,24 @@ impl Agreed {
         let reaches = agree(comm, "reaching other ranks' devices", reaches)?;
         let mut confined = vec![0_u8; comm.world_size()];
         comm.all_gather(&[u8::from(reaches.contains(&false))], &mut confined)?;
-        let mut least = u32::MAX;
-        for (rank, own @ [_, _, _, index, resident, _, multiprocessors]) in said.iter().enumerate() {
-            // Processes may see the same device under different numbers.
-            let ranks = said.iter().filter(|other| identity(other) == identity(own)).count();
-            let shared = room(rank, *index, *resident as u32, ranks)?;
-            least = least.min(shared.min(beside_others(*multiprocessors as u32, ranks)));
+        // Processes may see the same device under different numbers.
+        let ranks = |own: &[u64; WORDS]| said.iter().filter(|other| identity(other) == identity(own)).count();
+        let mut blocks = u32::MAX;
+        for (rank, own @ [_, _, _, index, resident, _, multiprocessors, _]) in said.iter().enumerate() {
+            let shared = room(rank, *index, *resident as u32, ranks(own))?;
+            blocks = blocks.min(shared.min(beside_others(*multiprocessors as u32, ranks(own))));
         }
+        // More threads may not cost blocks.
+        let is_roomy = |own: &[u64; WORDS]| own[7] / ranks(own) as u64 >= u64::from(blocks);
+        let is_shared = is_card && said.iter().any(|own| ranks(own) > 1);
+        let threads = if is_shared && said.iter().all(is_roomy) { MANY } else { THREADS };
         let hosted = confined.contains(&1);
         let memory = said.iter().map(|own| own[5]).min().unwrap_or(0);
-        Ok(Agreed { room: least, hosted, staged: if is_card && !hosted { staged(memory) } else { STAGED } })
+        Ok(Agreed {
+            room: Room { blocks, threads },
+            hosted,
+            staged: if is_card && !hosted { staged(memory) } else { STAGED },
+        })
     }
 }
 
@@ -105,11 +135,28 @@ fn beside_others(multiprocessors: u32, ranks: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::DataType;
 
     #[test]
     fn a_launch_moves_more_where_there_is_more_memory() {
         let gigabytes = [0, 8, 17, 24, 40, 80, 141, 1000].map(|gigabytes| staged(gigabytes * 1_000_000_000) >> 20);
         assert_eq!(gigabytes, [16, 16, 16, 16, 32, 64, 128, 128]);
+    }
+
+    #[test]
+    fn a_full_launch_alone_has_more_threads() {
+        let room = Room { blocks: 4, threads: MANY };
+        let two_shot = Kernel::TwoShot(DataType::F32);
+        let shape = |blocks, threads| Shape { blocks, threads };
+        assert_eq!(
+            [0, 1 << 15, 1 << 20].map(|bytes| room.shape(two_shot, bytes)),
+            [shape(1, 256), shape(1, 256), shape(4, 512)]
+        );
+        assert_eq!(room.shape(Kernel::Barrier, 0), shape(1, 32));
+        assert_eq!(Room { blocks: 1, threads: MANY }.shape(Kernel::Barrier, 0), shape(1, 32));
+        // No launch has more blocks than ranks have words for.
+        assert_eq!(Room { blocks: 1000, threads: MANY }.shape(two_shot, 1 << 30), shape(64, 512));
+        assert_eq!(Room { blocks: 1000, threads: THREADS }.shape(two_shot, 1 << 30), shape(64, 256));
     }
 
     #[test]
