@@ -159,7 +159,8 @@ fn what_one_rank_can_see_wrong_is_said_and_nothing_is_sent() {
             Err(Error::InvalidArgument(sentence)) => sentence.to_string(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(sentence(comm.send(&[1], 2)), "send: there is no rank 2; the ranks are 0 to 1");
+        let missing = format!("send on rank {own}: there is no rank 2; the ranks are 0 to 1");
+        assert_eq!(sentence(comm.send(&[1], 2)), missing);
         assert!(sentence(comm.recv(&mut [1], own)).contains("cannot wait for itself; use send_recv, or a batch"));
         assert!(
             sentence(comm.batch(|batch| batch.send(&[1], own))).contains("sends 1 messages to itself and receives 0")

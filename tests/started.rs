@@ -5,7 +5,7 @@
 
 mod ranks;
 
-use annulus::{Communicator, ReduceOp, run};
+use annulus::{Communicator, Operator, ReduceOp, run};
 use ranks::everywhere;
 
 const SUM: ReduceOp = ReduceOp::Sum;
@@ -123,4 +123,112 @@ fn borrowed() {
         Ok(())
     })
     .unwrap();
+}
+
+/// Counts of three ranks, and what lies before and behind each rank's.
+const COUNTS: [usize; 3] = [3, 0, 2_000];
+
+#[test]
+fn with_a_count_for_each_rank_in_place() {
+    everywhere(3, "with_a_count_for_each_rank_in_place", |comm| {
+        let (rank, root, total) = (comm.rank(), 2, COUNTS.iter().sum());
+        let before: usize = COUNTS[..rank].iter().sum();
+        let (place, is_root) = (before..before + COUNTS[rank], rank == root);
+        let whole = own(&comm, total);
+        let mine = whole[place.clone()].to_vec();
+        let mut gathered = vec![0; total];
+        comm.all_gather_v(&mine, &mut gathered, &COUNTS).unwrap();
+        let mut part = vec![0; COUNTS[rank]];
+        comm.reduce_scatter_v(&whole, &mut part, &COUNTS, SUM).unwrap();
+
+        let all = comm.start_all_gather_v_in_place(whole.clone(), &COUNTS).unwrap();
+        let sums = comm.start_reduce_scatter_v_in_place(whole.clone(), &COUNTS, SUM).unwrap();
+        let at_root = comm.start_gather_v_in_place(if is_root { whole.clone() } else { mine.clone() }, &COUNTS, root);
+        let dealt = if is_root { gathered.clone() } else { vec![0; COUNTS[rank]] };
+        let dealt = comm.start_scatter_v_in_place(dealt, &COUNTS, root).unwrap().wait().unwrap();
+        assert_eq!(dealt[if is_root { place.clone() } else { 0..COUNTS[rank] }], mine);
+        assert_eq!(at_root.unwrap().wait().unwrap(), if is_root { gathered.clone() } else { mine.clone() });
+        assert_eq!(sums.wait().unwrap()[place.clone()], part);
+        assert_eq!(all.wait().unwrap(), gathered);
+
+        let (mut all, mut sums) = (whole.clone(), whole.clone());
+        comm.scope(|scope| {
+            let _ = scope.start_all_gather_v_in_place(&mut all, &COUNTS)?;
+            scope.start_reduce_scatter_v_in_place(&mut sums, &COUNTS, SUM)?.wait().map(drop)
+        })
+        .unwrap();
+        assert_eq!((all, &sums[place]), (gathered, &part[..]));
+    });
+}
+
+#[test]
+fn by_an_operation_of_ones_own() {
+    everywhere(3, "by_an_operation_of_ones_own", |comm| {
+        // Neither commutative nor with a fold of its own: the last that is not a multiple of three.
+        let last = Operator::ordered("the last but threes", |a: &mut [u64], b: &[u64]| {
+            for (a, b) in a.iter_mut().zip(b) {
+                *a = if b.is_multiple_of(3) { *a } else { *b };
+            }
+        });
+        let (root, len) = (1, 1_000);
+        let (one, is_root) = (own(&comm, len), comm.rank() == root);
+        let fold = |len: usize, call: &dyn Fn(&mut [u64]) -> annulus::Result<()>| {
+            let mut recv = vec![0; len];
+            call(&mut recv).unwrap();
+            recv
+        };
+        let sum = fold(len, &|recv| comm.all_reduce_with(&one, recv, &last));
+        let scan = fold(len, &|recv| comm.scan_with(&one, recv, &last));
+        let exclusive = fold(len, &|recv| comm.exclusive_scan_with(&one, recv, &last));
+        assert_ne!(sum, fold(len, &|recv| comm.all_reduce(&one, recv, SUM)));
+
+        let to_root = comm.start_reduce_with(one.clone(), is_root.then(|| vec![0; len]), &last, root).unwrap();
+        let scans = [
+            comm.start_scan_with(one.clone(), vec![0; len], &last).unwrap(),
+            comm.start_exclusive_scan_with(one.clone(), vec![0; len], &last).unwrap(),
+        ];
+        let in_place = [
+            comm.start_reduce_in_place_with(one.clone(), &last, root).unwrap(),
+            comm.start_scan_in_place_with(one.clone(), &last).unwrap(),
+            comm.start_exclusive_scan_in_place_with(one.clone(), &last).unwrap(),
+        ];
+        let [at_root, scanned, before] = in_place.map(|started| started.wait().unwrap());
+        assert_eq!(scans.map(|started| started.wait().unwrap().1), [scan.clone(), exclusive.clone()]);
+        assert_eq!(to_root.wait().unwrap().1, is_root.then(|| sum.clone()));
+        assert_eq!(at_root, if is_root { sum.clone() } else { one.clone() });
+        assert_eq!(scanned, scan);
+        assert_eq!(before, if comm.rank() == 0 { one.clone() } else { exclusive });
+
+        let mut recv = vec![0; len];
+        comm.scope(|scope| scope.start_scan_with(&one, &mut recv, &last)?.wait().map(drop)).unwrap();
+        assert_eq!(recv, scan);
+    });
+}
+
+#[test]
+fn borrowed_messages_counts_and_barriers() {
+    everywhere(2, "borrowed_messages_counts_and_barriers", |comm| {
+        let (rank, peer) = (comm.rank(), 1 - comm.rank());
+        let mine = own(&comm, 5_000);
+        let (mut theirs, mut parts) = (vec![0; 5_000], vec![0; 3 + rank]);
+        // Rank 0 sends two elements to each rank; rank 1 sends one to rank 0, and keeps two.
+        let (sends, receives) = ([[2, 2], [1, 2]][rank], [[2, 1], [2, 2]][rank]);
+        comm.scope(|scope| {
+            let _ = scope.start_recv(&mut theirs, peer)?;
+            let sent = scope.start_send(&mine, peer)?;
+            let swapped = scope.start_all_to_all_v(&mine[..sends[0] + sends[1]], &sends, &mut parts, &receives)?;
+            scope.start_barrier()?.wait()?;
+            swapped.wait()?;
+            assert_eq!(sent.wait()?.len(), mine.len());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((theirs[0], theirs[4_999]), ((peer as u64 + 1) * 1_000_000, (peer as u64 + 1) * 1_000_000 + 4_999));
+        let of = |rank: u64, range: std::ops::Range<u64>| range.map(move |i| (rank + 1) * 1_000_000 + i);
+        let expected: Vec<u64> = match rank {
+            0 => of(0, 0..2).chain(of(1, 0..1)).collect(),
+            _ => of(0, 2..4).chain(of(1, 1..3)).collect(),
+        };
+        assert_eq!(parts, expected);
+    });
 }

@@ -13,9 +13,10 @@ use std::cell::RefCell;
 use super::addresses::Run;
 use super::calls::Call;
 use super::descriptor::Descriptor;
-use super::{Buffer, Communicator, Pending};
+use super::refusals::Asker;
+use super::{Buffer, Communicator, Pending, Scope, ScopedPending};
 use crate::element::{DataType, Element};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Messages that proceed together: see [`Communicator::batch`]. `'env` is what they may borrow.
 pub struct Batch<'env> {
@@ -161,18 +162,42 @@ impl Communicator {
 
     /// The lane of messages from one rank to another, of which this rank is one.
     fn lane(&self, what: &str, from: usize, to: usize) -> Result<usize> {
-        let (own, world) = (self.rank(), self.world_size());
-        let peer = if from == own { to } else { from };
-        if peer >= world {
-            return Err(Error::invalid(format!("{what}: there is no rank {peer}; the ranks are 0 to {}", world - 1)));
-        }
+        let asker = Asker { name: what, rank: self.rank(), world: self.world_size() };
+        asker.check_peer(if from == asker.rank { to } else { from })?;
         if from == to {
-            return Err(Error::invalid(format!(
-                "{what}: rank {own} is this rank, which cannot wait for itself; use send_recv, or a batch with both the \
-                 send and the receive"
-            )));
+            return asker.refuse_itself();
         }
         self.engine.pair(from, to, self.timeout.get())
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts [`Communicator::send`] of borrowed elements.
+    ///
+    /// # Errors
+    ///
+    /// As `send`.
+    pub fn start_send<T: Element>(
+        &'scope self,
+        elements: &'scope [T],
+        to: usize,
+    ) -> Result<ScopedPending<'scope, &'scope [T]>> {
+        let lane = self.communicator.lane("start_send", self.communicator.rank(), to)?;
+        self.start(message(lane, T::DATA_TYPE, Run::of(elements)), elements)
+    }
+
+    /// Starts [`Communicator::recv`] into borrowed elements.
+    ///
+    /// # Errors
+    ///
+    /// As `recv`.
+    pub fn start_recv<T: Element>(
+        &'scope self,
+        elements: &'scope mut [T],
+        from: usize,
+    ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
+        let lane = self.communicator.lane("start_recv", from, self.communicator.rank())?;
+        self.start(message(lane, T::DATA_TYPE, Run::of_mut(elements)), elements)
     }
 }
 
@@ -197,12 +222,8 @@ impl Batch<'_> {
         let fit = said.len() == heard.len()
             && said.iter().zip(&heard).all(|(said, heard)| said.0 == heard.0 && said.1.len() == heard.1.len());
         if !fit {
-            return Err(Error::invalid(format!(
-                "batch: rank {own} sends {} messages to itself and receives {}, which must be as many, of the same types \
-                 and lengths",
-                said.len(),
-                heard.len()
-            )));
+            let asker = Asker { name: "batch", rank: own, world: comm.world_size() };
+            return asker.refuse_own(said.len(), heard.len());
         }
         for ((_, said), (_, heard)) in said.into_iter().zip(heard) {
             heard.copy_from_slice(said);

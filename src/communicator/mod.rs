@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `collectives/` | the calls, typed and checked |
 //! | `operator` | operations of one's own, and the calls that fold with them |
+//! | `refusals` | what a rank can see wrong alone |
 //! | `messages` | from one rank to another, by themselves and in batches |
 //! | `pending` `scope` `started` | started calls: handles that own their buffers, or borrow them within a scope |
 //! | `memory` | buffers that calls can own |
@@ -38,6 +39,7 @@ mod operator;
 mod owed;
 mod pending;
 mod plan;
+mod refusals;
 mod run;
 mod scope;
 mod started;

@@ -142,7 +142,7 @@ fn word_of(bytes: &[u8]) -> u64 {
 
 impl Call<'_> {
     /// The same call, which folds with an operator of one's own.
-    fn folded_by<T>(mut self, operator: &Operator<T>) -> Self {
+    pub(super) fn folded_by<T>(mut self, operator: &Operator<T>) -> Self {
         self.descriptor.operator = Some(operator.signature);
         self.operator = Some(operator.combine.clone());
         self
@@ -157,7 +157,7 @@ impl Communicator {
     /// As `all_reduce`; `InvalidArgument` if the operator is ordered and the algorithm that was set folds in another
     /// order than the ranks'; `Aborted` if the operator panics on a rank.
     pub fn all_reduce_with<T: Element>(&self, send: &[T], recv: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.all_reduce_with_call(send, recv, operator)?)
+        self.engine.block(self.all_reduce_call(send, recv, None)?.folded_by(operator))
     }
 
     /// The same with `buffer` as both.
@@ -166,7 +166,7 @@ impl Communicator {
     ///
     /// As [`all_reduce_with`](Self::all_reduce_with).
     pub fn all_reduce_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.all_reduce_in_place_with_call(buffer, operator)?)
+        self.engine.block(self.all_reduce_in_place_call(buffer, None)?.folded_by(operator))
     }
 
     /// [`Communicator::reduce_scatter`] with an operation of one's own.
@@ -175,7 +175,7 @@ impl Communicator {
     ///
     /// As `reduce_scatter`, and those that an operator adds to [`Communicator::all_reduce_with`].
     pub fn reduce_scatter_with<T: Element>(&self, send: &[T], recv: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.reduce_scatter_with_call(send, recv, operator)?)
+        self.engine.block(self.reduce_scatter_call(send, recv, None)?.folded_by(operator))
     }
 
     /// The same with the output as part `rank` of `buffer`, whose other parts are left as they are.
@@ -184,7 +184,7 @@ impl Communicator {
     ///
     /// As `reduce_scatter_in_place`, and those that an operator adds.
     pub fn reduce_scatter_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
-        self.engine.block(self.reduce_scatter_in_place_with_call(buffer, operator)?)
+        self.engine.block(self.reduce_scatter_in_place_call(buffer, None)?.folded_by(operator))
     }
 
     /// [`Communicator::reduce`] with an operation of one's own.
@@ -250,42 +250,5 @@ impl Communicator {
     /// As `exclusive_scan_in_place`, and those that an operator adds.
     pub fn exclusive_scan_in_place_with<T: Element>(&self, buffer: &mut [T], operator: &Operator<T>) -> Result<()> {
         self.engine.block(self.exclusive_scan_in_place_call(buffer, None)?.folded_by(operator))
-    }
-}
-
-/// What the forms of a call have in common.
-impl Communicator {
-    pub(super) fn all_reduce_with_call<T: Element>(
-        &self,
-        send: &[T],
-        recv: &mut [T],
-        operator: &Operator<T>,
-    ) -> Result<Call<'static>> {
-        Ok(self.all_reduce_call(send, recv, None)?.folded_by(operator))
-    }
-
-    pub(super) fn all_reduce_in_place_with_call<T: Element>(
-        &self,
-        buffer: &mut [T],
-        operator: &Operator<T>,
-    ) -> Result<Call<'static>> {
-        Ok(self.all_reduce_in_place_call(buffer, None)?.folded_by(operator))
-    }
-
-    pub(super) fn reduce_scatter_with_call<T: Element>(
-        &self,
-        send: &[T],
-        recv: &mut [T],
-        operator: &Operator<T>,
-    ) -> Result<Call<'static>> {
-        Ok(self.reduce_scatter_call(send, recv, None)?.folded_by(operator))
-    }
-
-    pub(super) fn reduce_scatter_in_place_with_call<T: Element>(
-        &self,
-        buffer: &mut [T],
-        operator: &Operator<T>,
-    ) -> Result<Call<'static>> {
-        Ok(self.reduce_scatter_in_place_call(buffer, None)?.folded_by(operator))
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The started forms of calls, by themselves and in a scope: a line each. (That of all-reduce is in `pending` and `scope`,
-//! with what there is to say about all of them.) There are none of forms with counts in place, nor of a reduce or a scan
-//! by an operation of one's own; in a scope none of `all_to_all_v`, `barrier` and messages.
+//! with what there is to say about all of them; those of messages are in `messages`.)
 //!
 //! | macro | buffers |
 //! |---|---|
@@ -9,6 +8,8 @@
 //! | `to_root` | `recv` on the root alone |
 //! | `from_root` | `send` on the root alone |
 //! | `one` | one buffer, in place |
+//!
+//! An operation of one's own comes behind a semicolon.
 
 use super::{Buffer, Communicator, Operator, Pending, Scope, ScopedPending};
 use crate::element::{Element, ReduceOp};
@@ -27,7 +28,7 @@ macro_rules! documented {
 }
 
 macro_rules! both {
-    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)*) => {
+    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)* $(; $operator:ident)?) => {
         impl Communicator {
             documented! { $of,
                 pub fn $start<T, S, R>(&self, send: S, mut recv: R $(, $argument: $type)*) -> Result<Pending<(S, R)>>
@@ -37,7 +38,7 @@ macro_rules! both {
                     R: Buffer<T>,
                 {
                     let call = self.$call(send.elements(), recv.elements_mut() $(, $passed)*)?;
-                    self.start(call, (send, recv))
+                    self.start(call$(.folded_by($operator))?, (send, recv))
                 }
             }
         }
@@ -51,7 +52,7 @@ macro_rules! both {
                     $(, $argument: $type)*
                 ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
                     let call = self.communicator.$call(send, recv $(, $passed)*)?;
-                    self.start(call, recv)
+                    self.start(call$(.folded_by($operator))?, recv)
                 }
             }
         }
@@ -59,7 +60,7 @@ macro_rules! both {
 }
 
 macro_rules! to_root {
-    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)*) => {
+    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)* $(; $operator:ident)?) => {
         impl Communicator {
             documented! { $of,
                 pub fn $start<T, S, R>(
@@ -74,7 +75,7 @@ macro_rules! to_root {
                     R: Buffer<T>,
                 {
                     let call = self.$call(send.elements(), recv.as_mut().map(R::elements_mut) $(, $passed)*)?;
-                    self.start(call, (send, recv))
+                    self.start(call$(.folded_by($operator))?, (send, recv))
                 }
             }
         }
@@ -88,7 +89,7 @@ macro_rules! to_root {
                     $(, $argument: $type)*
                 ) -> Result<ScopedPending<'scope, Option<&'scope mut [T]>>> {
                     let call = self.communicator.$call(send, recv.as_deref_mut() $(, $passed)*)?;
-                    self.start(call, recv)
+                    self.start(call$(.folded_by($operator))?, recv)
                 }
             }
         }
@@ -96,7 +97,7 @@ macro_rules! to_root {
 }
 
 macro_rules! from_root {
-    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)*) => {
+    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)* $(; $operator:ident)?) => {
         impl Communicator {
             documented! { $of,
                 pub fn $start<T, S, R>(
@@ -111,7 +112,7 @@ macro_rules! from_root {
                     R: Buffer<T>,
                 {
                     let call = self.$call(send.as_ref().map(S::elements), recv.elements_mut() $(, $passed)*)?;
-                    self.start(call, (send, recv))
+                    self.start(call$(.folded_by($operator))?, (send, recv))
                 }
             }
         }
@@ -125,7 +126,7 @@ macro_rules! from_root {
                     $(, $argument: $type)*
                 ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
                     let call = self.communicator.$call(send, recv $(, $passed)*)?;
-                    self.start(call, recv)
+                    self.start(call$(.folded_by($operator))?, recv)
                 }
             }
         }
@@ -133,7 +134,7 @@ macro_rules! from_root {
 }
 
 macro_rules! one {
-    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)*) => {
+    ($start:ident, $of:literal, $call:ident $(, $argument:ident: $type:ty = $passed:expr)* $(; $operator:ident)?) => {
         impl Communicator {
             documented! { $of,
                 pub fn $start<T, B>(&self, mut buffer: B $(, $argument: $type)*) -> Result<Pending<B>>
@@ -142,7 +143,7 @@ macro_rules! one {
                     B: Buffer<T>,
                 {
                     let call = self.$call(buffer.elements_mut() $(, $passed)*)?;
-                    self.start(call, buffer)
+                    self.start(call$(.folded_by($operator))?, buffer)
                 }
             }
         }
@@ -155,7 +156,7 @@ macro_rules! one {
                     $(, $argument: $type)*
                 ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
                     let call = self.communicator.$call(buffer $(, $passed)*)?;
-                    self.start(call, buffer)
+                    self.start(call$(.folded_by($operator))?, buffer)
                 }
             }
         }
@@ -172,10 +173,15 @@ both!(
     start_reduce_scatter_v, "reduce_scatter_v", reduce_scatter_v_call, counts: &[usize] = counts, op: ReduceOp = op
 );
 
-both!(start_all_reduce_with, "all_reduce_with", all_reduce_with_call, operator: &Operator<T> = operator);
-both!(start_reduce_scatter_with, "reduce_scatter_with", reduce_scatter_with_call, operator: &Operator<T> = operator);
+both!(start_all_reduce_with, "all_reduce_with", all_reduce_call, operator: &Operator<T> = None; operator);
+both!(start_reduce_scatter_with, "reduce_scatter_with", reduce_scatter_call, operator: &Operator<T> = None; operator);
+both!(start_scan_with, "scan_with", scan_call, operator: &Operator<T> = None; operator);
+both!(start_exclusive_scan_with, "exclusive_scan_with", exclusive_scan_call, operator: &Operator<T> = None; operator);
 
 to_root!(start_reduce, "reduce", reduce_call, op: ReduceOp = Some(op), root: usize = root);
+to_root!(
+    start_reduce_with, "reduce_with", reduce_call, operator: &Operator<T> = None, root: usize = root; operator
+);
 to_root!(start_gather, "gather", gather_call, root: usize = root);
 to_root!(start_gather_v, "gather_v", gather_v_call, counts: &[usize] = counts, root: usize = root);
 
@@ -193,13 +199,37 @@ one!(start_broadcast_in_place, "broadcast_in_place", broadcast_in_place_call, ro
 one!(start_scatter_in_place, "scatter_in_place", scatter_in_place_call, root: usize = root);
 one!(start_gather_in_place, "gather_in_place", gather_in_place_call, root: usize = root);
 
+one!(start_all_gather_v_in_place, "all_gather_v_in_place", all_gather_v_in_place_call, counts: &[usize] = counts);
 one!(
-    start_all_reduce_in_place_with, "all_reduce_in_place_with", all_reduce_in_place_with_call,
-    operator: &Operator<T> = operator
+    start_reduce_scatter_v_in_place, "reduce_scatter_v_in_place", reduce_scatter_v_in_place_call,
+    counts: &[usize] = counts, op: ReduceOp = op
 );
 one!(
-    start_reduce_scatter_in_place_with, "reduce_scatter_in_place_with", reduce_scatter_in_place_with_call,
-    operator: &Operator<T> = operator
+    start_scatter_v_in_place, "scatter_v_in_place", scatter_v_in_place_call, counts: &[usize] = counts,
+    root: usize = root
+);
+one!(
+    start_gather_v_in_place, "gather_v_in_place", gather_v_in_place_call, counts: &[usize] = counts, root: usize = root
+);
+
+one!(
+    start_all_reduce_in_place_with, "all_reduce_in_place_with", all_reduce_in_place_call,
+    operator: &Operator<T> = None; operator
+);
+one!(
+    start_reduce_scatter_in_place_with, "reduce_scatter_in_place_with", reduce_scatter_in_place_call,
+    operator: &Operator<T> = None; operator
+);
+one!(
+    start_reduce_in_place_with, "reduce_in_place_with", reduce_in_place_call, operator: &Operator<T> = None,
+    root: usize = root; operator
+);
+one!(
+    start_scan_in_place_with, "scan_in_place_with", scan_in_place_call, operator: &Operator<T> = None; operator
+);
+one!(
+    start_exclusive_scan_in_place_with, "exclusive_scan_in_place_with", exclusive_scan_in_place_call,
+    operator: &Operator<T> = None; operator
 );
 
 impl Communicator {
@@ -228,6 +258,30 @@ impl Communicator {
     documented! { "barrier",
         pub fn start_barrier(&self) -> Result<Pending<()>> {
             self.start(self.barrier_call(), ())
+        }
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts [`Communicator::all_to_all_v`] and returns: see [`Communicator::start_all_to_all_v`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Communicator::all_to_all_v`].
+    pub fn start_all_to_all_v<T: Element>(
+        &'scope self,
+        send: &'scope [T],
+        send_counts: &[usize],
+        recv: &'scope mut [T],
+        recv_counts: &[usize],
+    ) -> Result<ScopedPending<'scope, &'scope mut [T]>> {
+        let call = self.communicator.all_to_all_v_call(send, send_counts, recv, recv_counts)?;
+        self.start(call, recv)
+    }
+
+    documented! { "barrier",
+        pub fn start_barrier(&'scope self) -> Result<ScopedPending<'scope, ()>> {
+            self.start(self.communicator.barrier_call(), ())
         }
     }
 }

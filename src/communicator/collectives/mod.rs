@@ -26,8 +26,9 @@ use super::calls::Call;
 use super::descriptor::{self, Descriptor};
 use super::engine::COLLECTIVES;
 use super::plan::request;
+use super::refusals::Asker;
 use crate::element::{Element, ReduceOp};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schedule::{self, Access, Collective, Layout};
 
 impl Run {
@@ -73,12 +74,7 @@ impl Communicator {
         let gives = !(others && matches!(collective, Collective::Broadcast | Collective::Scatter));
         let gets = !(others && matches!(collective, Collective::Reduce | Collective::Gather));
         for (what, needed, given) in [("send", gives, send.is_some()), ("recv", gets, recv.is_some())] {
-            if needed != given {
-                return Err(Error::invalid(match needed {
-                    true => format!("{name} on rank {rank}: this rank is the root and must pass {what}"),
-                    false => format!("{name} on rank {rank}: only the root, rank {root}, passes {what}; pass None"),
-                }));
-            }
+            self.asker(name).check_passed(what, root, needed, given)?;
         }
         let (sent, received) = (send.map_or(0, <[T]>::len), recv.as_ref().map_or(0, |recv| recv.len()));
         let input_len = layout.input_len(collective, rank);
@@ -88,7 +84,7 @@ impl Communicator {
             _ => layout.output_len(collective, rank),
         };
         if (sent, received) != (input_len, output_len) {
-            return Err(self.wrong_lengths(&asked, sent, received, (input_len, output_len)));
+            return self.refuse_lengths(&asked, sent, received, (input_len, output_len));
         }
         let (input, output) = (send.map_or(Run::NONE, Run::of), recv.map_or(Run::NONE, Run::of_mut));
         Ok(self.call::<T>(asked, input, output))
@@ -101,10 +97,10 @@ impl Communicator {
         let (input_len, output_len) = (layout.input_len(collective, rank), layout.output_len(collective, rank));
         let len = input_len.max(output_len);
         if buffer.len() != len {
-            return Err(Error::invalid(format!(
-                "{name} on rank {rank}: the buffer has {} elements; by the counts it must have {len}",
-                buffer.len()
-            )));
+            let has = buffer.len();
+            return self
+                .asker(name)
+                .refuse(format_args!("the buffer has {has} elements; by the counts it must have {len}"));
         }
         let whole = Run::of_mut(buffer);
         let alias = layout.alias(collective, rank);
@@ -152,49 +148,43 @@ impl Communicator {
         schedule::select::choose(&request).map(drop)
     }
 
+    fn asker<'a>(&self, name: &'a str) -> Asker<'a> {
+        Asker { name, rank: self.rank(), world: self.world_size() }
+    }
+
     /// The root, if there is such a rank.
     fn checked_root(&self, name: &str, root: usize) -> Result<usize> {
-        if root < self.world_size() {
-            return Ok(root);
-        }
-        let (rank, world) = (self.rank(), self.world_size());
-        Err(Error::invalid(format!(
-            "{name} on rank {rank}: there is no rank {root} to be the root among {world} ranks"
-        )))
+        self.asker(name).checked_root(root)
     }
 
     /// One of the world's equal parts of `all` elements.
     fn part_of(&self, name: &str, all: usize) -> Result<usize> {
-        let (rank, world) = (self.rank(), self.world_size());
-        if all.is_multiple_of(world) {
-            return Ok(all / world);
-        }
-        Err(Error::invalid(format!(
-            "{name} on rank {rank}: {all} elements cannot be {world} equal parts; pass a multiple of {world}"
-        )))
+        self.asker(name).part_of(all)
     }
 
     #[cold]
-    fn wrong_lengths(&self, asked: &Asked, sent: usize, received: usize, needed: (usize, usize)) -> Error {
+    fn refuse_lengths<T>(
+        &self,
+        asked: &Asked,
+        sent: usize,
+        received: usize,
+        (input, output): (usize, usize),
+    ) -> Result<T> {
         let Asked { name, collective, ref layout, .. } = *asked;
-        let (rank, world) = (self.rank(), self.world_size());
-        Error::invalid(if !layout.is_uniform() {
-            format!(
-                "{name} on rank {rank}: send has {sent} elements and recv {received}; by the counts they must have {} and {}",
-                needed.0, needed.1
-            )
-        } else {
+        let (asker, world) = (self.asker(name), self.world_size());
+        if !layout.is_uniform() {
+            return asker.refuse(format_args!(
+                "send has {sent} elements and recv {received}; by the counts they must have {input} and {output}"
+            ));
+        }
+        asker.refuse_lengths(
+            sent,
+            received,
             match collective {
-                Collective::ReduceScatter | Collective::Scatter => format!(
-                    "{name} on rank {rank}: send has {sent} elements and recv {received}; send must hold {world} times as \
-                     many"
-                ),
-                Collective::AllGather | Collective::Gather => format!(
-                    "{name} on rank {rank}: recv has {received} elements and send {sent}; recv must hold {world} times as \
-                     many"
-                ),
-                _ => format!("{name} on rank {rank}: send has {sent} elements and recv {received}; they must be equal"),
-            }
-        })
+                Collective::ReduceScatter | Collective::Scatter => (world, 1),
+                Collective::AllGather | Collective::Gather => (1, world),
+                _ => (1, 1),
+            },
+        )
     }
 }

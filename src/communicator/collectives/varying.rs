@@ -29,8 +29,7 @@ impl Communicator {
     ///
     /// As [`Communicator::all_gather_v`].
     pub fn all_gather_v_in_place<T: Element>(&self, buffer: &mut [T], counts: &[usize]) -> Result<()> {
-        let asked = self.varying("all_gather_v_in_place", Collective::AllGather, None, counts)?;
-        self.engine.block(self.in_place(asked, buffer)?)
+        self.engine.block(self.all_gather_v_in_place_call(buffer, counts)?)
     }
 
     /// [`Communicator::reduce_scatter`] in which rank r receives `counts[r]` elements.
@@ -59,8 +58,7 @@ impl Communicator {
         counts: &[usize],
         op: ReduceOp,
     ) -> Result<()> {
-        let asked = self.varying("reduce_scatter_v_in_place", Collective::ReduceScatter, Some(op), counts)?;
-        self.engine.block(self.in_place(asked, buffer)?)
+        self.engine.block(self.reduce_scatter_v_in_place_call(buffer, counts, op)?)
     }
 
     /// [`Communicator::scatter`] of `counts[r]` elements to rank r.
@@ -84,8 +82,7 @@ impl Communicator {
     ///
     /// As [`Communicator::scatter_v`].
     pub fn scatter_v_in_place<T: Element>(&self, buffer: &mut [T], counts: &[usize], root: usize) -> Result<()> {
-        let asked = self.varying_rooted("scatter_v_in_place", Collective::Scatter, counts, root)?;
-        self.engine.block(self.in_place(asked, buffer)?)
+        self.engine.block(self.scatter_v_in_place_call(buffer, counts, root)?)
     }
 
     /// [`Communicator::gather`] of `counts[r]` elements from rank r, one rank's after the other's.
@@ -109,8 +106,7 @@ impl Communicator {
     ///
     /// As [`Communicator::gather_v`].
     pub fn gather_v_in_place<T: Element>(&self, buffer: &mut [T], counts: &[usize], root: usize) -> Result<()> {
-        let asked = self.varying_rooted("gather_v_in_place", Collective::Gather, counts, root)?;
-        self.engine.block(self.in_place(asked, buffer)?)
+        self.engine.block(self.gather_v_in_place_call(buffer, counts, root)?)
     }
 
     /// [`Communicator::all_to_all`] of `send_counts[i]` elements to rank i, and of `recv_counts[i]` from it, which must be
@@ -192,6 +188,41 @@ impl Communicator {
     ) -> Result<Call<'static>> {
         let asked = self.varying_rooted("gather_v", Collective::Gather, counts, root)?;
         self.out_of_place(asked, Some(send), recv)
+    }
+
+    pub(in super::super) fn all_gather_v_in_place_call<T: Element>(
+        &self,
+        buffer: &mut [T],
+        counts: &[usize],
+    ) -> Result<Call<'static>> {
+        self.in_place(self.varying("all_gather_v_in_place", Collective::AllGather, None, counts)?, buffer)
+    }
+
+    pub(in super::super) fn reduce_scatter_v_in_place_call<T: Element>(
+        &self,
+        buffer: &mut [T],
+        counts: &[usize],
+        op: ReduceOp,
+    ) -> Result<Call<'static>> {
+        self.in_place(self.varying("reduce_scatter_v_in_place", Collective::ReduceScatter, Some(op), counts)?, buffer)
+    }
+
+    pub(in super::super) fn scatter_v_in_place_call<T: Element>(
+        &self,
+        buffer: &mut [T],
+        counts: &[usize],
+        root: usize,
+    ) -> Result<Call<'static>> {
+        self.in_place(self.varying_rooted("scatter_v_in_place", Collective::Scatter, counts, root)?, buffer)
+    }
+
+    pub(in super::super) fn gather_v_in_place_call<T: Element>(
+        &self,
+        buffer: &mut [T],
+        counts: &[usize],
+        root: usize,
+    ) -> Result<Call<'static>> {
+        self.in_place(self.varying_rooted("gather_v_in_place", Collective::Gather, counts, root)?, buffer)
     }
 
     pub(in super::super) fn all_to_all_v_call<T: Element>(

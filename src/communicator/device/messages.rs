@@ -15,7 +15,7 @@ use super::batches::Exchanged;
 use super::schedule::Path;
 use crate::driver::{self, DeviceBuffer, Stream, Use};
 use crate::element::{DataType, Element};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{Kernel, MESSAGES, Message, Messages, PIECES, Place, Shape};
 
 /// Messages that proceed together: see [`DeviceCommunicator::batch`].
@@ -168,12 +168,8 @@ impl DeviceCommunicator {
 
     /// A message by itself.
     fn one(&self, name: &str, peer: usize, stream: &Stream, body: impl FnOnce(&DeviceBatch)) -> Result<()> {
-        let own = self.rank();
-        if peer == own {
-            return Err(Error::invalid(format!(
-                "{name}: rank {own} is this rank, which cannot wait for itself; use send_recv, or a batch with both the \
-                 send and the receive"
-            )));
+        if peer == self.rank() {
+            return self.asker(name).refuse_itself();
         }
         self.messages(name, stream, body)
     }
@@ -195,18 +191,15 @@ impl DeviceCommunicator {
 
     /// What this rank can see wrong alone.
     fn check_messages(&self, name: &str, wanted: &[Wanted], stream: &Stream) -> Result<()> {
-        let (rank, world, device) = (self.rank(), self.world_size(), self.device());
-        let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
+        let (asker, device) = (self.asker(name), self.device());
         if stream.device() != *device {
-            return refused(format!("{stream} is not of {device}, which the communicator was made for"));
+            return asker.refuse(format_args!("{stream} is not of {device}, which the communicator was made for"));
         }
         for Wanted { sends, peer, buffer, .. } in wanted {
-            if *peer >= world {
-                return refused(format!("there is no rank {peer}; the ranks are 0 to {}", world - 1));
-            }
+            asker.check_peer(*peer)?;
             if buffer.device() != *device {
                 let what = if *sends { "sent" } else { "received" };
-                return refused(format!("what is {what} is of {}; it must be of {device}", buffer.device()));
+                return asker.refuse(format_args!("what is {what} is of {}; it must be of {device}", buffer.device()));
             }
         }
         let end = |one: &Wanted| one.buffer.address() + one.buffer.len() as u64;
@@ -214,21 +207,18 @@ impl DeviceCommunicator {
             for other in &wanted[..number] {
                 let overlap = one.buffer.address() < end(other) && other.buffer.address() < end(one);
                 if overlap && (!one.sends || !other.sends) {
-                    return refused("what is received overlaps with another buffer; they must be apart".into());
+                    return asker.refuse("what is received overlaps with another buffer; they must be apart");
                 }
             }
         }
-        let own = |sends: bool| wanted.iter().filter(move |one| one.is_for(rank) && one.sends == sends);
+        let own = |sends: bool| wanted.iter().filter(move |one| one.is_for(asker.rank) && one.sends == sends);
         let (said, heard) = (own(true).count(), own(false).count());
         if said != heard || own(true).zip(own(false)).any(|(said, heard)| said.contents() != heard.contents()) {
-            return refused(format!(
-                "rank {rank} sends {said} messages to itself and receives {heard}, which must be as many, of the same \
-                 types and lengths"
-            ));
+            return asker.refuse_own(said, heard);
         }
         match wanted.len() - said - heard {
             ..=MESSAGES => Ok(()),
-            many => refused(format!("{many} messages are too many at once; {MESSAGES} can be")),
+            many => asker.refuse(format_args!("{many} messages are too many at once; {MESSAGES} can be")),
         }
     }
 

@@ -6,6 +6,7 @@ mod folds;
 mod moves;
 
 use super::super::descriptor::Descriptor;
+use super::super::refusals::Asker;
 use super::DeviceCommunicator;
 use super::call::Call;
 use super::join::SELF_TESTS;
@@ -45,27 +46,14 @@ impl DeviceCommunicator {
         what: &str,
         given: Option<&'a DeviceBuffer<T>>,
     ) -> Result<Option<&'a DeviceBuffer<T>>> {
-        let Asked { name, root, .. } = *asked;
-        let rank = self.rank();
-        self.check_root(asked)?;
-        match (given.is_some(), rank == root) {
-            (false, true) => Err(Error::invalid(format!("{name} on rank {rank}: the root must pass {what}"))),
-            (true, false) => Err(Error::invalid(format!(
-                "{name} on rank {rank}: only the root, rank {root}, passes {what}; pass None"
-            ))),
-            _ => Ok(given),
-        }
+        let (asker, is_root) = (self.asker(asked.name), self.rank() == asked.root);
+        let root = asker.checked_root(asked.root)?;
+        asker.check_passed(what, root, is_root, given.is_some())?;
+        Ok(given)
     }
 
-    fn check_root(&self, asked: &Asked) -> Result<()> {
-        let Asked { name, root, .. } = *asked;
-        let (rank, world) = (self.rank(), self.world_size());
-        match root < world {
-            true => Ok(()),
-            false => Err(Error::invalid(format!(
-                "{name} on rank {rank}: there is no rank {root} to be the root among {world} ranks"
-            ))),
-        }
+    pub(super) fn asker<'a>(&self, name: &'a str) -> Asker<'a> {
+        Asker { name, rank: self.rank(), world: self.world_size() }
     }
 
     /// Checks a call and enqueues it; `parts` are how often the count goes into input and output. What a rank does not
@@ -79,19 +67,13 @@ impl DeviceCommunicator {
         stream: &Stream,
     ) -> Result<()> {
         let Asked { name, collective, op, root, in_place } = asked;
-        let rank = self.rank();
-        let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
-        self.check_root(&asked)?;
+        let asker = self.asker(name);
+        asker.checked_root(root)?;
         if from.len().checked_mul(parts.1) != to.len().checked_mul(parts.0) {
-            let (sent, received) = (from.len(), to.len());
-            return refused(match parts {
-                (n, m) if n == m => format!("send has {sent} elements and recv {received}; they must be equal"),
-                (1, n) => format!("recv has {received} elements and send {sent}; recv must hold {n} times as many"),
-                (n, _) => format!("send has {sent} elements and recv {received}; send must hold {n} times as many"),
-            });
+            return asker.refuse_lengths(from.len(), to.len(), parts);
         }
         let (from, to) = (from.as_bytes(), to.as_bytes());
-        let may_be_same = in_place || (collective == Collective::Broadcast && rank != root);
+        let may_be_same = in_place || (collective == Collective::Broadcast && asker.rank != root);
         self.check_buffers(name, &from, &to, may_be_same, stream)?;
         if let Some(op) = op {
             op.check(T::DATA_TYPE)?;
@@ -120,34 +102,28 @@ impl DeviceCommunicator {
         may_be_same: bool,
         stream: &Stream,
     ) -> Result<()> {
-        let (rank, device) = (self.rank(), self.device());
-        let refused = |why: String| Err(Error::invalid(format!("{name} on rank {rank}: {why}")));
+        let (asker, device) = (self.asker(name), self.device());
         if stream.device() != *device {
-            return refused(format!("{stream} is not of {device}, which the communicator was made for"));
+            return asker.refuse(format_args!("{stream} is not of {device}, which the communicator was made for"));
         }
         for (what, buffer) in [("input", from), ("output", to)] {
             if buffer.device() != *device {
-                return refused(format!("the {what} is of {}; it must be of {device}", buffer.device()));
+                return asker.refuse(format_args!("the {what} is of {}; it must be of {device}", buffer.device()));
             }
         }
         let end = |buffer: &DeviceBuffer<u8>| buffer.address() + buffer.len() as u64;
         let is_same = (from.address(), from.len()) == (to.address(), to.len());
         if !may_be_same && from.address() < end(to) && to.address() < end(from) {
             let whole = if is_same { "are the same" } else { "overlap" };
-            return refused(format!("send and recv {whole}; they must be apart, or the call in place"));
+            return asker.refuse(format_args!("send and recv {whole}; they must be apart, or the call in place"));
         }
         Ok(())
     }
 
     /// This rank's part of a buffer of one part a rank.
     fn own_part<T: Element>(&self, asked: &Asked, buffer: &DeviceBuffer<T>) -> Result<DeviceBuffer<T>> {
-        let (name, rank, world, all) = (asked.name, self.rank(), self.world_size(), buffer.len());
-        if !all.is_multiple_of(world) {
-            return Err(Error::invalid(format!(
-                "{name} on rank {rank}: {all} elements cannot be {world} equal parts; pass a multiple of {world}"
-            )));
-        }
-        buffer.part(rank * (all / world)..(rank + 1) * (all / world))
+        let (rank, part) = (self.rank(), self.asker(asked.name).part_of(buffer.len())?);
+        buffer.part(rank * part..(rank + 1) * part)
     }
 
     /// Proves that what each rank writes arrives at every other: all meet, and each gets a number of every other's.
