@@ -3,7 +3,8 @@
 //!
 //! Ranks are threads that share the device. Calls are captured, several in a graph; a device barrier comes before each
 //! replay, and all ranks have enqueued theirs before any goes on: so what is timed, by events, is calls, and neither
-//! who comes late nor what it takes a host to enqueue. A time is the median over replays of the slowest rank's.
+//! who comes late nor what it takes a host to enqueue. A time is the median over replays of the slowest rank's. Of the
+//! shortest calls it is told, from the calls' records, how much of it is waiting, other work, and launching.
 //! `benches/gpu.sh` runs this with all else that is asked of a card; `--test` is a quick pass over everything, with
 //! lengths that say nothing of any speed.
 #![allow(unsafe_code)] // the fold is launched
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use annulus::driver::{Device, DeviceBuffer, Shape, Stream, Use};
 use annulus::kernel::{self, Kernel};
+use annulus::record::CallRecord;
 use annulus::{Communicator, DataType, DeviceCommunicator, Element, ReduceOp, Result, bf16, run};
 
 /// How much is measured.
@@ -143,19 +145,31 @@ fn latencies(device: &Device, scale: &Scale, n: usize) -> Result<()> {
     let most = [(2, 5e3), (4, 7e3), (8, 9e3)].into_iter().find(|(ranks, _)| *ranks == n).map(|(_, most)| most);
     for path in ["one_shot", "low_latency"] {
         let times = of_ranks(n, device, |rank| {
-            let mut times = [0.0; 2 * SHORT.len()];
+            let mut times = [0.0; 2 * SHORT.len() + 2];
             for (place, bytes) in SHORT.into_iter().enumerate() {
                 times[2 * place] = rank.all_reduce::<f32>(scale, Some(path), bytes)?;
+                if place == 0 {
+                    times[2 * SHORT.len()..].copy_from_slice(&rank.waited_and_moved());
+                }
                 times[2 * place + 1] = rank.all_reduce::<bf16>(scale, Some(path), bytes)?;
             }
             Ok(times)
         })?;
+        let (times, parts) = times.split_at(2 * SHORT.len());
         let longest = times.iter().copied().fold(0.0, f64::max);
         let each: Vec<String> =
             times.chunks(2).zip(SHORT).map(|(times, bytes)| format!("{} {}", size(bytes), period(times[0]))).collect();
         let must = most.map_or(String::new(), |most| format!("at most {}", period(most)));
         let what = format!("all_reduce by {path}, {n} ranks, a graph of {} calls", scale.calls);
         row(&what, &each.join(", "), &must, most.map(|most| longest <= most));
+        let [waited, moved] = [parts[0], parts[1]];
+        let measured = format!(
+            "in the kernel {}, of which waiting {}; from one to the next {}",
+            period(waited + moved),
+            period(waited),
+            period(times[0] - waited - moved)
+        );
+        row(&format!("of {} by {path}, {n} ranks, on rank 0", size(SHORT[0])), &measured, "", None);
         let ratio = times.chunks(2).map(|times| times[1] / times[0]).fold(0.0, f64::max);
         row(
             &format!("bf16 against f32, {path}, {n} ranks"),
@@ -251,6 +265,16 @@ impl Rank<'_> {
         gpus.deregister(&from)?;
         gpus.deregister(&to)?;
         Ok(median(times.split_off(1)))
+    }
+}
+
+impl Rank<'_> {
+    /// Nanoseconds that the last calls, the median of them, waited for ranks and took otherwise.
+    fn waited_and_moved(&self) -> [f64; 2] {
+        let calls = self.gpus.calls();
+        let median_of =
+            |part: fn(&CallRecord) -> Duration| median(calls.iter().map(|call| part(call).as_nanos() as f64).collect());
+        [median_of(|call| call.wait), median_of(|call| call.transfer)]
     }
 }
 
