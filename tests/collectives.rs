@@ -402,8 +402,8 @@ fn limit(what: What, world: usize) -> usize {
 /// Up to how many bytes it is worth it where peers may read.
 fn worth(what: What, world: usize) -> usize {
     match what.collective {
-        Collective::Broadcast | Collective::Scatter | Collective::Gather | Collective::Reduce => limit(what, world) / 4,
-        Collective::AllGather => limit(what, world) / 2,
+        Collective::Broadcast | Collective::Gather | Collective::Reduce => limit(what, world) / 4,
+        Collective::Scatter => limit(what, world) / 2,
         _ => limit(what, world),
     }
 }
