@@ -128,7 +128,7 @@ fn bandwidths(device: &Device, scale: &Scale, n: usize, copying: f64) -> Result<
     let [two_shot, ring, of_bf16] = all;
     let length = scale.large;
     // As the kernels' files count them, of all ranks.
-    for (path, time, moved) in [("two_shot", two_shot, 2 * n * length), ("ring", ring, 6 * (n - 1) * length)] {
+    for (path, time, moved) in [("two_shot", two_shot, 2 * n * length), ("ring", ring, (6 * n - 4) * length)] {
         let (bound, part) = (moved as f64 / copying, moved as f64 / copying / time);
         let what = format!("all_reduce by {path}, f32, {n} ranks, {}", size(length));
         let measured = format!("{}; bound {}; {part:.2} x the bound", period(time), period(bound));

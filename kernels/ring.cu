@@ -9,8 +9,8 @@
 // in f32 for f16 and bf16 and in 64 bits for averages of integers; integers otherwise are cut off at once, which is the
 // same modulo their size.
 //
-// Bytes a rank moves per element, n ranks: (n-1)/n times (a partial read and written, its input read), then (n-1)/n
-// times (its size read and 2 written). Flags a step: one forward, one back. Steps: 2(n-1) a segment; a segment is what
+// Bytes a rank moves per element, n ranks: its size read and written, and (n-1)/n times a partial and (n-1)/n times its
+// size written to a slot and read from one. Flags a step: one forward, one back. Steps: 2(n-1) a segment; a segment is what
 // a slot takes of a block's part of a chunk.
 //
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads (512: two_shot.cu): each is a ring of its
