@@ -10,7 +10,7 @@
 KERNEL(barrier, Collective) {
     SHARED Met met;
     const Turn turn = begin(args, met);
-    enter(args, turn, met, true, true);
+    enter(args, turn, met);
 #if defined(PLANTED_STALE_FLAGS)
     if (block() == 0 && thread() == 0) args.state->base = args.elements;
 #else

@@ -18,6 +18,8 @@
 //   clock_ns()                            nanoseconds of a clock that the whole device shares
 //   cycles()                              cycles of this multiprocessor's clock
 //   square_root(x)                        of a float or a double, rounded once
+//   recomputed(x)                         x; what follows from it is not computed once for all rounds of a loop, and kept
+//   store_at_once(&packet, value)         a plain store of 16 bytes that no compiler makes several of
 //   FUSED_KERNEL(name, Args), fused(..)   a kernel that may call fused(a, b, c), which is a * b + c rounded once; of all
 //                                         kernels matrix products alone
 //   SIDE_BY_SIDE                          whether a thread's lines lie better side by side than beside other threads'
@@ -48,6 +50,8 @@ struct bf16 {
 
 // The most threads of a block. So many have 128 registers each on every card.
 #define THREADS 512
+// Of a FUSED_KERNEL, which is small blocks of many registers each.
+#define FUSED_THREADS 128
 
 // Two words that are moved at once, each of them whole: where both were stored together, a load may see one of the two
 // new and the other old, but never half a word.
@@ -61,7 +65,8 @@ struct alignas(16) Packet {
 #define SHARED __shared__
 #define KERNEL(name, Args)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Args args)
-#define FUSED_KERNEL(name, Args) KERNEL(name, Args)
+#define FUSED_KERNEL(name, Args)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(FUSED_THREADS, 1) name(const __grid_constant__ Args args)
 
 DEVICE u32 block() { return blockIdx.x; }
 DEVICE u32 blocks() { return gridDim.x; }
@@ -147,6 +152,10 @@ DEVICE void store_relaxed_system(Packet* packet, Packet value) {
     asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(packet), "l"(value.word[0]), "l"(value.word[1])
                  : "memory");
 }
+// NVRTC joins the same store element by element, in another branch, with this one.
+DEVICE void store_at_once(Packet* to, Packet value) {
+    asm volatile("st.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(value.word[0]), "l"(value.word[1]) : "memory");
+}
 // Adds, and answers what was there before: an acquire and a release.
 DEVICE u32 add_system(u32* word, u32 value) {
     u32 before;
@@ -163,6 +172,10 @@ DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
 DEVICE double double_of_bits(u64 bits) { return __longlong_as_double((i64)bits); }
 DEVICE u64 bits_of_double(double value) { return (u64)__double_as_longlong(value); }
 DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+DEVICE u32 recomputed(u32 value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
 DEVICE float square_root(float value) { return __fsqrt_rn(value); }
 DEVICE double square_root(double value) { return __dsqrt_rn(value); }
 // Exact, and to nearest even; subnormal numbers are kept.
@@ -189,7 +202,8 @@ DEVICE bool narrow_f16_all(u16*, const float*, u32) { return false; }
 #define DEVICE __device__ __forceinline__
 #define SHARED __shared__
 #define KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const Args args)
-#define FUSED_KERNEL(name, Args) KERNEL(name, Args)
+#define FUSED_KERNEL(name, Args)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(FUSED_THREADS, 1) name(const Args args)
 
 DEVICE u32 block() { return blockIdx.x; }
 DEVICE u32 blocks() { return gridDim.x; }
@@ -256,6 +270,7 @@ DEVICE void store_relaxed_system(Packet* packet, Packet value) {
     store_relaxed_system(&packet->word[0], value.word[0]);
     store_relaxed_system(&packet->word[1], value.word[1]);
 }
+DEVICE void store_at_once(Packet* to, Packet value) { *to = value; }
 DEVICE u32 add_system(u32* word, u32 value) {
     return __hip_atomic_fetch_add(word, value, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_SYSTEM);
 }
@@ -268,6 +283,10 @@ DEVICE u32 bits_of_float(float value) { return __float_as_uint(value); }
 DEVICE double double_of_bits(u64 bits) { return __longlong_as_double((i64)bits); }
 DEVICE u64 bits_of_double(double value) { return (u64)__double_as_longlong(value); }
 DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+DEVICE u32 recomputed(u32 value) {
+    asm volatile("" : "+v"(value));
+    return value;
+}
 DEVICE float square_root(float value) { return sqrtf(value); }
 DEVICE double square_root(double value) { return sqrt(value); }
 DEVICE float widen_f16(u16 bits) { return (float)__builtin_bit_cast(_Float16, bits); }

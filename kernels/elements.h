@@ -71,6 +71,47 @@ struct alignas(16) Line {
     T lane[LANES];
 };
 
+// A line, or what else is a multiple of 16 bytes, as it is loaded and stored: words of 32 bits, which compilers move as
+// they are. Narrower elements they would take apart where they are loaded, and so wait for one load before the next.
+template <class L>
+struct alignas(16) Raw {
+    static constexpr u32 WORDS = sizeof(L) / 4;
+    u32 word[WORDS];
+};
+
+template <class L>
+DEVICE L formed(const Raw<L>& raw) {
+    L line;
+    memcpy(&line, raw.word, sizeof line);
+    return line;
+}
+template <class L>
+DEVICE Raw<L> raw(const L& line) {
+    Raw<L> words;
+    memcpy(words.word, &line, sizeof line);
+    return words;
+}
+
+template <class Word>
+DEVICE void take(Word& to, const Word& from) {
+    to = from;
+}
+// Word by word: compilers for AMD devices keep an array of structures in registers if none is copied whole.
+template <class L>
+DEVICE void take(Raw<L>& to, const Raw<L>& from) {
+    const Raw<L> all = from;
+    Raw<L> taken;
+#pragma unroll
+    for (u32 i = 0; i < Raw<L>::WORDS; ++i) taken.word[i] = all.word[i];
+    to = taken;
+}
+
+DEVICE void take(Packet& to, const Packet& from) {
+    const u64 low = from.word[0], high = from.word[1];
+    to.word[0] = low;
+    to.word[1] = high;
+}
+
 template <class A, class T>
 DEVICE A widen(T element) {
     return (A)element;

@@ -183,8 +183,8 @@ DEVICE void find_message(const Messages& args, Exchange& x, u32 i) {
     const Sent* const sent = &pad_of(call, call.rank)->sent[block()][message.peer];
     const u64 from = load_relaxed_system(&sent->from);
     if (load_relaxed_system(&sent->contents) != message.contents) x.ended[i] = failed_message(args, x, i, DIFFERS);
-    else if (is_gone(call, from, message.peer)) x.ended[i] = failed_message(args, x, i, GONE);
-    else x.from[i] = from == STAGED ? nullptr : at_place(call, Turn{}, from, message.peer);
+    else if (region_of(call, from, message.peer) == nullptr) x.ended[i] = failed_message(args, x, i, GONE);
+    else x.from[i] = from == STAGED ? nullptr : region_of(call, from, message.peer) + (from & OFFSET);
 }
 
 // Looks what can be done about a message.

@@ -17,7 +17,9 @@ DEVICE L load_line(const E* from, u32 count) {
     constexpr u32 LANES = sizeof(L) / sizeof(E);
     L line = {};
     if (count == LANES && to_line(from) == 0) {
-        line = *(const L*)from;
+        Raw<L> loaded;
+        take(loaded, *(const Raw<L>*)from);
+        line = formed(loaded);
     } else {
 #pragma unroll
         for (u32 lane = 0; lane < LANES; ++lane)
@@ -29,7 +31,10 @@ template <class L, class E>
 DEVICE void store_line(E* to, const L& line, u32 count) {
     constexpr u32 LANES = sizeof(L) / sizeof(E);
     if (count == LANES && to_line(to) == 0) {
-        *(L*)to = line;
+        Packet packets[sizeof(L) / sizeof(Packet)];
+        memcpy(packets, &line, sizeof line);
+#pragma unroll
+        for (u32 i = 0; i < sizeof(L) / sizeof(Packet); ++i) store_at_once((Packet*)to + i, packets[i]);
     } else {
 #pragma unroll
         for (u32 lane = 0; lane < LANES; ++lane)

@@ -8,8 +8,11 @@
 // written, 2(n - 1) read, 1 written. Flags: one a word, and one to each rank that carries
 // the call, posted before the packets, so that it has nothing to wait for.
 //
-// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads and more, one packet of each rank a
-// thread. The message's packets must not be more than `lines`.
+// Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads, about one packet of each rank a thread. The
+// message's packets must not be more than `lines`.
+//
+// What takes time is waiting for memory, so there is little of it: a thread has loaded what it sends first when it waits
+// for its stores to be out, and looks at the packets of several ranks at once.
 //
 // Proof. A word of a packet is loaded and stored whole, so data with the call's flag was sent in the call. Packets of a
 // rank and parity of `calls` lie at their own place, which nothing else uses: what lies there was read two calls before
@@ -55,17 +58,12 @@ DEVICE void clean(const Collective& args, u32 flag) {
     }
 }
 
-// Waits for piece i of a rank. The 8 bytes, where `well` stays true.
-DEVICE u64 receive(const Collective& args, const Turn& turn, u32 peer, u64 i, u32 flag, bool& well) {
-    const Packet* const packet = packets_of(args, args.rank, peer, turn.calls & 1) + i;
-    Packet got = {};
-    const u32 ended = await(args, turn, SENDING, peer, [&] {
-        got = load_relaxed_system(packet);
-        return (u32)(got.word[0] >> 32) == flag && (u32)(got.word[1] >> 32) == flag;
-    });
-    well = well && ended == REACHED;
-    return (got.word[0] & 0xffffffffu) | got.word[1] << 32;
+DEVICE bool has_come(const Packet& packet, u32 flag) {
+    return (u32)(packet.word[0] >> 32) == flag && (u32)(packet.word[1] >> 32) == flag;
 }
+
+// Ranks at whose packets a thread looks at once.
+constexpr u32 LOOKED_AT = 4;
 
 template <class T, class A>
 DEVICE void fold_pieces(const Collective& args, const Turn& turn, u32 flag, bool well) {
@@ -75,14 +73,32 @@ DEVICE void fold_pieces(const Collective& args, const Turn& turn, u32 flag, bool
     const u64 pieces = (args.elements + LANES - 1) / LANES;
     for (u64 i = (u64)block() * threads() + thread(); well && i < pieces; i += (u64)blocks() * threads()) {
         A values[LANES] = {}, next[LANES];
+        Packet seen[LOOKED_AT] = {};
+#pragma unroll 1
         for (u32 peer = 0; peer < args.world; ++peer) {
+            const Packet* const packets = packets_of(args, args.rank, peer, turn.calls & 1);
+            if (peer % LOOKED_AT == 0) {
+#pragma unroll
+                for (u32 ahead = 0; ahead < LOOKED_AT; ++ahead)
+                    if (peer + ahead < args.world && peer + ahead != args.rank)
+                        take(seen[ahead], load_relaxed_system(packets + ahead * args.lines + i));
+            }
             Piece<T> piece;
             if (peer == args.rank) {
                 piece = load_piece((const T*)args.from, args.elements, i);
             } else {
-                const u64 bits = receive(args, turn, peer, i, flag, well);
+                if (!has_come(seen[0], flag)) {
+                    const u32 ended = await(args, turn, SENDING, peer, [&] {
+                        take(seen[0], load_relaxed_system(packets + i));
+                        return has_come(seen[0], flag);
+                    });
+                    well = well && ended == REACHED;
+                }
+                const u64 bits = (seen[0].word[0] & 0xffffffffu) | seen[0].word[1] << 32;
                 memcpy(&piece, &bits, sizeof piece);
             }
+#pragma unroll
+            for (u32 ahead = 1; ahead < LOOKED_AT; ++ahead) take(seen[ahead - 1], seen[ahead]);
 #pragma unroll
             for (u32 lane = 0; lane < LANES; ++lane) next[lane] = widen<A>(piece.lane[lane]);
             taken_in(folding, next);
@@ -107,9 +123,12 @@ DEVICE void low_latency(const Collective& args, Met& met) {
     Turn turn = begin(args, met);
     const u32 flag = turn.packets + 1;
     bool well = true;
+    const u64 pieces = (args.elements + Piece<T>::LANES - 1) / Piece<T>::LANES;
+    u64 i = (u64)block() * threads() + thread();
+    Piece<T> piece = load_piece((const T*)args.from, args.elements, i);
     const bool cleans = flag % CLEANING == 0;
     if (cleans) {
-        well = enter(args, turn, met, true, true);
+        well = enter(args, turn, met);
         AT(RECEIVING, args.rank);
         if (well) clean(args, flag - 1);
 #if !defined(PLANTED_RESET)
@@ -120,9 +139,7 @@ DEVICE void low_latency(const Collective& args, Met& met) {
     }
     if (well) {
         AT(SENDING, args.rank);
-        const u64 pieces = (args.elements + Piece<T>::LANES - 1) / Piece<T>::LANES;
-        for (u64 i = (u64)block() * threads() + thread(); i < pieces; i += (u64)blocks() * threads()) {
-            const Piece<T> piece = load_piece((const T*)args.from, args.elements, i);
+        while (i < pieces) {
             u64 bits;
             memcpy(&bits, &piece, sizeof bits);
             const u64 marked = (u64)flag << 32;
@@ -132,8 +149,10 @@ DEVICE void low_latency(const Collective& args, Met& met) {
                 const u32 peer = (args.rank + hop) % args.world;
                 store_relaxed_system(packets_of(args, peer, args.rank, turn.calls & 1) + i, packet);
             }
+            i += (u64)blocks() * threads();
+            piece = load_piece((const T*)args.from, args.elements, i);
         }
-        if (!cleans) well = await_entries(args, turn, met);
+        if (!cleans) well = await_entries(args, turn, met, false);
     }
     if constexpr (Same<Value, Average>::VALUE) {
         fold_pieces<T, Value>(args, turn, flag, well);

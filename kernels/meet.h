@@ -164,9 +164,9 @@ DEVICE void post_entries(const Collective& args, const Turn& turn, Met& met, boo
     }
 }
 
-// Waits for the entries of all ranks, compares their calls, and finds their buffers. Whether all ranks are in this
-// call; the answer is the same for all threads of the block.
-DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
+// Waits for the entries of all ranks, compares their calls, and, where `seeks`, finds their buffers. Whether all ranks are
+// in this call; the answer is the same for all threads of the block.
+DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met, bool seeks) {
     for (u32 peer = thread(); peer < args.world; peer += threads()) {
         const Entry* const entry = &pad_of(args, args.rank)->entries[entry_slot(turn)][block()][peer];
         u64 low = 0, high = 0;
@@ -181,17 +181,21 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met) {
             ended = DIFFERS;
             fail(args, turn, ended, ENTERING, peer);
         }
-        if (ended == REACHED && (is_gone(args, entry->from, peer) || is_gone(args, entry->to, peer))) {
-            ended = GONE;
-            fail(args, turn, ended, ENTERING, peer);
-        }
         met.seen[peer] = looks < 2 ? 0 : clock_ns();
-        met.ended[peer] = ended;
-        if (ended == REACHED) {
-            met.staged[peer] = entry->from == STAGED;
-            met.from[peer] = at_place(args, turn, entry->from, peer);
-            met.to[peer] = at_place(args, turn, entry->to, peer);
+        if (ended == REACHED && seeks) {
+            // Both at a time, and each once: the next load is of what they say.
+            const u64 from = entry->from, to = entry->to;
+            char *const from_region = region_of(args, from, peer), *const to_region = region_of(args, to, peer);
+            if (from_region == nullptr || to_region == nullptr) {
+                ended = GONE;
+                fail(args, turn, ended, ENTERING, peer);
+            } else {
+                met.staged[peer] = from == STAGED;
+                met.from[peer] = in_region(args, turn, from_region, from);
+                met.to[peer] = in_region(args, turn, to_region, to);
+            }
         }
+        met.ended[peer] = ended;
     }
     sync_block();
     u32 ended = REACHED;
@@ -204,7 +208,15 @@ DEVICE bool enter(const Collective& args, const Turn& turn, Met& met, bool from_
     sync_before_publishing();
     AT(ENTERING, args.rank);
     post_entries(args, turn, met, from_staged, to_staged);
-    return await_entries(args, turn, met);
+    return await_entries(args, turn, met, true);
+}
+
+// The same of a call in which ranks know where to read and to write: none of its buffers is looked for.
+DEVICE bool enter(const Collective& args, const Turn& turn, Met& met) {
+    sync_before_publishing();
+    AT(ENTERING, args.rank);
+    post_entries(args, turn, met, true, true);
+    return await_entries(args, turn, met, false);
 }
 
 // The inputs of all ranks in the order of the fold, which is that of the ranks.

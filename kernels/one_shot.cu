@@ -3,7 +3,8 @@
 // One-shot all-reduce: each rank reads all inputs and folds them in rank order. For messages whose time is latency.
 //
 // `elements` is the length. Bytes a rank moves per element of n ranks: its size times n read and 1 written; staged, 1
-// more read and written. Flags: one to each rank to enter, and one more to leave if any input is read where it lies.
+// more read and written. Flags: one to each rank to enter, and one more to leave if any input is read where it lies. So
+// inputs of up to ALWAYS_STAGED bytes are staged wherever they lie: they are copied sooner than ranks wait once more.
 //
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads: about one block for every 4 lines a
 // thread, so that few flags are sent for little data, at most a quarter of the multiprocessors, since each rank reads
@@ -18,17 +19,19 @@
 #include "meet.h"
 #include "part.h"
 
+constexpr u64 ALWAYS_STAGED = 4 << 10; // bytes
+
 template <class T>
 DEVICE void one_shot(const Collective& args, Met& met) {
     const Turn turn = begin(args, met);
     const Range mine = part_of_block({0, args.elements}, Line<T>::LANES);
-    [[maybe_unused]] const u64 bytes = args.elements * sizeof(T);
+    const u64 bytes = args.elements * sizeof(T);
 #if defined(PLANTED_IN_PLACE)
     const bool in_place = false;
 #else
     const bool in_place = (u64)args.from < (u64)args.to + bytes && (u64)args.to < (u64)args.from + bytes;
 #endif
-    const bool staged = args.from_place == STAGED || in_place;
+    const bool staged = args.from_place == STAGED || in_place || bytes <= ALWAYS_STAGED;
     if (staged) {
         void* const staging = staging_of(args, turn, args.rank);
         copy_range(args.from, &staging, 1, {mine.begin * sizeof(T), mine.end * sizeof(T)});

@@ -193,21 +193,24 @@ DEVICE u64 counter_of(u32 turn, u32 step) { return (u64)turn << 32 | step; }
 DEVICE char* arena_of(const Collective& args, u32 rank) { return (char*)args.regions[rank]; }
 DEVICE Pad* pad_of(const Collective& args, u32 rank) { return (Pad*)arena_of(args, rank); }
 
-// A rank's staging half of this call.
-DEVICE char* staging_of(const Collective& args, const Turn& turn, u32 rank) {
+// The offset of the staging half of this call in an arena, and the half of a rank's.
+DEVICE u64 staging_in_arena(const Collective& args, const Turn& turn) {
 #if defined(PLANTED_BLOCK_PARITY)
-    return arena_of(args, rank) + args.staging + (turn.turn & 1) * args.half;
+    return args.staging + (turn.turn & 1) * args.half;
 #else
-    return arena_of(args, rank) + args.staging + (turn.calls & 1) * args.half;
+    return args.staging + (turn.calls & 1) * args.half;
 #endif
 }
-
-// Whether a place is of a region that this rank has given up.
-DEVICE bool is_gone(const Collective& args, u64 place, u32 rank) {
-    return place != STAGED && args.regions[(place >> 48) * args.world + rank] == 0;
+DEVICE char* staging_of(const Collective& args, const Turn& turn, u32 rank) {
+    return arena_of(args, rank) + staging_in_arena(args, turn);
 }
 
-DEVICE char* at_place(const Collective& args, const Turn& turn, u64 place, u32 rank) {
-    if (place == STAGED) return staging_of(args, turn, rank);
-    return (char*)args.regions[(place >> 48) * args.world + rank] + (place & OFFSET);
+// Where the region of a place begins; null: this rank has given it up. What is staged is in the arena, which is the first.
+DEVICE char* region_of(const Collective& args, u64 place, u32 rank) {
+    return (char*)args.regions[(place >> 48) * args.world + rank];
+}
+
+// Where a place is, of whose region this is the begin.
+DEVICE char* in_region(const Collective& args, const Turn& turn, char* region, u64 place) {
+    return region + (place == STAGED ? staging_in_arena(args, turn) : place & OFFSET);
 }

@@ -105,43 +105,55 @@ constexpr u32 AHEAD = 2;
 template <class T, class A, u32 LINES>
 DEVICE void fold_lines(const Folding& folding, u64 element, u64 first, u64 step, u64 lines) {
     constexpr u32 LANES = Line<T>::LANES;
-    A values[LINES * LANES] = {}, next[LINES * LANES];
+    typedef Raw<Line<T>> Loaded;
+    A values[LINES][LANES] = {};
 #pragma unroll 1
     for (u32 source = 0; source < folding.sources; source += AHEAD) {
-        Line<T> loaded[AHEAD][LINES] = {};
+        Loaded loaded[AHEAD][LINES] = {};
 #pragma unroll
         for (u32 ahead = 0; ahead < AHEAD; ++ahead) {
             if (source + ahead >= folding.sources) continue;
-            const Line<T>* const from = (const Line<T>*)((const T*)folding.from[source + ahead] + element) + first;
+            const Loaded* const from = (const Loaded*)((const T*)folding.from[source + ahead] + element) + first;
 #pragma unroll
             for (u32 i = 0; i < LINES; ++i)
-                if (first + i * step < lines) loaded[ahead][i] = from[i * step];
+                if (first + i * step < lines) take(loaded[ahead][i], from[i * step]);
         }
 #pragma unroll 1
         for (u32 which = source; which < source + AHEAD && which < folding.sources; ++which) {
 #pragma unroll
-            for (u32 i = 0; i < LINES * LANES; ++i) next[i] = widen<A>(loaded[0][i / LANES].lane[i % LANES]);
-            taken_in(folding, next);
-            if (which == 0) {
+            for (u32 i = 0; i < LINES; ++i) {
+                const Line<T> line = formed(loaded[0][i]);
+                A next[LANES];
 #pragma unroll
-                for (u32 i = 0; i < LINES * LANES; ++i) values[i] = FROM_ZERO ? sum(A(0), next[i]) : next[i];
-            } else {
-                combine(folding.operation, values, next);
+                for (u32 lane = 0; lane < LANES; ++lane) next[lane] = widen<A>(line.lane[lane]);
+                taken_in(folding, next);
+                if (which == 0) {
+#pragma unroll
+                    for (u32 lane = 0; lane < LANES; ++lane)
+                        values[i][lane] = FROM_ZERO ? sum(A(0), next[lane]) : next[lane];
+                } else {
+                    combine(folding.operation, values[i], next);
+                }
             }
 #pragma unroll
-            for (u32 i = 0; i < LINES; ++i) loaded[0][i] = loaded[AHEAD - 1][i];
+            for (u32 i = 0; i < LINES; ++i) take(loaded[0][i], loaded[AHEAD - 1][i]);
         }
     }
-    finished(folding, values);
-    Line<T> folded[LINES];
+    Loaded folded[LINES];
 #pragma unroll
-    for (u32 i = 0; i < LINES * LANES; ++i) narrow(folded[i / LANES].lane[i % LANES], values[i]);
+    for (u32 i = 0; i < LINES; ++i) {
+        finished(folding, values[i]);
+        Line<T> line;
+#pragma unroll
+        for (u32 lane = 0; lane < LANES; ++lane) narrow(line.lane[lane], values[i][lane]);
+        take(folded[i], raw(line));
+    }
 #pragma unroll 1
     for (u32 destination = 0; destination < folding.destinations; ++destination) {
-        Line<T>* const to = (Line<T>*)((T*)folding.to[destination] + element) + first;
+        Loaded* const to = (Loaded*)((T*)folding.to[destination] + element) + first;
 #pragma unroll
         for (u32 i = 0; i < LINES; ++i)
-            if (first + i * step < lines) to[i * step] = folded[i];
+            if (first + i * step < lines) take(to[i * step], folded[i]);
     }
 }
 
@@ -167,11 +179,23 @@ DEVICE void fold_elements(const Folding& folding, u64 i) {
         narrow_all((T*)folding.to[destination] + i, values);
 }
 
-// Lines that a thread folds at once: as many as have their values in 16 registers, so that loads overlap.
+template <class Left, class Right>
+struct Same {
+    static constexpr bool VALUE = false;
+};
+template <class T>
+struct Same<T, T> {
+    static constexpr bool VALUE = true;
+};
+
+// Lines that a thread folds at once, so that loads overlap: four, if there is room for their values. There is less for
+// those of 64 bits and integers of 16, whose arithmetic takes more registers beside them.
 template <class T, class A>
 struct Batch {
     static constexpr u32 REGISTERS = Line<T>::LANES * sizeof(A) / 4;
-    static constexpr u32 LINES = REGISTERS >= 16 ? 1 : 16 / REGISTERS;
+    static constexpr bool WIDE = sizeof(A) == 8 || (sizeof(T) == 2 && !Same<A, float>::VALUE);
+    static constexpr u32 ROOM = WIDE ? 16 : 32;
+    static constexpr u32 FITTING = REGISTERS < ROOM ? ROOM / REGISTERS : 1, LINES = FITTING < 4 ? FITTING : 4;
 };
 
 // What a thread folds whose elements lie side by side, as many at once as a few vectors hold.
@@ -210,15 +234,6 @@ DEVICE void fold_range_in(const Folding& folding, Range range) {
     for (i += thread(); i < range.end; i += threads()) fold_elements<T, A, 1>(folding, i);
 }
 
-template <class Left, class Right>
-struct Same {
-    static constexpr bool VALUE = false;
-};
-template <class T>
-struct Same<T, T> {
-    static constexpr bool VALUE = true;
-};
-
 // Folds a range of elements, by all threads of this block.
 template <class T>
 DEVICE void fold_range(const Folding& folding, Range range) {
@@ -228,20 +243,6 @@ DEVICE void fold_range(const Folding& folding, Range range) {
         if (folding.operation == AVG) return fold_range_in<T, Average>(folding, range);
     }
     fold_range_in<T, Value>(folding, range);
-}
-
-// Copies lane by lane what is 16 bytes long: compilers for AMD devices keep an array of structures in registers if none
-// is copied whole.
-template <class Word>
-DEVICE void take(Word& to, const Word& from) {
-    to = from;
-}
-DEVICE void take(Line<u32>& to, const Line<u32>& from) {
-    const Line<u32> line = from;
-    Line<u32> taken;
-#pragma unroll
-    for (u32 lane = 0; lane < Line<u32>::LANES; ++lane) taken.lane[lane] = line.lane[lane];
-    to = taken;
 }
 
 // A thread loads `AT_ONCE` words before it stores the first of them, so that loads overlap.
@@ -284,7 +285,7 @@ DEVICE void copy_range(const void* from, void* const* to, u32 destinations, Rang
     const u64 begin = head < range.end ? head : range.end;
     const u64 end = begin + (range.end - begin) / word * word;
     copy_words<u8, 1>(source, to, destinations, range.begin, begin);
-    if (word == sizeof(Packet)) copy_words<Line<u32>, 8>(source, to, destinations, begin, end);
+    if (word == sizeof(Packet)) copy_words<Raw<Packet>, 8>(source, to, destinations, begin, end);
     else if (word == 4) copy_words<u32, 8>(source, to, destinations, begin, end);
     else copy_words<u8, 1>(source, to, destinations, begin, end);
     copy_words<u8, 1>(source, to, destinations, end, range.end);

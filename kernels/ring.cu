@@ -14,7 +14,8 @@
 // a slot takes of a block's part of a chunk.
 //
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads (512: two_shot.cu): each is a ring of its
-// own, and as many as fill a link. Staging must hold SLOTS slots a block; the larger they are, the fewer flags.
+// own, and as many as fill a link. Staging must hold SLOTS slots a block. The larger they are, the fewer flags; they are no
+// larger than MOST_OF_A_SLOT, so that what is sent is still in the receiver's cache when it is read.
 //
 //     step of a segment     0        1 .. n-2      n-1             n .. 2n-3         2n-2
 //     rank r                send     fold, send    fold, finish,   keep, send on     keep
@@ -33,7 +34,8 @@
 #include "lines.h"
 #include "meet.h"
 
-constexpr u32 SLOTS = 4;
+constexpr u32 SLOTS = 2;
+constexpr u64 MOST_OF_A_SLOT = 128 << 10; // bytes
 
 // One step of one segment: what is received, if anything, and where it goes, where not null. A is what folds carry and
 // P what is sent of it.
@@ -42,9 +44,9 @@ struct Step {
     static constexpr u32 LANES = Line<T>::LANES;
     typedef Partials<P, LANES> Sent;
     // Lines that a thread loads before it folds the first of them, as many as are 128 bytes with what is received of
-    // them, and fit registers: so many loads overlap, and the instructions that fold are there once. The same where
-    // nothing is folded.
-    static constexpr u32 MANY = 128 / (sizeof(Line<T>) + sizeof(Sent)), FEW = MANY < 16 / LANES ? MANY : 16 / LANES;
+    // them and 32 elements: so many loads overlap, and the instructions that fold are there once. The same where nothing
+    // is folded.
+    static constexpr u32 MANY = 128 / (sizeof(Line<T>) + sizeof(Sent)), FEW = MANY < 32 / LANES ? MANY : 32 / LANES;
     static constexpr u32 LINES = SIDE_BY_SIDE || FEW == 0 ? 1 : FEW;
     static constexpr u32 KEPT = SIDE_BY_SIDE ? 1 : 4;
 
@@ -54,29 +56,31 @@ struct Step {
         const Folding folding = {&args.from, nowhere, 1, 1, args.operation, args.world, args.factor};
         const u64 step = (u64)threads() * LANES, whole = to_line(own) == 0 ? length / LANES * LANES : 0;
         for (u64 first = (u64)thread() * LANES; first < length; first += LINES * step) {
-            Line<T> lines[LINES] = {};
-            Sent sent[LINES] = {};
+            Raw<Line<T>> lines[LINES] = {};
+            Raw<Sent> sent[LINES] = {};
 #pragma unroll
             for (u32 i = 0; i < LINES && LINES > 1; ++i) {
-                if (first + i * step < whole) lines[i] = *(const Line<T>*)(own + first + i * step);
+                if (first + i * step < whole) take(lines[i], *(const Raw<Line<T>>*)(own + first + i * step));
                 if (received != nullptr && first + i * step < length)
-                    sent[i] = *(const Sent*)(received + (first + i * step) * sizeof(P));
+                    take(sent[i], *(const Raw<Sent>*)(received + (first + i * step) * sizeof(P)));
             }
 #pragma unroll 1
             for (u32 which = 0; which < LINES; ++which) {
                 const u64 i = first + which * step;
                 if (i >= length) break;
                 const u32 count = length - i < LANES ? (u32)(length - i) : LANES;
-                if (i >= whole || LINES == 1) lines[0] = load_line<Line<T>>(own + i, count);
+                if (i >= whole || LINES == 1) lines[0] = raw(load_line<Line<T>>(own + i, count));
+                const Line<T> line = formed(lines[0]);
                 A values[LANES];
 #pragma unroll
-                for (u32 lane = 0; lane < LANES; ++lane) values[lane] = widen<A>(lines[0].lane[lane]);
+                for (u32 lane = 0; lane < LANES; ++lane) values[lane] = widen<A>(line.lane[lane]);
                 taken_in(folding, values);
                 if (received != nullptr) {
-                    if (LINES == 1) sent[0] = *(const Sent*)(received + i * sizeof(P));
+                    if (LINES == 1) take(sent[0], *(const Raw<Sent>*)(received + i * sizeof(P)));
+                    const Sent partials = formed(sent[0]);
                     A before[LANES];
 #pragma unroll
-                    for (u32 lane = 0; lane < LANES; ++lane) before[lane] = (A)sent[0].lane[lane];
+                    for (u32 lane = 0; lane < LANES; ++lane) before[lane] = (A)partials.lane[lane];
                     combine(args.operation, before, values);
 #pragma unroll
                     for (u32 lane = 0; lane < LANES; ++lane) values[lane] = before[lane];
@@ -87,17 +91,17 @@ struct Step {
 #pragma unroll
                     for (u32 lane = 0; lane < LANES; ++lane) narrow(folded.lane[lane], values[lane]);
                     store_line(to + i, folded, count);
-                    *(Line<T>*)(send + i * sizeof(T)) = folded;
+                    take(*(Raw<Line<T>>*)(send + i * sizeof(T)), raw(folded));
                 } else {
                     Sent partials;
 #pragma unroll
                     for (u32 lane = 0; lane < LANES; ++lane) partials.lane[lane] = (P)values[lane];
-                    *(Sent*)(send + i * sizeof(P)) = partials;
+                    take(*(Raw<Sent>*)(send + i * sizeof(P)), raw(partials));
                 }
 #pragma unroll
                 for (u32 next = 1; next < LINES; ++next) {
-                    lines[next - 1] = lines[next];
-                    sent[next - 1] = sent[next];
+                    take(lines[next - 1], lines[next]);
+                    take(sent[next - 1], sent[next]);
                 }
             }
         }
@@ -106,18 +110,21 @@ struct Step {
     DEVICE static void keep(const char* received, T* to, char* send, u64 length) {
         const u64 step = (u64)threads() * LANES;
         for (u64 first = (u64)thread() * LANES; first < length; first += KEPT * step) {
-            Line<T> lines[KEPT] = {};
+            Packet lines[KEPT] = {};
 #pragma unroll
             for (u32 i = 0; i < KEPT; ++i)
-                if (first + i * step < length) lines[i] = *(const Line<T>*)(received + (first + i * step) * sizeof(T));
+                if (first + i * step < length)
+                    take(lines[i], *(const Packet*)(received + (first + i * step) * sizeof(T)));
 #pragma unroll 1
             for (u32 which = 0; which < KEPT; ++which) {
                 const u64 i = first + which * step;
                 if (i >= length) break;
-                store_line(to + i, lines[0], length - i < LANES ? (u32)(length - i) : LANES);
-                if (send != nullptr) *(Line<T>*)(send + i * sizeof(T)) = lines[0];
+                Line<T> line;
+                memcpy(&line, &lines[0], sizeof line);
+                store_line(to + i, line, length - i < LANES ? (u32)(length - i) : LANES);
+                if (send != nullptr) take(*(Packet*)(send + i * sizeof(T)), lines[0]);
 #pragma unroll
-                for (u32 next = 1; next < KEPT; ++next) lines[next - 1] = lines[next];
+                for (u32 next = 1; next < KEPT; ++next) take(lines[next - 1], lines[next]);
             }
         }
     }
@@ -145,10 +152,11 @@ DEVICE void go_round(const Collective& args, const Turn& turn, Met& met) {
     typedef Step<T, P, A> Step;
     constexpr u32 LANES = Line<T>::LANES;
     const u32 n = args.world, before = (args.rank + n - 1) % n, after = (args.rank + 1) % n;
-    // Chunks are dealt as the fold order has them, by single elements; the first is the longest.
-    const u64 longest = part_of_block(part_of(args.elements, 1, n, 0), LANES).end -
-                        part_of_block(part_of(args.elements, 1, n, 0), LANES).begin + LANES;
-    const u64 slot = args.half / blocks() / SLOTS / 16 * 16;
+    // Chunks are dealt as the fold order has them, by single elements; so there are two lengths of them.
+    const Range first = part_of_block(part_of(args.elements, 1, n, 0), LANES);
+    const Range last = part_of_block(part_of(args.elements, 1, n, n - 1), LANES);
+    const u64 longer = first.end - first.begin, shorter = last.end - last.begin, longest = longer > shorter ? longer : shorter;
+    const u64 share = args.half / blocks() / SLOTS / 16 * 16, slot = share < MOST_OF_A_SLOT ? share : MOST_OF_A_SLOT;
     const u64 segment = slot / sizeof(P) / LANES * LANES;
     const u32 segments = (u32)((longest + segment - 1) / segment);
     const u64 slots = (u64)block() * SLOTS * slot;
@@ -173,12 +181,12 @@ DEVICE void go_round(const Collective& args, const Turn& turn, Met& met) {
                 else Step::keep(got, to, send, length);
             }
             sync_before_publishing();
-            if (thread() == 0) {
-                u64* const taken = &pad_of(args, before)->taken[block()];
-                u64* const passed = &pad_of(args, after)->passed[block()];
-                if (receives) publish(taken, counter_of(turn.turn, well ? received + 1 : GAVE_UP));
-                if (sends) publish(passed, counter_of(turn.turn, well ? sent + 1 : GAVE_UP));
-            }
+            // By two threads, so that one store does not wait for the other's fence.
+            u64* const passed = &pad_of(args, after)->passed[block()];
+            u64* const taken = &pad_of(args, before)->taken[block()];
+            if (sends && thread() == 0) publish(passed, counter_of(turn.turn, well ? sent + 1 : GAVE_UP));
+            if (receives && thread() == threads() / 2)
+                publish(taken, counter_of(turn.turn, well ? received + 1 : GAVE_UP));
             received += receives;
             sent += sends;
         }
@@ -190,7 +198,7 @@ DEVICE void ring(const Collective& args, Met& met) {
     typedef typename Carried<T>::Value Value;
     typedef typename Carried<T>::Average Average;
     const Turn turn = begin(args, met);
-    if (enter(args, turn, met, true, true)) {
+    if (enter(args, turn, met)) {
         if (args.world == 1) {
             void* const to[] = {args.to};
             const Folding folding = {&args.from, to, 1, 1, args.operation, 1, args.factor};

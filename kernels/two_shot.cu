@@ -12,9 +12,9 @@
 // one to each rank to enter, one when done.
 //
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads, about one for every 8 lines a thread of a
-// slice: all links are used at once, and a few dozen blocks fill them. A thread has 128 bytes of f32 on the way at once, and
-// 32 of 16 bits, whose second source is not loaded ahead: NVRTC takes their lines apart (part.h). Where ranks share a card,
-// and each of its multiprocessors has one block alone, a full launch has 512 threads a block.
+// slice: all links are used at once, and a few dozen blocks fill them. A thread has 128 bytes of floats on the way at once
+// (part.h). Where ranks share a card, and each of its multiprocessors has one block alone, a full launch has 512 threads a
+// block.
 //
 // Proof. Slice r is dealt to blocks as it is on every rank. Element i of slice r of any buffer is read by rank r alone,
 // and written by rank r alone, by the thread that has just read it. So nothing that is folded was overwritten, also

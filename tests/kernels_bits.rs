@@ -96,7 +96,7 @@ fn build() -> Option<PathBuf> {
     let all = compiler::files(&["kernels", "kernels/host", "tests/kernels/library"], &["cu", "cpp", "h"]);
     let folder = compiler::once("kernels-library", &FLAGS, &all, |folder| {
         // The largest come first; library.cpp includes what is not listed.
-        let units = ["two_shot", "ring", "low_latency", "one_shot", "share", "parts", "barrier"];
+        let units = ["two_shot", "ring", "low_latency", "share", "parts", "barrier"];
         let mut sources: Vec<PathBuf> = units.map(|unit| compiler::root().join(format!("kernels/{unit}.cu"))).to_vec();
         sources.push(compiler::root().join("tests/kernels/library/library.cpp"));
         sources.extend(compiler::files(&["kernels/host"], &["cpp"]));
@@ -683,5 +683,6 @@ fn arguments_are_laid_out_alike() {
     }
     rust += &format!("State - 0 {STATE_BYTES}\n");
     fields! { Report { claims ended phase block calls missing differing deserted } }
+    rust += &format!("ALWAYS_STAGED {}\n", annulus::kernel::ALWAYS_STAGED);
     assert_eq!(cpp, rust, "the C++ side, then Rust's: struct, field, offset, bytes");
 }

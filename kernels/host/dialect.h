@@ -126,6 +126,8 @@ DEVICE void store_relaxed_system(Packet* packet, Packet value) {
     store_relaxed_system(&packet->word[0], value.word[0]);
     store_relaxed_system(&packet->word[1], value.word[1]);
 }
+DEVICE u32 recomputed(u32 value) { return value; }
+DEVICE void store_at_once(Packet* to, Packet value) { *to = value; }
 DEVICE u32 add_system(u32* word, u32 value) { return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL); }
 DEVICE void or_system(u32* word, u32 bits) { __atomic_fetch_or(word, bits, __ATOMIC_RELAXED); }
 

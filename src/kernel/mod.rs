@@ -15,4 +15,4 @@ pub use arguments::{
     Collective, Convert, Flags, Fold, FoldPartials, MARKS, MESSAGES, Mark, Message, Messages, Relay, SOURCES, operation,
 };
 pub use name::Kernel;
-pub use shape::{BLOCKS, FLAGS, RANKS, Shape};
+pub use shape::{ALWAYS_STAGED, BLOCKS, FLAGS, RANKS, Shape};

@@ -12,11 +12,17 @@ pub const FLAGS: usize = 8;
 /// The most blocks of a collective.
 pub const BLOCKS: usize = 64;
 
+/// Bytes up to which one-shot all-reduce stages what it reads, wherever that lies (`kernels/one_shot.cu`).
+pub const ALWAYS_STAGED: usize = 4 << 10;
+
 /// Threads of a block where there is little to divide: of products, rows and columns.
 const SMALL: u32 = 64;
 
 /// Rows, and columns, of a product that a block has at a time.
 const TILE: u64 = 64;
+
+/// The same where there are few.
+const SMALL_TILE: u64 = 32;
 
 /// Blocks, and threads of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +39,17 @@ impl Shape {
     /// what one of them finds.
     pub fn of(kernel: Kernel, bytes: u64, resident: u32) -> Self {
         const THREADS: u32 = 256;
-        // Lines of 16 bytes that a thread has at the least, before a block more is worth it.
-        let lines = match kernel {
+        // Bytes that a thread has at the least, before a block more is worth it: lines of 16, or what one packet carries.
+        let each = match kernel {
             Kernel::Barrier | Kernel::Flags | Kernel::Relay => return Shape { blocks: 1, threads: 32 },
             Kernel::MeanLoss => return Shape { blocks: 1, threads: SMALL },
             Kernel::UpdateScale | Kernel::AdamWBegin => return Shape { blocks: 1, threads: 1 },
-            Kernel::LowLatency(_) => 1,
-            _ if !kernel.is_collective() => 4,
-            Kernel::OneShot(_) => 4,
-            _ => 8,
+            Kernel::LowLatency(_) => 8,
+            _ if !kernel.is_collective() => 4 * 16,
+            Kernel::OneShot(_) => 4 * 16,
+            _ => 8 * 16,
         };
-        let wanted = bytes.div_ceil(u64::from(THREADS) * 16 * lines).max(1);
+        let wanted = bytes.div_ceil(u64::from(THREADS) * each).max(1);
         let most = if kernel.is_collective() { resident.min(BLOCKS as u32) } else { resident };
         Shape { blocks: wanted.min(u64::from(most.max(1))) as u32, threads: THREADS }
     }
@@ -58,9 +64,12 @@ impl Shape {
         Shape::of_units(rows, resident)
     }
 
-    /// The shape for a product with so many rows and columns, where `resident` blocks of 64 threads have room.
-    pub fn of_product(rows: u64, columns: u64, resident: u32) -> Self {
-        Shape::of_units(rows.div_ceil(TILE).saturating_mul(columns.div_ceil(TILE)), resident)
+    /// The shape for a product with so many rows and columns, where `resident` blocks of 64 threads have room, and
+    /// whether its tiles are small: where large ones would leave more than three quarters of that room empty.
+    pub fn of_product(rows: u64, columns: u64, resident: u32) -> (Self, bool) {
+        let tiles = |side| rows.div_ceil(side).saturating_mul(columns.div_ceil(side));
+        let are_small = tiles(TILE) < u64::from(resident) / 4;
+        (Shape::of_units(tiles(if are_small { SMALL_TILE } else { TILE }), resident), are_small)
     }
 
     /// A block of [`SMALL`] threads for each unit, as far as there is room.

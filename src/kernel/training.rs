@@ -49,8 +49,9 @@ pub struct Product {
     pub right_column: u64,
     /// Not 0: the product is added to what is there.
     pub accumulate: u32,
-    /// Zero.
-    pub unused: u32,
+    /// Not 0: tiles are small, since there would be few large ones ([`Shape::of_product`](super::Shape::of_product)).
+    /// The bits are the same.
+    pub small: u32,
 }
 
 /// No activation: [`Activate::activation`], [`ActivateBackward::activation`].

@@ -180,6 +180,10 @@ fn what_is_explained_is_what_runs() {
         ran(AllToAll, long, &|gpus| gpus.all_to_all_in_place(&buffer, &stream));
         ran(Barrier, 0, &|gpus| gpus.barrier(&stream));
 
+        gpus.set_algorithm(Some("one_shot")).unwrap();
+        let staged = [1024, 1025].map(|count| explain(AllReduce, count, false, true).staged);
+        assert_eq!(staged, [true, false], "short messages are staged wherever they lie");
+
         gpus.set_algorithm(Some("low_latency")).unwrap();
         let refused = gpus.explain(&question(AllReduce, 1025, true, true)).unwrap_err().to_string();
         assert!(refused.contains("4100 bytes cannot go by low_latency"), "{refused}");

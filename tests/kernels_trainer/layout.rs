@@ -34,7 +34,7 @@ fn assertions() -> String {
     fields! {
         Pick { inputs labels order to to_labels rows bytes }
         Product {
-            left right to rows columns inner left_row left_column right_row right_column accumulate unused
+            left right to rows columns inner left_row left_column right_row right_column accumulate small
         }
         Activate { from bias to elements columns activation unused }
         ActivateBackward { gradient output to elements activation unused }
@@ -82,9 +82,13 @@ fn arguments_are_laid_out_alike() {
 fn shapes_fit_the_work() {
     let shape = |blocks, threads| Shape { blocks, threads };
     for (rows, columns, blocks) in [(0, 5, 1), (1, 1, 1), (64, 64, 1), (65, 64, 2), (65, 65, 4), (640, 640, 8)] {
-        assert_eq!(Shape::of_product(rows, columns, 8), shape(blocks, 64));
+        assert_eq!(Shape::of_product(rows, columns, 4), (shape(blocks.min(4), 64), rows == 0));
     }
-    assert_eq!(Shape::of_product(u64::MAX, u64::MAX, 1000), shape(1000, 64));
+    assert_eq!(Shape::of_product(u64::MAX, u64::MAX, 1000), (shape(1000, 64), false));
+    // Few large tiles for so much room; as many as fill a quarter of it.
+    assert_eq!(Shape::of_product(512, 512, 1000), (shape(256, 64), true));
+    assert_eq!(Shape::of_product(512, 512, 256), (shape(64, 64), false));
+    assert_eq!(Shape::of_product(33, 10, 1000), (shape(2, 64), true));
     for (count, blocks) in [(0, 1), (1, 1), (64, 1), (65, 2), (1 << 40, 8)] {
         assert_eq!(Shape::of_each(count, 8), shape(blocks, 64));
     }

@@ -6,11 +6,11 @@ use annulus::kernel::training::Product;
 use annulus::kernel::{Kernel, Shape};
 use annulus::{bf16, f16};
 
-use super::{Draw, Float, SHAPES, Sim, bits, chosen, error_of};
+use super::{Draw, Float, Sim, bits, chosen, error_of};
 
-/// Rows, inner extent, columns: ones, odd numbers, nothing to sum, tiles (64 x 64, by 32) and one more or less, and
+/// Rows, inner extent, columns: ones, odd numbers, nothing to sum, tiles (64 x 64 and 32 x 32) and one more or less, and
 /// what a step of training multiplies.
-const EXTENTS: [(usize, usize, usize); 15] = [
+const EXTENTS: [(usize, usize, usize); 16] = [
     (1, 1, 1),
     (1, 7, 5),
     (5, 1, 7),
@@ -19,6 +19,7 @@ const EXTENTS: [(usize, usize, usize); 15] = [
     (0, 4, 3),
     (8, 32, 8),
     (64, 32, 64),
+    (96, 48, 32),
     (63, 31, 65),
     (65, 33, 63),
     (1, 130, 200),
@@ -27,6 +28,9 @@ const EXTENTS: [(usize, usize, usize); 15] = [
     (10, 32, 64),
     (129, 70, 66),
 ];
+
+/// Launch shapes: one thread, less than a block's work, what is usual, and the most threads that products have.
+const SHAPES: [(u32, u32); 4] = [(1, 1), (3, 24), (1, 64), (5, 128)];
 
 /// A matrix as it lies in memory: by rows, or by columns.
 #[derive(Clone, Copy, Debug)]
@@ -105,14 +109,15 @@ impl<T: Float> Case<T> {
         })
     }
 
-    /// What the kernel makes of it, added to `start` if there is one. Bits of the margins must stay.
+    /// What the kernel makes of it, by small tiles or by large ones, added to `start` if there is one. Bits of the margins
+    /// must stay.
     fn product<To: Float>(
         &self,
         sim: &Sim,
         orders: [Order; 2],
         offset: usize,
         start: Option<&[To]>,
-        shape: (u32, u32),
+        (shape, small): ((u32, u32), bool),
     ) -> Vec<To> {
         let Case { rows, inner, columns, .. } = *self;
         let left = sim.upload(&orders[0].arranged(&self.left, rows, inner), offset);
@@ -136,7 +141,7 @@ impl<T: Float> Case<T> {
             right_row,
             right_column,
             accumulate: u32::from(start.is_some()),
-            unused: 0,
+            small: small.into(),
         };
         let kernel = Kernel::Product { from: T::DATA_TYPE, to: To::DATA_TYPE };
         sim.run(kernel, shape, &arguments, &[Use::reads(&left), Use::reads(&right), Use::writes(&to)]);
@@ -160,18 +165,23 @@ fn products<T: Float, To: Float>() {
             let (off, bound) = ((f64::from(got.wide()) - exact).abs(), error_of::<To>(exact, bound));
             assert!(off <= bound, "{extents:?}: {got:?} is off {exact} by {off}; the bound is {bound}");
         }
-        let library = chosen(Shape::of_product(case.rows as u64, case.columns as u64, 32));
+        // Few blocks have room, or many.
+        let [few, many] = [8, 1000].map(|resident| {
+            let (shape, small) = Shape::of_product(case.rows as u64, case.columns as u64, resident);
+            (chosen(shape), small)
+        });
         for (turn, orders) in ORDERS.into_iter().enumerate() {
-            for (shape, offset) in [library, SHAPES[turn]].into_iter().zip([0, turn + 1]) {
-                let got = case.product::<To>(&sim, orders, offset, None, shape);
-                assert_eq!(bits(&got), bits(&stored), "{extents:?} {orders:?} {shape:?}");
+            for (how, offset) in [few, many, (SHAPES[turn], turn % 2 == 0)].into_iter().zip([0, 0, turn + 1]) {
+                let got = case.product::<To>(&sim, orders, offset, None, how);
+                assert_eq!(bits(&got), bits(&stored), "{extents:?} {orders:?} {how:?}");
             }
         }
         let start = Draw(9).floats::<To>(sums.len());
         let added: Vec<To> = start.iter().zip(&sums).map(|(start, sum)| To::rounded(start.wide() + sum)).collect();
         for (shape, offset) in SHAPES.into_iter().zip([0, 1, 2, 4]) {
-            let got = case.product(&sim, ORDERS[0], offset, Some(&start), shape);
-            assert_eq!(bits(&got), bits(&added), "{extents:?}, added, {shape:?}");
+            let how = (shape, offset < 2);
+            let got = case.product(&sim, ORDERS[0], offset, Some(&start), how);
+            assert_eq!(bits(&got), bits(&added), "{extents:?}, added, {how:?}");
         }
     }
 }
@@ -208,7 +218,7 @@ fn multiplies_and_adds_in_one_step() {
     let (one, little) = (1.0_f32, 1.0 / 4096.0);
     let case = Case { rows: 1, inner: 2, columns: 1, left: vec![one, one + little], right: vec![one, -(one - little)] };
     // (1 + e)(1 - e) = 1 - e^2, which a float does not hold.
-    assert_eq!(case.product::<f32>(&sim, ORDERS[0], 0, None, (1, 64)), [little * little]);
+    assert_eq!(case.product::<f32>(&sim, ORDERS[0], 0, None, ((1, 64), false)), [little * little]);
 }
 
 /// Zeros in the tiles stand beside nothing: what is infinite or NaN stays in its row and column.
@@ -219,7 +229,9 @@ fn infinities_stay_in_their_rows() {
     case.left[3 * 33] = f32::INFINITY;
     case.right[32 * 66 + 65] = f32::NAN;
     let stored: Vec<f32> = case.sums().into_iter().map(f32::rounded).collect();
-    let got = case.product::<f32>(&sim, ORDERS[1], 0, None, (2, 64));
-    assert_eq!(bits(&got), bits(&stored));
-    assert_eq!(got.iter().filter(|value| !value.is_finite()).count(), 66 + 65 - 1);
+    for small in [false, true] {
+        let got = case.product::<f32>(&sim, ORDERS[1], 0, None, ((2, 64), small));
+        assert_eq!(bits(&got), bits(&stored));
+        assert_eq!(got.iter().filter(|value| !value.is_finite()).count(), 66 + 65 - 1);
+    }
 }

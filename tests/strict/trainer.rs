@@ -94,25 +94,28 @@ impl Bench<'_> {
 
     fn product<T: Number, To: Number>(&mut self) -> annulus::Result<()> {
         let (left, right) = (self.numbers::<T>(ROWS * INNER)?, self.numbers::<T>(INNER * COLUMNS)?);
-        let to = self.numbers::<To>(ROWS * COLUMNS)?;
         let [rows, columns, inner] = [ROWS as u64, COLUMNS as u64, INNER as u64];
-        let argument = Product {
-            left: left.address(),
-            right: right.address(),
-            to: to.address(),
-            rows,
-            columns,
-            inner,
-            left_row: inner,
-            left_column: 1,
-            right_row: columns,
-            right_column: 1,
-            accumulate: 1,
-            unused: 0,
-        };
-        let uses = [Use::reads(&left), Use::reads(&right), Use::writes(&to)];
-        self.launch(Kernel::Product { from: T::DATA_TYPE, to: To::DATA_TYPE }, argument, &uses)?;
-        self.keep(&to)
+        for small in [0, 1] {
+            let to = self.numbers::<To>(ROWS * COLUMNS)?;
+            let argument = Product {
+                left: left.address(),
+                right: right.address(),
+                to: to.address(),
+                rows,
+                columns,
+                inner,
+                left_row: inner,
+                left_column: 1,
+                right_row: columns,
+                right_column: 1,
+                accumulate: 1,
+                small,
+            };
+            let uses = [Use::reads(&left), Use::reads(&right), Use::writes(&to)];
+            self.launch(Kernel::Product { from: T::DATA_TYPE, to: To::DATA_TYPE }, argument, &uses)?;
+            self.keep(&to)?;
+        }
+        Ok(())
     }
 
     fn column_sum<T: Number, To: Number>(&mut self) -> annulus::Result<()> {

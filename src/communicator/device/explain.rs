@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::schedule::Path;
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Shape};
+use crate::kernel::{ALWAYS_STAGED, Kernel, Shape};
 use crate::schedule::cost::Moved;
 use crate::schedule::{Access, Buffer, Collective, Place};
 
@@ -86,6 +86,9 @@ impl DeviceCommunicator {
             Kernel::ReduceScatter(_) if plan.is_cut => (true, "parts are packed where peers see them"),
             Kernel::OneShot(_) | Kernel::AllToAll if in_place => {
                 (true, "staged: in place, peers would read what is overwritten")
+            }
+            Kernel::OneShot(_) if plan.longest <= ALWAYS_STAGED => {
+                (true, "staged: so short a message is copied sooner than ranks wait for one another once more")
             }
             _ if self.members.hosted => (true, HOSTED),
             _ if allocated => (false, "zero-copy: peers see the buffers where they lie"),

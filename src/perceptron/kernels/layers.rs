@@ -59,22 +59,23 @@ impl Kernels {
             return products.multiply([left.as_factor(), right.as_factor()], to, accumulate, stream);
         }
         let ((left_row, left_column), (right_row, right_column)) = (left.steps(), right.steps());
+        let kernel = Kernel::Product { from: T::DATA_TYPE, to: T::DATA_TYPE };
+        let (rows, columns) = (left.rows as u64, right.columns as u64);
+        let (shape, small) = Shape::of_product(rows, columns, self.resident(kernel)?.1);
         let arguments = Product {
             left: left.elements.address(),
             right: right.elements.address(),
             to: to.address(),
-            rows: left.rows as u64,
-            columns: right.columns as u64,
+            rows,
+            columns,
             inner: left.columns as u64,
             left_row,
             left_column,
             right_row,
             right_column,
             accumulate: accumulate.into(),
-            unused: 0,
+            small: small.into(),
         };
-        let kernel = Kernel::Product { from: T::DATA_TYPE, to: T::DATA_TYPE };
-        let shape = Shape::of_product(arguments.rows, arguments.columns, self.resident(kernel)?.1);
         let reads = [left.elements.as_bytes(), right.elements.as_bytes()];
         self.launch(kernel, shape, bytemuck::bytes_of(&arguments), &reads, &[to.as_bytes()], stream)
     }

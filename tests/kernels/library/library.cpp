@@ -6,6 +6,7 @@
 #include "../../../kernels/fold.cu"
 #include "../../../kernels/fold_partials.cu"
 #include "../../../kernels/messages.cu"
+#include "../../../kernels/one_shot.cu"
 #include "../../../kernels/pad.h"
 #include "../../../kernels/relay.cu"
 #include "ranks.h"
@@ -25,7 +26,8 @@ extern "C" int annulus_launch(const char* name, const void* arguments, size_t by
     });
 }
 
-// Writes a line for each field of each struct that kernels are given or share: struct, field, offset, size.
+// Writes a line for each field of each struct that kernels are given or share: struct, field, offset, size; and the
+// constant that the host must know.
 extern "C" void annulus_layout(char* to, size_t length) {
     size_t at = 0;
 #define FIELD(Struct, field)                                                                                           \
@@ -35,4 +37,5 @@ extern "C" void annulus_layout(char* to, size_t length) {
     at += static_cast<size_t>(std::snprintf(to + at, length - at, "%s %s %zu %zu\n", #Struct, "-", size_t(0),          \
                                             sizeof(Struct)));
 #include "layout.h"
+    std::snprintf(to + at, length - at, "ALWAYS_STAGED %llu\n", ALWAYS_STAGED);
 }

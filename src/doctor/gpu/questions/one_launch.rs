@@ -5,7 +5,7 @@
 use super::super::answer::{Answers, median, time};
 use super::super::card::{Card, Shape};
 use super::super::kernels::Kernels;
-use super::resident::meet;
+use super::resident::meet_in_one;
 use crate::error::Result;
 
 pub(super) fn answer(answers: &Answers) -> Result<()> {
@@ -13,7 +13,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let card = Card::open()?;
     let kernels = Kernels::load(&card)?;
     let resident = kernels.meet.occupancy(THREADS, 0)? * card.multiprocessors()?;
-    let stream = [card.stream()?];
+    let stream = card.stream()?;
     for cooperative in [false, true] {
         let kind = if cooperative { "cooperative" } else { "plain" };
         let shape = |blocks| Shape { cooperative, ..Shape::new(blocks, THREADS) };
@@ -22,7 +22,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             let mut all = true;
             let mut times = Vec::new();
             for _ in 0..5 {
-                let met = meet(&card, &kernels, &stream, shape(blocks))?;
+                let met = meet_in_one(&card, &kernels, &stream, shape(blocks))?;
                 all &= met.all;
                 times.push(met.nanoseconds);
             }
@@ -35,7 +35,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         }
     }
     let beyond = Shape { cooperative: true, ..Shape::new(resident + 1, THREADS) };
-    match meet(&card, &kernels, &stream, beyond) {
+    match meet_in_one(&card, &kernels, &stream, beyond) {
         Ok(met) => answers.settle(
             format!("a cooperative launch of {} blocks, one too many", resident + 1),
             format!("is accepted; {} blocks met", met.together),
