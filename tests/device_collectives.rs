@@ -40,6 +40,12 @@ mod worlds;
 use simulated::{absent, block, is_on_cards, is_simulated, lacks, on_the_stand_in, upload, variables};
 use worlds::{everywhere, on, threads};
 
+/// What a call fails with in which somebody is missed: as its stream ends, or at once, where another rank has missed that
+/// one before this rank came to the call.
+fn failure(enqueued: annulus::Result<()>, stream: &annulus::driver::Stream) -> annulus::Error {
+    enqueued.and_then(|()| stream.synchronize()).unwrap_err()
+}
+
 #[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {

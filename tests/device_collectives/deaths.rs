@@ -11,7 +11,7 @@ use annulus::kernel::{Arena, Pad};
 use annulus::{Communicator, DeviceCommunicator, Error, ReduceOp};
 use rustix::mm::{MprotectFlags, mprotect};
 
-use super::{absent, is_simulated, on, ranks};
+use super::{absent, failure, is_simulated, on, ranks};
 
 const PAGE: usize = 4096;
 const RANKS: usize = 3;
@@ -51,10 +51,10 @@ fn dying(name: &str, algorithm: &str, length: usize, prepare: impl Fn(usize)) {
         if comm.rank() == 2 {
             prepare(buffer.address() as usize);
         }
-        gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
+        let enqueued = gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream);
         // Behind it is more, which must end too.
         gpus.barrier(&stream).unwrap_or_default();
-        let error = stream.synchronize().unwrap_err();
+        let error = failure(enqueued, &stream);
         assert!(matches!(&error, Error::RankLost { rank: 2, cause: Cause::Died, .. }), "{error:?}");
         // The first block of the rank, which says that it has come, may be behind the one that dies.
         let call = format!("call 1, all_reduce_in_place(u32, {length}, Sum) by algorithm {algorithm}");

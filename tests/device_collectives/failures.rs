@@ -7,7 +7,7 @@ use annulus::error::Cause;
 use annulus::{Communicator, Error, ReduceOp, Result};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{absent, block, everywhere, on, ranks, threads, upload};
+use super::{absent, block, everywhere, failure, on, ranks, threads, upload};
 
 fn invalid(result: Result<()>) -> String {
     match result {
@@ -128,8 +128,7 @@ fn a_dead_process_is_noticed_by_its_death() {
             kill_process(getpid(), Signal::KILL).unwrap();
         }
         // The deadline is far away.
-        gpus.barrier(&stream).unwrap();
-        let error = stream.synchronize().unwrap_err();
+        let error = failure(gpus.barrier(&stream), &stream);
         assert!(matches!(&error, Error::RankLost { rank: 2, cause: Cause::Died, .. }), "{error:?}");
         assert!(error.to_string().contains("to enter call 1"), "{error}");
         assert_eq!(gpus.barrier(&stream), Err(error));
