@@ -4,7 +4,7 @@
 //! (A barrier moves none.)
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg annulus_corrupt" cargo test --target-dir target/corrupt --test corrupt
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/.ci/corrupted cargo test --test corrupt
 //! ```
 #![cfg(all(annulus_corrupt, target_os = "linux"))]
 

@@ -4,7 +4,7 @@
 //! concerns, in memory that peers see and in other memory; and without a mistake nothing is wrong.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg annulus_corrupt" cargo test --target-dir target/corrupt --test device_corrupt
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/.ci/corrupted cargo test --test device_corrupt
 //! ```
 #![cfg(all(annulus_corrupt, feature = "sim", target_os = "linux"))]
 

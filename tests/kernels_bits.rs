@@ -100,19 +100,7 @@ fn build() -> Option<PathBuf> {
         let mut sources: Vec<PathBuf> = units.map(|unit| compiler::root().join(format!("kernels/{unit}.cu"))).to_vec();
         sources.push(compiler::root().join("tests/kernels/library/library.cpp"));
         sources.extend(compiler::files(&["kernels/host"], &["cpp"]));
-        let object = |source: &PathBuf| folder.join(source.file_name().unwrap()).with_extension("o");
-        let arguments: Vec<&str> = FLAGS.iter().copied().chain(["-c", "-xc++"]).collect();
-        std::thread::scope(|scope| {
-            for odd in 0..2 {
-                let (sources, arguments, compiler) = (&sources, &arguments, &compiler);
-                scope.spawn(move || {
-                    for source in sources.iter().skip(odd).step_by(2) {
-                        compiler::compile(compiler, arguments, std::slice::from_ref(source), &object(source));
-                    }
-                });
-            }
-        });
-        let objects: Vec<PathBuf> = sources.iter().map(object).collect();
+        let objects = compiler::objects(&compiler, &sources, |_| FLAGS, folder);
         compiler::compile(&compiler, &["-shared", "-Wl,-z,nodelete", "-pthread"], &objects, &folder.join("kernels.so"));
     });
     Some(folder.join("kernels.so"))

@@ -6,10 +6,12 @@
 
 #![allow(dead_code)] // each test uses its part
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -70,8 +72,9 @@ pub fn once(name: &str, arguments: &[&str], files: &[PathBuf], make: impl FnOnce
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{:016x}", hasher.finish()));
     // Of this process's tests, one fills it and the others wait for that.
-    static FILLING: Mutex<()> = Mutex::new(());
-    let _filling = FILLING.lock().unwrap_or_else(PoisonError::into_inner);
+    static FILLED: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let own = FILLED.lock().unwrap_or_else(PoisonError::into_inner).entry(folder.clone()).or_default().clone();
+    let _filling = own.lock().unwrap_or_else(PoisonError::into_inner);
     if !folder.exists() {
         let temporary = folder.with_extension(std::process::id().to_string());
         std::fs::create_dir_all(&temporary).expect("the folder for tests' files can be written");
@@ -90,4 +93,34 @@ pub fn compile(compiler: &str, arguments: &[&str], sources: &[PathBuf], to: &Pat
     let output =
         Command::new(compiler).args(arguments).args(sources).arg("-o").arg(to).output().expect("the compiler starts");
     assert!(output.status.success(), "{compiler} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Compiles each source on its own, two at a time, to an object in the folder; those that take long are to come first.
+pub fn objects<'a, A: AsRef<[&'a str]>>(
+    compiler: &str,
+    sources: &[PathBuf],
+    arguments: impl Fn(&Path) -> A + Sync,
+    folder: &Path,
+) -> Vec<PathBuf> {
+    let objects: Vec<PathBuf> = sources.iter().map(|source| object(folder, source)).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Relaxed: the number is all there is to it.
+                while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let own = arguments(source);
+                    let arguments = [own.as_ref(), &["-c", "-xc++"]].concat();
+                    compile(compiler, &arguments, std::slice::from_ref(source), &object(folder, source));
+                }
+            });
+        }
+    });
+    objects
+}
+
+/// Where a source's object is in a folder: sources of two folders may have one name.
+pub fn object(folder: &Path, source: &Path) -> PathBuf {
+    let path = source.strip_prefix(root()).expect("sources are below the root");
+    folder.join(path.to_string_lossy().replace('/', "-")).with_extension("o")
 }

@@ -26,21 +26,11 @@ const FLAGS: [&str; 9] = [
 pub fn library() -> Option<PathBuf> {
     let compiler = compiler::compiler()?;
     Some(compiler::once("standin", &FLAGS, &inputs(), |folder| {
-        let (sources, ptx) = (sources(), compiler::root().join("tests/ptx"));
-        // Two at a time: compiling is most of what a test of the stand-in takes.
-        std::thread::scope(|scope| {
-            for half in sources.chunks(sources.len().div_ceil(2)) {
-                let (compiler, ptx) = (&compiler, &ptx);
-                scope.spawn(move || {
-                    for source in half {
-                        // What takes time in a test: PTX and, of HIP's kernels, the fold.
-                        let effort = if source.ends_with("fold.cu") || source.starts_with(ptx) { "-O3" } else { "-O1" };
-                        let arguments: Vec<&str> = FLAGS.iter().copied().chain([effort, "-c"]).collect();
-                        compiler::compile(compiler, &arguments, std::slice::from_ref(source), &object(folder, source));
-                    }
-                });
-            }
-        });
+        // What takes time in a test: PTX and, of HIP's kernels, the fold.
+        let ptx = compiler::root().join("tests/ptx");
+        let is_busy = |source: &Path| source.ends_with("fold.cu") || source.starts_with(&ptx);
+        let arguments = |source: &Path| [&FLAGS[..], &[if is_busy(source) { "-O3" } else { "-O1" }]].concat();
+        compiler::objects(&compiler, &sources(), arguments, folder);
         INTERFACES.iter().for_each(|interface| link(&compiler, folder, folder, interface, ""));
         let arguments: Vec<&str> = FLAGS.iter().copied().chain(["-O1", "-shared"]).collect();
         compiler::compile(
@@ -151,12 +141,6 @@ impl Interface {
     }
 }
 
-fn object(folder: &Path, source: &Path) -> PathBuf {
-    // Sources of two folders may have one name.
-    let path = source.strip_prefix(compiler::root()).expect("sources are below the root");
-    folder.join(path.to_string_lossy().replace('/', "-")).with_extension("o")
-}
-
 /// Links the objects in a folder. The library must stay loaded, since threads of its streams wait for work for ever.
 fn link(compiler: &str, objects: &Path, to: &Path, interface: &Interface, without: &str) {
     let Interface { file, functions, .. } = interface;
@@ -166,6 +150,6 @@ fn link(compiler: &str, objects: &Path, to: &Path, interface: &Interface, withou
         .expect("the folder can be written");
     let version_script = format!("-Wl,--version-script={}", script.display());
     let arguments = ["-shared", &format!("-Wl,-soname,{file}"), "-Wl,-z,nodelete", "-pthread", &version_script];
-    let objects: Vec<PathBuf> = interface.sources().iter().map(|source| object(objects, source)).collect();
+    let objects: Vec<PathBuf> = interface.sources().iter().map(|source| compiler::object(objects, source)).collect();
     compiler::compile(compiler, &arguments, &objects, &to.join(file));
 }
