@@ -52,7 +52,9 @@
 //
 // `flags` are counters of 64 bits that count on from call to call, from `base` in the State, and never wrap. Other
 // words are counters, too: turn in the upper half, a step within the call in the lower one, so that they only grow from
-// call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference.
+// call to call; whoever waits for {turn, step} takes all that is not before it, by the sign of the difference. Not every
+// call raises each of them: so every 2^30th of a block raises all that it raises ever, to the end of the call before
+// (catch_up()), and none is ever so far behind that it seems to be ahead.
 //
 // Messages have counts of their own, of each block and ordered pair of ranks: nothing of the above counts them, and no
 // other call touches their words and slots. (messages.cu has the proof.)
@@ -187,6 +189,7 @@ constexpr u64 OFFSET = (1ull << 48) - 1;
 
 // The lower half of a counter by which a rank says that it has given the call up.
 constexpr u32 GAVE_UP = 0xffffffff;
+constexpr u32 CATCHING_UP = 1u << 30; // in calls of a block
 
 DEVICE u64 counter_of(u32 turn, u32 step) { return (u64)turn << 32 | step; }
 

@@ -147,6 +147,15 @@ DEVICE bool await_step(const Collective& args, const Turn& turn, Met& met, u32 b
     return met.step == REACHED;
 }
 
+// Tells the ranks beside this one how many messages have been passed on and taken, where that is not 0. By two threads, so
+// that one store does not wait for the other's fence.
+DEVICE void say(const Collective& args, const Turn& turn, u32 passed, u32 taken) {
+    const u32 n = args.world, before = (args.rank + n - 1) % n, after = (args.rank + 1) % n;
+    if (passed != 0 && thread() == 0) publish(&pad_of(args, after)->passed[block()], counter_of(turn.turn, passed));
+    if (taken != 0 && thread() == threads() / 2)
+        publish(&pad_of(args, before)->taken[block()], counter_of(turn.turn, taken));
+}
+
 template <class T, class P, class A>
 DEVICE void go_round(const Collective& args, const Turn& turn, Met& met) {
     typedef Step<T, P, A> Step;
@@ -181,12 +190,8 @@ DEVICE void go_round(const Collective& args, const Turn& turn, Met& met) {
                 else Step::keep(got, to, send, length);
             }
             sync_before_publishing();
-            // By two threads, so that one store does not wait for the other's fence.
-            u64* const passed = &pad_of(args, after)->passed[block()];
-            u64* const taken = &pad_of(args, before)->taken[block()];
-            if (sends && thread() == 0) publish(passed, counter_of(turn.turn, well ? sent + 1 : GAVE_UP));
-            if (receives && thread() == threads() / 2)
-                publish(taken, counter_of(turn.turn, well ? received + 1 : GAVE_UP));
+            if (well) say(args, turn, sends ? sent + 1 : 0, receives ? received + 1 : 0);
+            else say(args, turn, GAVE_UP, GAVE_UP);
             received += receives;
             sent += sends;
         }
@@ -208,6 +213,8 @@ DEVICE void ring(const Collective& args, Met& met) {
         } else {
             go_round<T, typename Partial<T>::Value, Value>(args, turn, met);
         }
+    } else {
+        say(args, turn, GAVE_UP, GAVE_UP);
     }
     leave(args, turn, met, 0);
 }

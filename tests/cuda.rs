@@ -31,7 +31,12 @@ fn alone(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
 /// The same, with the libraries of a folder.
 fn alone_with(library: &Path, name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
     // Beside the stand-in lies the one for HIP, whose devices `auto` could take.
-    let path = [("LD_LIBRARY_PATH", library.to_str().unwrap()), ("ANNULUS_DEVICE", "cuda")];
+    let path = [
+        ("LD_LIBRARY_PATH", library.to_str().unwrap()),
+        ("ANNULUS_DEVICE", "cuda"),
+        ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
+        ("STANDIN_LENT", "1"),
+    ];
     let all: Vec<(&str, &str)> = path.into_iter().chain(variables.iter().copied()).collect();
     for ended in ranks::start(&[0], 1, name, &all, body) {
         assert!(ended.status.success(), "over the stand-in, no GPU: {}\n{}", ended.status, ended.output);
@@ -127,6 +132,24 @@ fn what_is_not_there_is_a_sentence() {
         Err(Error::Unsupported(why)) => assert!(why.contains("looked for libcuda.so.1 and libcuda.so"), "{why}"),
         // This machine has a driver.
         other => drop(other.unwrap()),
+    });
+}
+
+#[test]
+fn ranks_whose_streams_would_take_turns_are_refused() {
+    let joins = |ranks| annulus::run(ranks, |comm| comm.on(&Device::cuda(0)?).map(drop)).map_err(|f| f.to_string());
+    let name = "ranks_whose_streams_would_take_turns_are_refused";
+    alone(name, &[("STANDIN_MEMORY", "2048"), ("CUDA_DEVICE_MAX_CONNECTIONS", "8")], || {
+        joins(2).unwrap();
+        let refused = joins(3).unwrap_err();
+        let parts = ["3 ranks of one process share", "8 of their streams", "set CUDA_DEVICE_MAX_CONNECTIONS=32"];
+        assert!(parts.iter().all(|part| refused.contains(part)), "{refused}");
+    });
+    let enough = [("STANDIN_MEMORY", "2048"), ("CUDA_DEVICE_MAX_CONNECTIONS", "12")];
+    alone(&format!("{name} enough"), &enough, || joins(3).map(drop).unwrap());
+    alone(&format!("{name} blocking"), &[("CUDA_LAUNCH_BLOCKING", "1")], || {
+        let refused = joins(2).unwrap_err();
+        assert!(refused.contains("CUDA_LAUNCH_BLOCKING") && refused.contains("unset it"), "{refused}");
     });
 }
 

@@ -103,7 +103,7 @@ fn address_sanitizer_knows_the_stacks_of_fibers() {
 }
 
 /// Mistakes that are planted in the shipped kernels by a macro, and the case that must notice each.
-const PLANTED: [(&str, &str); 17] = [
+const PLANTED: [(&str, &str); 18] = [
     ("PLANTED_NO_BARRIER", "calls_of_one_kind"), // a block signals before all of its threads are done
     ("PLANTED_SINGLE_SLOT", "a_rank_runs_ahead"), // one entry a rank instead of two
     ("PLANTED_RESET", "a_rank_cleans_late"),     // packets are reset while they arrive
@@ -119,6 +119,7 @@ const PLANTED: [(&str, &str); 17] = [
     ("PLANTED_NOT_TAKEN", "a_relayed_message_is_taken_late"), // and of those that are copied
     ("PLANTED_NOT_FINISHED", "a_relayed_message_is_taken_late"),
     ("PLANTED_SIGNED_COMPARE", "counts_wrap"), // counters are compared, and not their difference
+    ("PLANTED_LAGGING", "counters_fall_behind"), // counters are not raised by calls that have no use for them
     ("PLANTED_BLOCK_PARITY", "grids_change"),  // staging halves by the count of a block
     ("PLANTED_STALE_FLAGS", "programs_in_a_row"), // flags that begin anew in each call
 ];

@@ -187,10 +187,15 @@ impl Stream {
         let mut pattern = [0; 8];
         pattern[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
         let (pattern, count) = (u64::from_le_bytes(pattern), to.len());
-        self.enqueue("filling a buffer", vec![to.usage(Access::Overwrites)], Vec::new(), |backend, stream| {
+        let usages = vec![to.usage(Access::Overwrites)];
+        // Drivers fill with 32 bits at the most; others are written once and then copied, twice as many each time.
+        let is_doubled = pattern >> 32 != pattern & 0xffff_ffff && size_of::<T>() == 8;
+        let commands = if is_doubled { 2 + count.next_power_of_two().ilog2() as usize } else { 1 };
+        self.enqueue_after("filling a buffer", usages, Vec::new(), None, commands, |backend, stream| {
             // SAFETY: the range has that many elements of that size, is aligned to it, of this device, and kept.
             unsafe { backend.fill(to.address(), pattern, size_of::<T>(), count, stream) }
         })
+        .map(drop)
     }
 
     fn check_length(&self, from: usize, to: usize) -> Result<()> {

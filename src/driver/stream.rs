@@ -235,7 +235,7 @@ impl Stream {
         // `done` is dropped after the lock is given up, whatever comes: what was kept may hold the last handle of anything.
         let (done, mut state) = self.with_room(weight);
         if let Some(capture) = &mut state.capture {
-            capture.operations += 1;
+            capture.operations += weight;
             // What fails may have been captured in part.
             let operated = operation(&*device.backend, id);
             capture.usages.extend(usages);

@@ -107,4 +107,8 @@ impl Replica for OnCpu<'_> {
     fn memory(&self) -> Option<MemoryReport> {
         None
     }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }

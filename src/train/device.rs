@@ -95,6 +95,10 @@ impl<T: Number> Replica for OnDevice<T> {
     fn memory(&self) -> Option<MemoryReport> {
         Some(self.ddp.memory())
     }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.ddp.close()
+    }
 }
 
 /// Inputs as the layers take them.

@@ -106,6 +106,8 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
     comm.set_timeout(VERIFICATION);
     let mut equal = [u8::from(one_rank.is_none())];
     comm.broadcast_in_place(&mut equal, 0)?;
+    let (products, memory) = (replica.products(), replica.memory());
+    replica.close()?;
 
     let slowest = ranks.iter().map(|times| times.compute + times.wait + times.transfer).max().unwrap_or_default();
     let report = Report {
@@ -118,8 +120,8 @@ pub fn run(comm: Communicator, config: &Config, prepared: &Prepared, observe: &d
         differences: replicas.map(|difference| difference.to_string()).into_iter().chain(one_rank).collect(),
         parameters_checksum: ddp::checksum(&parameters),
         scaling,
-        products: replica.products(),
-        memory: replica.memory(),
+        products,
+        memory,
         samples: trained.samples,
         seconds: slowest.as_secs_f64(),
         ranks,

@@ -42,6 +42,9 @@ pub(super) trait Replica {
 
     /// What its tensors have of a device's memory; `None` on the CPU.
     fn memory(&self) -> Option<MemoryReport>;
+
+    /// Collective. Ends it in order.
+    fn close(self: Box<Self>) -> Result<()>;
 }
 
 /// Gives a model these parameters, which are as long as its own.

@@ -272,6 +272,23 @@ CASE(counts_wrap) {
     }
 }
 
+// Calls that raise none of these counters, as many as half of what can be counted, and then some that do.
+CASE(counters_fall_behind) {
+    for (const char* kernel : {"two_shot_f32", "ring_f32", "gather"}) {
+        const Stall stall(FOLDING, 1);
+        World world(2, (1u << 31) - 8);
+        for (auto& arena : world.arenas) {
+            Pad& pad = *(Pad*)arena.data();
+            for (auto& block : pad.done)
+                for (u64& word : block) word = 0;
+            for (u64& word : pad.passed) word = 0;
+            for (u64& word : pad.taken) word = 0;
+        }
+        EXPECT(make_all(world, 16, [](u32) -> Call { return {"one_shot_f32", 200, 2, true, false}; }));
+        EXPECT(make_all(world, 4, [&](u32) -> Call { return {kernel, 900, 2, false, true}; }));
+    }
+}
+
 // What a fast rank does while a slow one still waits for the call before.
 CASE(a_rank_runs_ahead) {
     for (u32 rank = 0; rank < 2; ++rank) {

@@ -106,6 +106,7 @@ pub fn on_the_stand_in(kind: &str, tests: &[&str]) {
         .env("STANDIN_MULTIPROCESSORS", "8")
         // As it must be where ranks share a card; where it is not, a timeout says so (`tests/cuda.rs`).
         .env("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+        .env("STANDIN_LENT", "1")
         // A real library of products could do nothing with it.
         .env("ANNULUS_PRODUCTS", "own")
         .output()

@@ -2,13 +2,14 @@
 //
 // Device memory between processes. A handle names the exporter's process and the memfd behind a whole allocation, and
 // the file's number, so that a descriptor that was closed and used again is not taken for it. The memory itself lives
-// as long as any process maps it.
+// as long as any process maps it; whoever does has a lock on the file, by which its owner knows (is_lent()).
 #include "driver.h"
 
 #include <cstdio>
 #include <cstring>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -94,11 +95,14 @@ DRIVER cuIpcOpenMemHandle_v2(Address* to, Handle handle, unsigned flags) {
     const int fd = open_named(named);
     if (fd < 0) return INVALID_VALUE;
     void* mapping = mmap(nullptr, named.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    close(fd);
-    if (mapping == MAP_FAILED) return MAP_FAILED_ERROR;
+    if (mapping == MAP_FAILED || flock(fd, LOCK_SH | LOCK_NB) != 0) {
+        close(fd);
+        return MAP_FAILED_ERROR;
+    }
     *to = reinterpret_cast<Address>(mapping);
     Allocation allocation(Kind::IMPORTED, named.bytes, &context);
     allocation.opened = 1;
+    allocation.fd = fd;
     allocation.handle = bytes;
     state().memory.emplace(*to, std::move(allocation));
     return SUCCESS;

@@ -5,12 +5,14 @@
 #include "driver.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <iterator>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -93,6 +95,17 @@ DRIVER cuMemAlloc_v2(Address* to, size_t bytes) {
     return allocate(context, Kind::DEVICE, bytes, to);
 }
 
+// Ends the process where it frees what another one maps, if it is asked to.
+static void refuse_lent(const Allocation& allocation) {
+    static const char* asked = std::getenv("STANDIN_LENT");
+    if (asked == nullptr || allocation.kind != Kind::DEVICE) return;
+    if (flock(allocation.fd, LOCK_EX | LOCK_NB) != 0) {
+        std::fputs("stand-in: memory is freed that another process maps\n", stderr);
+        std::abort();
+    }
+    flock(allocation.fd, LOCK_UN);
+}
+
 // Waits for all work of the device first, as drivers do.
 static Result free_now(Context& context, Address address, std::initializer_list<Kind> kinds, Lock& lock) {
     if (const Result refused = refuse_in_capture(); refused != SUCCESS) return refused;
@@ -107,6 +120,7 @@ static Result free_now(Context& context, Address address, std::initializer_list<
     // Others could free it meanwhile.
     const auto found = wanted();
     if (found == state().memory.end()) return INVALID_VALUE;
+    refuse_lent(found->second);
     release_memory(found);
     return SUCCESS;
 }

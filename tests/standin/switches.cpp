@@ -18,6 +18,8 @@
 //   STANDIN_ORDER=1                      kernels run one after the other in the order of their launches, whatever their
 //                                        streams are, as if all streams shared one hardware queue; with 2, so does all that
 //                                        is enqueued, but on streams of a higher priority, which have their own queues
+//   STANDIN_LENT=1                       a process that frees memory which another one maps is ended, since no driver says
+//                                        what comes of that; memory.cpp reads it
 //
 // CUDA_VISIBLE_DEVICES, as numbers, is obeyed as drivers do, or HIP_VISIBLE_DEVICES.
 #include "driver.h"

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use annulus::bench::{Machine, Measurement, Memory, Modes, Plot, Results, Subject, Sweep, Table, pin};
 use annulus::driver::Device;
 use annulus::schedule::Collective;
-use annulus::{Communicator, DataType, Error, ReduceOp, Result, run as run_threads};
+use annulus::{Communicator, DataType, DeviceCommunicator, Error, ReduceOp, Result, run as run_threads};
 use clap::ArgGroup;
 
 use crate::output::print;
@@ -35,7 +35,7 @@ pub struct Args {
     ranks: Option<u16>,
     /// Ranks are processes, started by this command, rather than threads
     #[arg(long)]
-    processes: bool,
+    pub processes: bool,
     /// On which memory: cpu; cuda or hip: that of NVIDIA's or AMD's devices; or sim: that of simulated ones, as many as
     /// ANNULUS_SIM_DEVICES says. Devices are dealt to ranks
     #[arg(long, value_name = "KIND", default_value = "cpu", value_parser = on)]
@@ -214,7 +214,8 @@ impl Bench<'_> {
             Some(device) => Some(comm.on(&device)?),
         };
         let creation = creation + gpus.as_ref().map_or(Duration::ZERO, |_| on_device.elapsed());
-        let gpus = gpus.as_ref();
+        let joined = gpus;
+        let gpus = joined.as_ref();
         let kind = gpus.map(|gpus| gpus.device().capabilities().platform.to_string());
         let mut failure = None;
         let mut write = |text: &str| {
@@ -253,6 +254,7 @@ impl Bench<'_> {
                 open = write(&table.end());
             }
         }
+        joined.map_or(Ok(()), DeviceCommunicator::close)?;
         if let Some(error) = failure {
             return Err(error);
         }

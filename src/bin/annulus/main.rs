@@ -52,7 +52,11 @@ const QUEUES: [(&str, &str); 2] = [("CUDA_DEVICE_MAX_CONNECTIONS", "32"), ("CUDA
 #[allow(unsafe_code)]
 fn main() -> ExitCode {
     let subcommand = Command::parse().subcommand;
-    let has_ranks = matches!(subcommand, Subcommands::Bench(_) | Subcommands::Train(_));
+    let has_ranks = match &subcommand {
+        Subcommands::Bench(args) => !args.processes,
+        Subcommands::Train(args) => !args.processes,
+        _ => false,
+    };
     for (name, value) in QUEUES {
         if has_ranks && std::env::var_os(name).is_none() {
             // SAFETY: this process has no other thread yet.

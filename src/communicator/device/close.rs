@@ -12,7 +12,7 @@ use super::super::Communicator;
 use super::exchange::agree;
 use super::join::Members;
 use super::{DeviceCommunicator, locked};
-use crate::driver::{Device, DeviceBuffer, Stream, WeakStream};
+use crate::driver::{Device, DeviceBuffer, Platform, Stream, WeakStream};
 use crate::element::Element;
 use crate::error::{Error, Result};
 
@@ -37,10 +37,10 @@ impl DeviceCommunicator {
         let schedules = schedules.into_memory();
         let shared = regions.iter().chain([&schedules]);
         let own: Vec<DeviceBuffer<u8>> = shared.filter_map(|buffers| buffers.get(members.rank)).cloned().collect();
-        let device = members.device.clone();
+        let (device, lends) = (members.device.clone(), members.lends());
         members.let_go();
         drop((regions, schedules, members));
-        unmap(&locked(&control), &device, own)
+        unmap(&locked(&control), &device, own, lends)
     }
 
     /// Undoes [`register`](Self::register), also of what [`allocate`](Self::allocate) registered: peers give the buffer
@@ -78,7 +78,11 @@ impl DeviceCommunicator {
         let gone = members.remove_region(region);
         members.let_go();
         members.device.close_imports();
-        agree(control, WHAT, gone)
+        agree(control, WHAT, gone).inspect_err(|_| {
+            if members.lends() {
+                outlive([buffer.as_bytes()]);
+            }
+        })
     }
 
     /// Waits until all of this rank's calls have been done.
@@ -100,15 +104,14 @@ impl DeviceCommunicator {
     }
 }
 
-/// Unmaps what this rank has given up of other processes' memory, and gives up its own when nobody else maps it any more.
-pub(super) fn unmap(control: &Communicator, device: &Device, own: impl Sized) -> Result<()> {
-    device.close_imports();
-    let all_have = control.barrier();
-    drop(own);
-    all_have
-}
-
 impl Members {
+    /// Whether other processes map memory of this rank's card. What a vendor's driver does where such memory is freed, it
+    /// does not say.
+    pub fn lends(&self) -> bool {
+        let is_card = self.device.capabilities().platform != Platform::Simulated;
+        is_card && !self.hosted && self.transport.kind() != "threads"
+    }
+
     /// Has streams let go of what has been done.
     pub fn let_go(&self) {
         let known = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,4 +128,19 @@ impl Members {
         self.let_go();
         self.state.is_held_alone()
     }
+}
+
+/// Unmaps what this rank has given up of other processes' memory, and gives up its own when nobody else maps it any more.
+pub(super) fn unmap(control: &Communicator, device: &Device, own: Vec<DeviceBuffer<u8>>, lends: bool) -> Result<()> {
+    device.close_imports();
+    let all_have = control.barrier();
+    if all_have.is_err() && lends {
+        outlive(own);
+    }
+    all_have
+}
+
+/// Keeps memory that other processes may still map, as long as this process lives.
+pub(super) fn outlive(own: impl IntoIterator<Item = DeviceBuffer<u8>>) {
+    own.into_iter().for_each(std::mem::forget);
 }

@@ -12,6 +12,7 @@ use super::super::descriptor::{list, mismatch_of};
 use super::called::sentence;
 use super::delivery::Delivery;
 use super::join::{Members, SELF_TESTS};
+use super::room::CONNECTIONS;
 use crate::driver::{Platform, Words};
 use crate::error::Error;
 use crate::kernel::{RANKS, Report};
@@ -115,9 +116,6 @@ fn late(members: &Members, report: &Report, delivery: Option<Delivery>, title: &
     let context = format!("{title}{own}: {} {what} within {patience:?}; see what keeps {them}{turns}", name(&missing));
     Error::Timeout { missing, context: context.into() }
 }
-
-/// How many streams an NVIDIA card attends to at a time. The driver reads it, and takes 8 where nothing is said.
-const CONNECTIONS: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
 
 /// What more may keep ranks that are of one process and one card: it attends to no more streams at a time than to a few
 /// for each rank, and those that take turns may wait for one another in vain.

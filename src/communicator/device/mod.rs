@@ -106,7 +106,8 @@ use crate::schedule::{Collective, names};
 /// # End
 ///
 /// [`close`](Self::close) ends it in order: nothing that peers allocated stays mapped. A communicator that is dropped
-/// leaves without waiting; what its calls and peers still use stays until they are done. A failure of such a call is
+/// leaves without waiting; what its calls and peers still use stays until they are done, and where other processes map a
+/// vendor's memory, as long as this process lives. A failure of such a call is
 /// returned as ever, but says less. Once they are done, and graphs of them dropped, a rank that waits for another call
 /// of this one fails at once, with [`RankLost`](crate::Error::RankLost).
 ///

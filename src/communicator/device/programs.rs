@@ -12,7 +12,7 @@ use super::super::Communicator;
 use super::super::descriptor::Descriptor;
 use super::super::loaded::{Loaded, Target};
 use super::DeviceCommunicator;
-use super::close::unmap;
+use super::close::{outlive, unmap};
 use super::exchange::{agree, exchange};
 use super::join::Members;
 use super::operations;
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     /// Where that is the host's: as much of the device's own, through which copies go from it to it. A driver would
     /// have the caller wait for those.
     pub hop: Option<DeviceBuffer<u8>>,
+    /// Which of them other processes map, if they do.
+    lent: Option<usize>,
 }
 
 /// Programs of this rank, and their shared memory.
@@ -53,7 +55,7 @@ impl Schedules {
 
     /// Each rank's part of it, by rank.
     pub fn into_memory(self) -> Vec<DeviceBuffer<u8>> {
-        self.memory.into_inner().all
+        std::mem::take(&mut self.memory.into_inner().all)
     }
 
     /// Bytes of a rank's.
@@ -70,7 +72,16 @@ impl Shared {
             Ok((members.allocate_shared(bytes)?, hop))
         };
         let (own, hop) = agree(control, "allocating memory for schedules", allocate())?;
-        Ok(Shared { all: exchange(control, &members.device, &own)?, hop })
+        let lent = members.lends().then_some(members.rank);
+        Ok(Shared { all: exchange(control, &members.device, &own)?, hop, lent })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(own) = self.lent {
+            outlive(std::mem::take(&mut self.all).into_iter().nth(own));
+        }
     }
 }
 
@@ -96,12 +107,12 @@ impl DeviceCommunicator {
         }
         let memory = Shared::new(&self.control(), &self.members, bytes)?;
         agree(&self.control(), "finishing calls before schedules have other memory", self.drain())?;
-        let before = self.schedules.memory.replace(memory);
+        let mut before = self.schedules.memory.replace(memory);
         self.schedules.loaded.borrow_mut().clear();
         self.members.let_go();
-        let own = before.all.get(self.rank()).cloned();
+        let own = std::mem::take(&mut before.all).into_iter().nth(self.rank());
         drop(before);
-        unmap(&self.control(), self.device(), own)
+        unmap(&self.control(), self.device(), own.into_iter().collect(), self.members.lends())
     }
 
     /// The program of such a call, from those that are kept or made.

@@ -73,6 +73,11 @@ impl Agreed {
                 "ranks 0 and {rank} have devices of different kinds; collectives need devices of one kind"
             )));
         }
+        let is_near = |own: &&[u64; WORDS]| own[1..3] == [high, low];
+        let sharing = said.iter().filter(is_near).count();
+        let is_one_process = comm.transport().kind() == "threads";
+        let turns = if is_one_process { attended(device, sharing, &asked_of_driver) } else { Ok(()) };
+        agree(comm, "sharing devices among threads", turns)?;
         let identity = |own: &[u64; WORDS]| std::array::from_fn(|byte| own[1 + byte / 8].to_le_bytes()[byte % 8]);
         let reaches = said.iter().map(|own| device.reaches_identity(identity(own))).collect::<Result<Vec<bool>>>();
         let reaches = agree(comm, "reaching other ranks' devices", reaches)?;
@@ -107,6 +112,40 @@ const STAGED: usize = 16 << 20;
 fn staged(memory: u64) -> usize {
     let part = usize::try_from(memory >> 10).unwrap_or(usize::MAX);
     1 << part.clamp(STAGED, 8 * STAGED).ilog2()
+}
+
+/// What the driver was asked for by the environment, where that is a number.
+fn asked_of_driver(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// How many streams of one process an NVIDIA card attends to at a time, whatever each of them waits for. The driver reads
+/// it, and takes 8 where nothing is said.
+pub(super) const CONNECTIONS: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
+
+/// Refuses so many ranks of one process on one NVIDIA card whose streams would take turns: then what one rank needs before
+/// it comes to a call may be behind another's kernel, which waits for it. A rank has four streams and more: its user's, one
+/// beside it, and two of its own. Where launches wait for their kernels, two ranks are too many.
+fn attended(device: &Device, ranks: usize, asked: &dyn Fn(&str) -> Option<u64>) -> Result<()> {
+    const MOST: u64 = 32;
+    if ranks < 2 || device.capabilities().platform != Platform::Cuda {
+        return Ok(());
+    }
+    if asked("CUDA_LAUNCH_BLOCKING").is_some_and(|asked| asked != 0) {
+        return Err(Error::unsupported(format!(
+            "{ranks} ranks of one process share {device}, and with CUDA_LAUNCH_BLOCKING each launch would wait for a \
+             kernel that waits for another rank's; unset it, or make ranks processes"
+        )));
+    }
+    let (attended, wanted) = (asked(CONNECTIONS).unwrap_or(8), MOST.min(4 * ranks as u64));
+    match attended < wanted {
+        true => Err(Error::unsupported(format!(
+            "{ranks} ranks of one process share {device}, which attends to {attended} of their streams at a time, so that \
+             ranks would wait for one another in vain; set {CONNECTIONS}={MOST} before the program starts, or make ranks \
+             processes"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// A rank's share of a device that has room for so many blocks, among the ranks that share it.

@@ -358,6 +358,21 @@ impl<T: Number> DeviceDdp<T> {
         self.exchanges.times(self.clock.duration(self.clock.now().saturating_sub(self.begin)))
     }
 
+    /// Collective. Ends it as [`DeviceCommunicator::close`](crate::DeviceCommunicator::close) does: no rank maps another's
+    /// memory any more. A replica that is dropped leaves without waiting.
+    ///
+    /// # Errors
+    ///
+    /// On all ranks the first failure of a step, or of a rank that did not come to close.
+    pub fn close(self) -> Result<()> {
+        let DeviceDdp { parts, graphs, compute, exchange, .. } = self;
+        // They keep what they use.
+        drop(graphs);
+        let synchronized = compute.synchronize().and(exchange.synchronize());
+        let closed = parts.comm.close();
+        synchronized.and(closed)
+    }
+
     /// From now on this goes wrong. For tests of what shall notice it.
     pub fn plant(&mut self, fault: Fault) {
         self.parts.fault = Some(fault);

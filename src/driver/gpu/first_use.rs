@@ -51,6 +51,10 @@ unsafe fn enqueue(driver: &Entered, stream: StreamId, local: Address, pinned: Ad
         driver.fill_8(local, 0, HALF, on)?;
         driver.fill_16(local, 0, HALF / 2, on)?;
         driver.fill_32(local, 0, HALF / 4, on)?;
+        // What begins and ends anywhere may be another kernel's.
+        driver.fill_8(local + 1, 0, HALF - 2, on)?;
+        driver.fill_16(local + 2, 0, HALF / 2 - 2, on)?;
+        driver.fill_32(local + 4, 0, HALF / 4 - 2, on)?;
         for (to, from, bytes) in
             [(second, local, HALF), (second, local, 3), (pinned, local, HALF), (local, pinned, HALF)]
         {

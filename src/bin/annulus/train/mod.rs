@@ -23,7 +23,7 @@ pub struct Args {
     ranks: Option<usize>,
     /// Ranks are processes instead of threads
     #[arg(long)]
-    processes: bool,
+    pub processes: bool,
     /// Where to train: `auto` (GPUs if there are any, else the CPU), `cpu`, `cuda`, `hip`, or `sim` (simulated
     /// devices)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]

@@ -9,6 +9,7 @@ use super::super::descriptor::Descriptor;
 use super::super::refusals::Asker;
 use super::DeviceCommunicator;
 use super::call::Call;
+use super::exchange::agree;
 use super::join::SELF_TESTS;
 use crate::driver::{DeviceBuffer, Stream};
 use crate::element::{DataType, Element, ReduceOp};
@@ -128,15 +129,32 @@ impl DeviceCommunicator {
 
     /// Proves that what each rank writes arrives at every other: all meet, and each gets a number of every other's.
     pub(super) fn test_self(&self) -> Result<()> {
-        // Not the stream by which reports of faults are read: calls make their stream wait for such reports.
-        let stream = &self.device().stream()?;
-        let (send, recv) = (self.device().allocate(1)?, self.device().allocate(self.world_size())?);
+        const WHAT: &str = "testing whether ranks' devices see each other's writes";
         let number = |rank: usize| 0x5eed_0000_0000_0000 + rank as u64;
-        stream.write(&send, &[number(self.rank())])?;
+        // All ranks have what they need before any waits on its device: to make it might wait for that.
+        let prepared = || {
+            // Not the stream by which reports of faults are read: calls make their stream wait for such reports.
+            let stream = self.device().stream()?;
+            let (send, recv) = (self.device().allocate(1)?, self.device().allocate(self.world_size())?);
+            stream.write(&send, &[number(self.rank())])?;
+            stream.synchronize()?;
+            Ok((stream, send, recv))
+        };
+        let (stream, send, recv) = agree(&self.control(), WHAT, prepared())?;
+        agree(&self.control(), WHAT, self.meet(&stream, &send, &recv, number))
+    }
+
+    fn meet(
+        &self,
+        stream: &Stream,
+        send: &DeviceBuffer<u64>,
+        recv: &DeviceBuffer<u64>,
+        number: impl Fn(usize) -> u64,
+    ) -> Result<()> {
         self.barrier(stream)?;
-        self.all_gather(&send, &recv, stream)?;
+        self.all_gather(send, recv, stream)?;
         const { assert!(SELF_TESTS == 2, "as many calls as these") };
-        let got = stream.read(&recv)?;
+        let got = stream.read(recv)?;
         match (0..self.world_size()).find(|rank| got[*rank] != number(*rank)) {
             None => Ok(()),
             Some(rank) => Err(Error::system(

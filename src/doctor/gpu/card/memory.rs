@@ -181,6 +181,15 @@ impl DeviceMemory<'_> {
     }
 }
 
+impl Card {
+    /// Copies what fits from the beginning of one memory to that of another, on a stream.
+    pub fn copy(&self, to: &impl Memory, from: &impl Memory, stream: &Stream) -> Result<(), Fault> {
+        let bytes = to.bytes().min(from.bytes());
+        // SAFETY: as many bytes as both have.
+        unsafe { self.driver.cuMemcpyAsync(to.address(), from.address(), bytes, stream.stream) }
+    }
+}
+
 fn read<T: Pod>(card: &Card, address: CUdeviceptr, bytes: usize, count: usize) -> Result<Vec<T>, Fault> {
     let mut values = vec![T::zeroed(); count.min(bytes / size_of::<T>().max(1))];
     let to = values.as_mut_ptr().cast();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Whether what is enqueued on a stream waits for kernels that wait on others, of which there are more than a card has
-//! queues: on an ordinary stream, and on one of the highest priority.
+//! queues: on an ordinary stream, and on one of the highest priority, on which the library also copies while calls wait.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::mpsc::channel;
@@ -13,7 +13,7 @@ use super::super::kernels::Kernels;
 use crate::driver::cuda::Fault;
 use crate::error::{Error, Result};
 
-/// A fill that is not done for so long waits.
+/// What is not done for so long waits.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The streams that are blocked, at the most.
@@ -26,16 +26,18 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let queues = std::env::var("CUDA_DEVICE_MAX_CONNECTIONS").unwrap_or_else(|_| "8 (the default)".into());
     answers.say("hardware queues asked for", queues)?;
     let (ordinary, urgent) = (card.stream()?, card.urgent_stream()?);
-    for stream in [&ordinary, &urgent] {
-        // What is used first may have to be made ready, which is another question.
-        blocked.memory.fill(0, stream)?;
-        stream.synchronize()?;
-    }
+    let copy_in = || card.copy(&blocked.memory, &blocked.pinned, &urgent);
+    let copy_out = || card.copy(&blocked.pinned, &blocked.memory, &urgent);
+    let fill = |stream| blocked.memory.fill(1, stream);
+    // What is used first may have to be made ready, which is another question.
+    [fill(&ordinary), fill(&urgent), copy_in(), copy_out()].into_iter().collect::<Result<(), _>>()?;
+    ordinary.synchronize()?;
+    urgent.synchronize()?;
     for count in [1, 8, 16, 32, STREAMS] {
         let asked = |kind| format!("a fill on {kind}, while kernels wait on {count} others");
-        let (answer, _) = blocked.fill(&kernels, count, &ordinary)?;
+        let (answer, _) = blocked.attempt(&kernels, count, &ordinary, || fill(&ordinary))?;
         answers.say(asked("an ordinary stream"), answer)?;
-        let (answer, waited) = blocked.fill(&kernels, count, &urgent)?;
+        let (answer, waited) = blocked.attempt(&kernels, count, &urgent, || fill(&urgent))?;
         answers.settle(
             asked("a stream of the highest priority"),
             answer,
@@ -43,6 +45,17 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             !waited,
         )?;
     }
+    // The engines that copy have queues too, of which the documentation says less.
+    let there_and_back = || copy_in().and_then(|()| copy_out());
+    let (answer, waited) = blocked.attempt(&kernels, STREAMS, &urgent, there_and_back)?;
+    answers.settle(
+        format!(
+            "copies from and to the host on a stream of the highest priority, while kernels wait on {STREAMS} others"
+        ),
+        answer,
+        "copies on streams of the highest priority do not wait for kernels on others",
+        !waited,
+    )?;
     Ok(())
 }
 
@@ -51,6 +64,7 @@ struct Blocked<'a> {
     streams: Vec<(Stream<'a>, Event<'a>)>,
     counter: DeviceMemory<'a>,
     memory: DeviceMemory<'a>,
+    pinned: PinnedMemory,
     abort: PinnedMemory,
     begun: PinnedMemory,
     out: PinnedMemory,
@@ -63,14 +77,21 @@ impl<'a> Blocked<'a> {
             streams: (0..STREAMS).map(stream).collect::<Result<_, Fault>>()?,
             counter: card.words(1)?,
             memory: card.words(1 << 10)?,
+            pinned: card.allocate_pinned(4096)?,
             abort: card.allocate_pinned(4096)?,
             begun: card.allocate_pinned(4096)?,
             out: card.allocate_pinned(4096)?,
         })
     }
 
-    /// Fills memory on `stream` while kernels wait on `count` of these: how that went, and whether it waited for them.
-    fn fill(&self, kernels: &Kernels, count: usize, stream: &Stream) -> Result<(String, bool)> {
+    /// Enqueues something on `stream` while kernels wait on `count` of these: how that went, and whether it waited for them.
+    fn attempt(
+        &self,
+        kernels: &Kernels,
+        count: usize,
+        stream: &Stream,
+        enqueue: impl FnOnce() -> std::result::Result<(), Fault>,
+    ) -> Result<(String, bool)> {
         let (abort, begun) = (&self.abort.words()[0], &self.begun.words()[0]);
         // Relaxed: nothing runs that would read them; launches publish them.
         [abort, begun].iter().for_each(|word| word.store(0, Relaxed));
@@ -87,8 +108,8 @@ impl<'a> Blocked<'a> {
             std::hint::spin_loop();
         }
         let (say, said) = channel();
-        let filling = Instant::now();
-        let (filled, waited) = thread::scope(|threads| {
+        let begun = Instant::now();
+        let (done, waited) = thread::scope(|threads| {
             // It never calls the driver, so it lets the kernels go whatever waits.
             let watcher = threads.spawn(move || {
                 let waited = said.recv_timeout(PATIENCE).is_err();
@@ -96,16 +117,16 @@ impl<'a> Blocked<'a> {
                 abort.store(1, Release);
                 waited
             });
-            let filled = self.memory.fill(1, stream).and_then(|()| stream.synchronize());
-            let took = filling.elapsed();
+            let done = enqueue().and_then(|()| stream.synchronize());
+            let took = begun.elapsed();
             // It may have given up.
             let _ = say.send(());
-            (filled.map(|()| time(took.as_nanos() as f64)), watcher.join())
+            (done.map(|()| time(took.as_nanos() as f64)), watcher.join())
         });
         self.streams[..count].iter().try_for_each(|(stream, _)| stream.synchronize())?;
         let waited = waited.map_err(|_| Error::system("watching kernels that wait", "the thread panicked"))?;
         let how =
             if waited { "WAITS FOR A KERNEL: is done after" } else { "is done, the kernels still waiting, after" };
-        Ok((format!("{how} {}", filled?), waited))
+        Ok((format!("{how} {}", done?), waited))
     }
 }
