@@ -205,8 +205,13 @@ impl Device {
         self.core.sweep();
     }
 
-    /// Unmaps what was imported and is nobody's any more, which may wait for all that runs on the device.
-    pub(crate) fn close_imports(&self) {
+    /// Unmaps what was [imported](Device::import) and has been dropped, on this device. A card's driver waits for all that
+    /// runs there before it unmaps, so a dropped buffer stays mapped until the device is idle, or until this is called.
+    ///
+    /// Whoever exported memory of a card frees it only after that: synchronize the streams that used the imported buffer,
+    /// drop it, call this, and let the exporter know (by a barrier, say); then the exporter drops its own.
+    pub fn close_imports(&self) {
+        self.core.sweep();
         self.core.backend.close_imports();
     }
 

@@ -2,8 +2,8 @@
 //! Device memory between processes of one host.
 //!
 //! A name travels (by any rendezvous), and the receiver maps the memory behind it. Names are of whole allocations, with
-//! an offset. On simulated devices the memory lives as long as any process maps it; of CUDA that is not promised: there an
-//! exporter keeps its buffer until all others have dropped theirs.
+//! an offset. On simulated devices the memory lives as long as any process maps it; of CUDA and HIP that is not promised:
+//! there an exporter keeps its buffer until all others have unmapped theirs ([`Device::close_imports`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -77,6 +77,9 @@ fn notes_of(handle: &Handle) -> Arc<Notes> {
 impl<T: Element> DeviceBuffer<T> {
     /// A name by which other processes map this buffer. The buffer's own process uses the buffer.
     ///
+    /// On CUDA and HIP this buffer has to be kept until every other process has unmapped it, as
+    /// [`Device::close_imports`] says, or has ended: what drivers do with memory that is freed before is not defined.
+    ///
     /// # Errors
     ///
     /// `InvalidArgument` where it was not made by [`Device::allocate_mappable`].
@@ -99,7 +102,8 @@ impl<T: Element> DeviceBuffer<T> {
 
 impl Device {
     /// Maps a buffer of another process. What its process and this one do with it is ordered by themselves, by flags
-    /// and the like: the notes that order streams are of one process.
+    /// and the like: the notes that order streams are of one process. It is unmapped after it has been dropped:
+    /// [`Device::close_imports`] says when.
     ///
     /// # Errors
     ///
