@@ -176,6 +176,9 @@ mod kernels {
     /// The source that wants a flag of its own.
     const PRODUCT: &str = "product.cu";
 
+    /// What takes longest to compile, and so is begun with.
+    const LONGEST: [&str; 3] = ["two_shot.cu", "ring.cu", "one_shot.cu"];
+
     const SWITCH: &str = "ANNULUS_BUILD_SIM";
 
     /// Builds the kernels, or says why it was not to be.
@@ -220,17 +223,23 @@ mod kernels {
             .cpp(true)
             .std("c++17")
             .opt_level(3)
+            .debug(false)
             .warnings(false)
             .flag("-ffp-contract=off")
             .flag("-pthread")
             .flag("-fvisibility=hidden")
             .flag("-Wno-unknown-pragmas")
             .flag("-xc++");
+        // Lines and names, as much as Rust's code has; all that C++ knows of its types would be six times the objects.
+        if std::env::var("DEBUG").is_ok_and(|debug| debug != "false") {
+            build.flag("-g1").flag("-fno-omit-frame-pointer");
+        }
         let failed = |error: cc::Error| error.to_string().replace('\n', " ");
         // GCC 12 unrolls the eight steps of a product's inner loop before it looks for vectors, and then finds them the
         // wrong way round: it transposes the sums in each step, which makes products five times as slow. So loops of
         // eight are to be left alone until then.
-        let (products, others): (Vec<_>, Vec<_>) = sources()?.into_iter().partition(|path| path.ends_with(PRODUCT));
+        let (products, mut others): (Vec<_>, Vec<_>) = sources()?.into_iter().partition(|path| path.ends_with(PRODUCT));
+        others.sort_by_key(|path| !LONGEST.iter().any(|name| path.ends_with(name)));
         let mut of_products = build.clone();
         of_products.flag_if_supported("--param=max-completely-peel-times=7").files(products);
         let products = of_products.try_compile_intermediates().map_err(failed)?;

@@ -83,15 +83,19 @@ pub fn everything(comm: &Communicator) {
     for_every_type!(check_type(&rank, &mut number));
 }
 
+/// Whether there is to be less of it: the stand-in takes its time.
+fn is_brief() -> bool {
+    !is_simulated() && !is_on_cards() && !ranks::full()
+}
+
 #[test]
 fn threads_get_the_bits_of_the_reference() {
     if absent() {
         return;
     }
-    // The stand-in takes its time.
-    let worlds = match (is_on_cards(), !is_simulated() && !ranks::full()) {
+    let worlds = match (is_on_cards(), is_brief()) {
         (true, _) => vec![1, 2, 4, 5, 8],
-        (false, true) => vec![1, 2, 5, 8],
+        (false, true) => vec![1, 2, 8],
         (false, false) => (1..=8).collect(),
     };
     for n in worlds {
@@ -104,7 +108,11 @@ fn processes_get_the_bits_of_the_reference() {
     if absent() {
         return;
     }
-    let few = if is_on_cards() { vec![1, 2, 4, 8] } else { vec![2, 3, 8] };
+    let few = match (is_on_cards(), is_brief()) {
+        (true, _) => vec![1, 2, 4, 8],
+        (false, true) => vec![3],
+        (false, false) => vec![2, 3, 8],
+    };
     for n in if ranks::full() { vec![1, 2, 3, 4, 5, 6, 7, 8] } else { few } {
         ranks::processes(n, "bits::processes_get_the_bits_of_the_reference", |comm| everything(&comm));
     }
@@ -117,7 +125,8 @@ fn ranks_on_several_devices_get_the_bits_of_the_reference() {
     }
     let all = [("4", 4), ("3", 5), ("2", 2), ("2", 3), ("8", 8), ("4", 8)];
     let all = all.into_iter().filter(|(devices, _)| !lacks(devices, ""));
-    for (devices, n) in all.take(if ranks::full() { 6 } else { 2 }) {
+    let few = if is_brief() { 1 } else { 2 };
+    for (devices, n) in all.take(if ranks::full() { 6 } else { few }) {
         let name = format!("bits::ranks_on_several_devices_get_the_bits_of_the_reference {devices} {n}");
         let variables = variables(&[("ANNULUS_SIM_DEVICES", devices)]);
         let of_threads = || {
