@@ -392,11 +392,22 @@ fn what_devices_would_run_is_explained() {
     assert!(text.contains("ring (schedule): it was asked for by name; this rank reads"), "{text}");
     assert!(text.contains("launches") && text.contains("copies on this rank; staged through"), "{text}");
     assert!(text.ends_with("shapes are those of simulated devices, which execute kernels on the CPU\n"), "{text}");
+    // As long as any memory could be.
+    assert!(explain("all_to_all --ranks 1 --length 4611686018427387903").contains("1099511627776 launches"));
     for (arguments, named) in [
         ("scan --ranks 2 --explain --device sim", "no scan on devices"),
         ("all_reduce --ranks 17 --explain --device sim", "among 16 at the most"),
         ("all_reduce --ranks 2 --explain --device sim --algorithm bruck", "schedule:bruck"),
         ("all_reduce --ranks 2 --explain --algorithm ring", "--device sim"),
+        ("all_reduce --ranks 2 --explain --device sim --length 18446744073709551615", "more than memory holds"),
+        (
+            "all_reduce --ranks 1 --explain --device sim --algorithm schedule:ring --length 18446744073709551615",
+            "elements are more than the",
+        ),
+        (
+            "all_reduce --ranks 2 --explain --device sim --algorithm schedule:ring --length 1152921504606846975",
+            "elements are more than the",
+        ),
         ("all_reduce --ranks 2 --algorithm ring --device sim", "--explain"),
     ] {
         let Ended { status, stderr, .. } = annulus(&format!("schedule {arguments}"));

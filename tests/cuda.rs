@@ -14,6 +14,8 @@ mod faults;
 #[path = "cuda/memory.rs"]
 mod memory;
 mod ranks;
+#[path = "cuda/reach.rs"]
+mod reach;
 #[path = "standin/mod.rs"]
 mod standin;
 

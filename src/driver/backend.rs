@@ -199,6 +199,14 @@ pub(crate) unsafe trait Backend: Send + Sync {
     /// for later.
     fn close_imports(&self) {}
 
+    /// Whether somebody captures a graph on a stream; it may be somebody else's.
+    ///
+    /// # Safety
+    /// The stream lives.
+    unsafe fn is_capturing(&self, _stream: StreamId) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
     /// What is known of the allocation that holds this address, which somebody else made on this platform.
     #[cfg(all(feature = "cuda", target_os = "linux"))]
     fn inspect(&self, address: Address) -> Result<Whole, Failure>;

@@ -23,7 +23,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` where the buffer has another length or is of another device.
+    /// `InvalidArgument` where the buffer has another length or is of another device; `System` where the driver refuses.
     pub fn write<T: Element>(&self, to: &DeviceBuffer<T>, values: &[T]) -> Result<()> {
         self.check_length(values.len(), to.len())?;
         self.check_device(&to.allocation)?;
@@ -71,7 +71,7 @@ impl Stream {
     ///
     /// `InvalidArgument` where they have different lengths or overlap, or neither is of this stream's device;
     /// `Unsupported` between different platforms, and while the stream captures where two devices do not reach each
-    /// other.
+    /// other; `System` where the driver refuses.
     pub fn copy<T: Element>(&self, from: &DeviceBuffer<T>, to: &DeviceBuffer<T>) -> Result<()> {
         self.check_length(from.len(), to.len())?;
         let (source, target) = (&from.allocation, &to.allocation);
@@ -178,7 +178,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` where the buffer is of another device.
+    /// `InvalidArgument` where the buffer is of another device; `System` where the driver refuses.
     pub fn fill<T: Element>(&self, to: &DeviceBuffer<T>, value: T) -> Result<()> {
         self.check_device(&to.allocation)?;
         if to.is_empty() {

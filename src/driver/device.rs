@@ -174,7 +174,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// `System` where memory is exhausted.
+    /// `System` where memory is exhausted; `InvalidArgument` for more elements than any memory holds.
     pub fn allocate<T: Element>(&self, elements: usize) -> Result<DeviceBuffer<T>> {
         DeviceBuffer::new(&self.core, elements, MemoryKind::Local)
     }
@@ -184,7 +184,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// `System` where memory or file descriptors are exhausted.
+    /// `System` where memory or file descriptors are exhausted; `InvalidArgument` for more elements than any memory holds.
     pub fn allocate_mappable<T: Element>(&self, elements: usize) -> Result<DeviceBuffer<T>> {
         DeviceBuffer::new(&self.core, elements, MemoryKind::Mappable)
     }
@@ -219,7 +219,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// `System` where memory is exhausted.
+    /// `System` where memory is exhausted; `InvalidArgument` for more words than any memory holds.
     pub fn words(&self, count: usize) -> Result<Words> {
         Words::new(&self.core, count)
     }

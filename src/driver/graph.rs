@@ -115,7 +115,7 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` on a stream of another device, or on one that captures.
+    /// `InvalidArgument` on a stream of another device, or on one that captures; `System` where the driver refuses.
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         let graph = &self.core;
         if !Arc::ptr_eq(&graph.device, &stream.core.device) {

@@ -107,8 +107,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` where the name is of a buffer of another element type, or of this very process; `System` where
-    /// there is no such memory any more, or its process may not be looked into.
+    /// `InvalidArgument` where the name is of a buffer of another element type, or is damaged; `System` where it is of this
+    /// very process, where there is no such memory any more, or its process may not be looked into.
     pub fn import<T: Element>(&self, name: &IpcHandle) -> Result<DeviceBuffer<T>> {
         let core = &self.core;
         if name.data_type != T::DATA_TYPE as u8 {

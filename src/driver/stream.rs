@@ -162,7 +162,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` where the event is of another device, or while the stream captures.
+    /// `InvalidArgument` where the event is of another device, or while the stream captures; `System` where the driver refuses.
     pub fn record(&self, event: &Event) -> Result<()> {
         if !Arc::ptr_eq(&event.core.device, &self.core.device) {
             return Err(Error::invalid(format!(
@@ -183,7 +183,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` where the event is of another platform, or while the stream captures.
+    /// `InvalidArgument` where the event is of another platform, or while the stream captures; `System` where the driver
+    /// refuses.
     pub fn wait(&self, event: &Event) -> Result<()> {
         if !event.core.device.same_platform(&self.core.device) {
             return Err(Error::invalid(format!("{self} cannot wait for an event of {}", event.core.device)));
@@ -242,6 +243,7 @@ impl Stream {
             capture.kept.append(&mut kept);
             return operated.map(|()| None).map_err(failed);
         }
+        self.refuse_captured(&what)?;
         let mark = Mark::new(device).map_err(failed)?;
         let mut notes = Locked::new(&usages);
         let (marks, faults) = notes.before(self.core.number);
@@ -341,11 +343,27 @@ impl Stream {
 
     fn refuse_capturing(&self, state: &State, what: &str) -> Result<()> {
         match state.capture {
-            None => Ok(()),
+            None => self.refuse_captured(what),
             Some(_) => Err(Error::invalid(format!(
                 "{self} captures a graph, and cannot {what} meanwhile: a graph is of one stream, and nothing in it \
                  waits for the host; do that before or after the capture"
             ))),
+        }
+    }
+
+    /// Refuses what its owner's own capture would take in: whether that has been done nobody here would know.
+    fn refuse_captured(&self, what: impl fmt::Display) -> Result<()> {
+        if self.core.owner.is_none() {
+            return Ok(());
+        }
+        // SAFETY: the stream's owner keeps it as long as this does.
+        match unsafe { self.core.device.backend.is_capturing(self.core.id) } {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Error::invalid(format!(
+                "{what}: {self} is its owner's, who captures a graph on it; capture by `Stream::capture`, or end that \
+                 capture before"
+            ))),
+            Err(failure) => Err(self.failed(what, &failure)),
         }
     }
 

@@ -109,6 +109,39 @@ fn a_capture_of_the_users_is_left_in_peace() {
     });
 }
 
+/// What its owner's capture would take in is refused, and neither that capture nor the stream is the worse for it.
+#[test]
+fn nothing_is_enqueued_into_a_capture_of_the_owners() {
+    alone("borrowed::nothing_is_enqueued_into_a_capture_of_the_owners", &[], || {
+        let context = CudaContext::new(0).unwrap();
+        let theirs = context.new_stream().unwrap();
+        let stream = Stream::try_from(theirs.clone()).unwrap();
+        let device = Device::cuda(0).unwrap();
+        let (buffer, event) = (device.allocate::<u32>(100).unwrap(), device.event().unwrap());
+        let slice = theirs.clone_htod(&[1.0_f32; 100]).unwrap();
+        theirs.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
+        let refused = [
+            invalid(stream.fill(&buffer, 7)),
+            invalid(stream.record(&event)),
+            invalid(stream.wait(&event)),
+            invalid(stream.synchronize()),
+            invalid(stream.capture(|_| Ok(())).map(drop)),
+        ];
+        for sentence in refused {
+            assert!(sentence.contains("captures a graph on it; capture by `Stream::capture`"), "{sentence}");
+        }
+        let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        drop(theirs.end_capture(flags).unwrap());
+        stream.fill(&buffer, 9).unwrap();
+        assert_eq!(stream.read(&buffer).unwrap(), [9; 100]);
+
+        // Memory that is refused is dropped, which spoils the capture for cudarc.
+        theirs.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
+        assert!(invalid(DeviceBuffer::try_from(slice).map(drop)).contains("take the memory before that"));
+        let _ = theirs.end_capture(flags);
+    });
+}
+
 #[test]
 fn what_cannot_be_borrowed_is_refused() {
     let variables = [("STANDIN_DEVICES", "2")];

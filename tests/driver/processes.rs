@@ -62,7 +62,7 @@ fn memory_of_another_process_is_the_same_memory() {
 
 #[test]
 fn memory_of_a_device_out_of_reach_is_not_mapped() {
-    // What a driver says depends on it; the stand-in maps everything.
+    // What a driver says depends on it.
     if absent() || !is_simulated() {
         return;
     }

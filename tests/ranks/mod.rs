@@ -86,8 +86,8 @@ impl Ended {
     }
 }
 
-/// Starts these ranks of a world of `world` processes, with these variables beside those that make it a rank, and
-/// returns how each ended; nothing in a process that is a rank of another world. `body` has yet to join the world.
+/// Starts these ranks of a world of `world` processes, with these variables beside those that make it a rank (`{rank}` in
+/// a value is the rank's number), and returns how each ended; nothing in a process that is a rank of another world. `body` has yet to join the world.
 ///
 /// Afterwards no process of the world is left, and no file that it made.
 pub fn start(ranks: &[usize], world: usize, name: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Vec<Ended> {
@@ -115,7 +115,7 @@ pub fn start(ranks: &[usize], world: usize, name: &str, variables: &[(&str, &str
             .envs([("WORLD_SIZE", world.to_string()), ("LOCAL_WORLD_SIZE", world.to_string())])
             .envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500"), ("ANNULUS_JOB", &job)])
             .env("ANNULUS_TIMEOUT", patience().as_secs().to_string())
-            .envs(variables.iter().copied())
+            .envs(variables.iter().map(|(name, value)| (name, value.replace("{rank}", &rank.to_string()))))
             .process_group(started.first().map_or(0, |first| first.child.id() as i32));
         started.push(Started::new(*rank, command));
     }

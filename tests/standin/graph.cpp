@@ -38,6 +38,15 @@ Result capture_work(Stream& stream, Work work) {
     return SUCCESS;
 }
 
+DRIVER cuStreamIsCapturing(void* handle, int* status) {
+    ENTER_CONTEXT;
+    const auto stream = find_stream(context, handle);
+    if (stream == nullptr) return INVALID_HANDLE;
+    if (status == nullptr) return INVALID_VALUE;
+    *status = stream->capture == nullptr ? 0 : stream->capture->invalid ? 2 : 1;
+    return SUCCESS;
+}
+
 DRIVER cuStreamBeginCapture_v2(void* handle, int mode) {
     ENTER_CONTEXT;
     const auto stream = find_stream(context, handle);

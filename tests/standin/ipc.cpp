@@ -25,6 +25,7 @@ struct Named {
     uint64_t bytes;
     uint64_t base; // in the exporting process
     uint64_t file;
+    int64_t card;
 };
 static_assert(sizeof(Named) <= sizeof(Handle));
 
@@ -44,6 +45,7 @@ DRIVER cuIpcGetMemHandle(Handle* handle, Address address) {
     named.bytes = found->second.bytes;
     named.base = found->first;
     named.file = status.st_ino;
+    named.card = card(found->second.context->device);
     std::memset(handle, 0, sizeof *handle);
     std::memcpy(handle, &named, sizeof named);
     return SUCCESS;
@@ -84,6 +86,7 @@ DRIVER cuIpcOpenMemHandle_v2(Address* to, Handle handle, unsigned flags) {
     std::memcpy(&named, &handle, sizeof named);
     if (std::memcmp(named.magic, MAGIC, sizeof MAGIC) != 0) return INVALID_VALUE;
     if (named.process == getpid()) return INVALID_CONTEXT;
+    if (!reach_each_other(static_cast<int>(named.card), card(context.device))) return PEER_ACCESS_UNSUPPORTED;
     const std::string bytes(handle.reserved, sizeof handle.reserved);
     for (auto& [base, allocation] : state().memory) {
         if (allocation.kind != Kind::IMPORTED || allocation.handle != bytes || allocation.context != &context) continue;

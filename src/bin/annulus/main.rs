@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     let has_ranks = match &subcommand {
         Subcommands::Bench(args) => !args.processes,
         Subcommands::Train(args) => !args.processes,
+        Subcommands::Schedule(_) => true,
         _ => false,
     };
     for (name, value) in QUEUES {

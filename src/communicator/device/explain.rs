@@ -58,7 +58,7 @@ impl fmt::Display for DeviceExplanation {
 }
 
 /// Where buffers of ranks whose devices do not reach each other go.
-const HOSTED: &str = "staged through memory of the host: some ranks' devices do not reach each other";
+const HOSTED: &str = "staged through memory of the host: some ranks' devices do not reach each other's memory";
 
 impl DeviceCommunicator {
     /// How a call would be done: by which kernel or schedule, in which shape, in how many launches, staged or not, and
@@ -144,6 +144,14 @@ impl DeviceCommunicator {
     fn explain_schedule(&self, question: &Question, number: u32) -> Result<DeviceExplanation> {
         let Question { collective, data_type, op, count, in_place, allocated } = *question;
         let members = &self.members;
+        let holds = members.device.capabilities().memory;
+        let bytes = count.checked_mul(data_type.size()).and_then(|bytes| bytes.checked_mul(members.world));
+        if bytes.is_none_or(|bytes| bytes as u64 > holds.saturating_mul(members.world as u64)) {
+            return Err(Error::invalid(format!(
+                "{collective} on rank {}: {count} elements are more than the {holds} bytes of {}",
+                members.rank, members.device
+            )));
+        }
         let descriptor = Descriptor {
             collective,
             data_type,

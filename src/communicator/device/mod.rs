@@ -4,7 +4,8 @@
 //! | file | subject |
 //! |---|---|
 //! | `join` | `on`: what ranks share, and what each has |
-//! | `room` | what ranks agree on before: whether their devices reach each other, and how much room there is |
+//! | `room` | what ranks agree on before: how much room there is, and how much a launch moves |
+//! | `reach` | whether ranks' devices address each other's memory |
 //! | `exchange` | how ranks come by each other's device memory |
 //! | `regions` | memory that peers see: where it is, and by which number |
 //! | `close` | the orderly end of a communicator, and of a buffer's registration |
@@ -56,6 +57,7 @@ mod operations;
 mod own;
 mod plan;
 mod programs;
+mod reach;
 mod regions;
 mod relay;
 mod room;

@@ -95,8 +95,8 @@ impl DeviceCommunicator {
     ) -> Result<()> {
         self.members.failure(&self.faults)?;
         self.check_buffers("execute", &from, &to, verified.layout().is_in_place(), stream)?;
-        if let Some(op) = op {
-            op.check(data_type)?;
+        if let Some(error) = op.and_then(|op| op.check(data_type).err()) {
+            return self.asker("execute").refuse(error);
         }
         let descriptor = Descriptor::of_verified(verified, data_type, op);
         self.enqueue_verified(&Call { descriptor, from, to }, verified, stream)

@@ -106,8 +106,8 @@ impl DeviceCommunicator {
                 };
                 let plan = whole(collective.name(), kernel, 1, reason.into());
                 // Staged parts begin at lines.
-                let fits = bytes.next_multiple_of(LINE) <= half / world;
-                if fits { plan } else { cut(plan, half / world / LINE * LINE, 1) }
+                let most = half / world / LINE * LINE;
+                if bytes <= most { plan } else { cut(plan, most, 1) }
             }
             Collective::Barrier => whole("barrier", Kernel::Barrier, 1, "entering is all there is to do".into()),
             other => return Err(Error::unsupported(format!("there is no {other} on devices so far"))),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What ranks agree on before they share anything: that their devices are of one kind, how much room launches have, how
-//! much one moves, and whether the devices reach each other.
+//! much one moves, and whether the devices reach each other (`reach`).
 //!
 //! Where two do not, everything that ranks share is memory of the host, on all ranks: what kernels do stays as it is,
 //! and so does each call's choice of kernel.
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::super::Communicator;
 use super::exchange::agree;
+use super::reach::is_confined;
 use crate::driver::{self, Device, Platform};
 use crate::error::{Error, Result};
 use crate::kernel::{BLOCKS, Kernel, Shape};
@@ -69,8 +70,18 @@ impl Agreed {
         comm.all_gather(&own, &mut all)?;
         let (said, _) = all.as_chunks::<WORDS>();
         if let Some(rank) = said.iter().position(|own| own[0] != said[0][0]) {
+            let kinds = [Platform::Simulated, Platform::Cuda, Platform::Hip];
+            let kind = |rank: usize| {
+                kinds
+                    .into_iter()
+                    .find(|kind| *kind as u64 == said[rank][0])
+                    .map_or_else(String::new, |kind| kind.to_string())
+            };
             return Err(Error::unsupported(format!(
-                "ranks 0 and {rank} have devices of different kinds; collectives need devices of one kind"
+                "rank 0 has a {} device and rank {rank} a {} one, and collectives need devices of one kind; open the same \
+                 kind on all ranks (`Device::auto` takes the one that ANNULUS_DEVICE names)",
+                kind(0),
+                kind(rank)
             )));
         }
         let is_near = |own: &&[u64; WORDS]| own[1..3] == [high, low];
@@ -79,10 +90,8 @@ impl Agreed {
         let turns = if is_one_process { attended(device, sharing, &asked_of_driver) } else { Ok(()) };
         agree(comm, "sharing devices among threads", turns)?;
         let identity = |own: &[u64; WORDS]| std::array::from_fn(|byte| own[1 + byte / 8].to_le_bytes()[byte % 8]);
-        let reaches = said.iter().map(|own| device.reaches_identity(identity(own))).collect::<Result<Vec<bool>>>();
-        let reaches = agree(comm, "reaching other ranks' devices", reaches)?;
-        let mut confined = vec![0_u8; comm.world_size()];
-        comm.all_gather(&[u8::from(reaches.contains(&false))], &mut confined)?;
+        let identities: Vec<[u8; 16]> = said.iter().map(identity).collect();
+        let hosted = is_confined(comm, device, &identities)?;
         // Processes may see the same device under different numbers.
         let ranks = |own: &[u64; WORDS]| said.iter().filter(|other| identity(other) == identity(own)).count();
         let mut blocks = u32::MAX;
@@ -94,7 +103,6 @@ impl Agreed {
         let is_roomy = |own: &[u64; WORDS]| own[7] / ranks(own) as u64 >= u64::from(blocks);
         let is_shared = is_card && said.iter().any(|own| ranks(own) > 1);
         let threads = if is_shared && said.iter().all(is_roomy) { MANY } else { THREADS };
-        let hosted = confined.contains(&1);
         let memory = said.iter().map(|own| own[5]).min().unwrap_or(0);
         Ok(Agreed {
             room: Room { blocks, threads },

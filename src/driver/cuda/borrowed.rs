@@ -28,7 +28,8 @@ impl TryFrom<Arc<CudaStream>> for Stream {
     type Error = Error;
 
     /// A stream of cudarc's, which stays the user's too: what either enqueues is in one order. It is kept as long as the
-    /// stream that is returned, or anything enqueued by that.
+    /// stream that is returned, or anything enqueued by that. While cudarc captures on it, whatever is asked of the stream
+    /// that is returned is refused; [`Stream::capture`] captures what this library does.
     ///
     /// ```no_run
     /// use annulus::driver::cudarc::driver::CudaContext;
@@ -84,19 +85,27 @@ impl<T: Element> TryFrom<CudaSlice<T>> for DeviceBuffer<T> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for memory of another context than a device's primary one; those of [`Device::cuda`]; `System`
+    /// `InvalidArgument` for memory of another context than a device's primary one, and while a graph is captured on the
+    /// stream that it is of; those of [`Device::cuda`]; `System`
     /// where the driver does not know the memory.
     fn try_from(mut theirs: CudaSlice<T>) -> Result<DeviceBuffer<T>> {
         let core = device_of(theirs.context())?;
         let stream = theirs.stream().clone();
+        let id = StreamId(stream.cu_stream().expose_provenance() as u64);
+        // SAFETY: the stream lives.
+        let is_captured = unsafe { core.backend.is_capturing(id) };
+        if is_captured.map_err(|failure| core.failed("looking at cudarc's stream", &failure, "see the driver's log"))? {
+            return Err(Error::invalid(
+                "a graph is captured on the stream of cudarc's memory; take the memory before that, or after",
+            ));
+        }
         // Its own stream comes after all that others have done with it.
         let (address, used) = theirs.device_ptr_mut(&stream);
         drop(used);
         let elements = theirs.len();
         let allocation = adopt::<T>(&core, address, elements, Arc::new(theirs))?;
         let mark = Mark::new(&core).map_err(|failure| core.failed("making an event", &failure, "drop some streams"))?;
-        let id = StreamId(stream.cu_stream().expose_provenance() as u64);
-        // SAFETY: the event is the mark's; the stream lives, and if it captured, its memory could not be given away.
+        // SAFETY: the event is the mark's; the stream lives, and captures nothing.
         unsafe { core.backend.record_event(mark.event(), id) }.map_err(|failure| {
             core.failed("recording an event on cudarc's stream", &failure, "see the driver's log")
         })?;

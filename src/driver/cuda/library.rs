@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use cudarc::driver::sys::{
     self, CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUfunction_attribute, CUgraph,
     CUgraphExec, CUgraphNode, CUhostFn, CUipcMemHandle, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUmodule,
-    CUmoduleLoadingMode, CUpointer_attribute, CUstream, CUstreamCaptureMode, CUuuid,
+    CUmoduleLoadingMode, CUpointer_attribute, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus, CUuuid,
 };
 
 use super::super::gpu::{self, Fault, number};
@@ -24,6 +24,9 @@ use crate::error::Error;
 
 /// The oldest version of CUDA whose drivers will do: the embedded kernels are PTX 8.0.
 const MINIMUM: i32 = 12000;
+
+const NOT_READY: u32 = sys::CUresult::CUDA_ERROR_SYSTEM_NOT_READY as u32;
+const MISMATCH: u32 = sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH as u32;
 
 /// The names under which the library is looked for.
 const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
@@ -69,7 +72,16 @@ impl fmt::Display for Absent {
                 "the NVIDIA driver shows no device: looked for one by cuInit and cuDeviceGetCount; see whether there is a \
                  card, and whether CUDA_VISIBLE_DEVICES hides it"
             ),
-            Absent::Start(fault) => write!(f, "the NVIDIA driver does not start: {fault}"),
+            Absent::Start(fault) => {
+                let remedy = match fault.code {
+                    NOT_READY => {
+                        "start what the machine needs beside it, as nvidia-fabricmanager where cards are linked"
+                    }
+                    MISMATCH => "its library and its kernel module are of two versions; restart the machine",
+                    _ => "see whether `nvidia-smi` works, and the driver's own log (dmesg)",
+                };
+                write!(f, "the NVIDIA driver does not start: {fault}; {remedy}")
+            }
         }
     }
 }
@@ -185,6 +197,7 @@ functions! {
     fn cuLaunchHostFunc(stream: CUstream, function: CUhostFn, data: *mut c_void);
     fn cuStreamWriteValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
     fn cuStreamWaitValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    fn cuStreamIsCapturing(stream: CUstream, status: *mut CUstreamCaptureStatus);
     fn cuStreamBeginCapture_v2(stream: CUstream, mode: CUstreamCaptureMode);
     fn cuStreamEndCapture(stream: CUstream, graph: *mut CUgraph);
     fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode);

@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub(crate) use self::library::{Driver, version};
 pub(crate) use self::management::{Managed, Management};
 pub(crate) use super::gpu::Fault;
+/// The version of cudarc whose streams and memory are taken. It has the bindings for one version of CUDA in a program: whoever
+/// depends on it too names the feature `cuda-12020`, or none of its versions.
 pub use cudarc;
 pub(crate) use cudarc::driver::sys;
 

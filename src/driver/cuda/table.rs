@@ -15,7 +15,7 @@ use super::ptx;
 use super::sys::{
     CUcontext, CUdevice_attribute, CUfunction, CUfunction_attribute, CUipcMemHandle_st, CUmemAllocationHandleType,
     CUmemAllocationType, CUmemLocation, CUmemLocationType, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool,
-    CUpointer_attribute, CUstreamCaptureMode, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
+    CUpointer_attribute, CUresult, CUstreamCaptureMode, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
 };
 
 /// For a stream that waits for no other.
@@ -28,6 +28,10 @@ const DISABLE_TIMING: u32 = 2;
 const PORTABLE_AND_MAPPED: u32 = 3;
 const LAZY_ENABLE_PEER_ACCESS: u32 = 1;
 
+const NO_COMPILER: u32 = CUresult::CUDA_ERROR_JIT_COMPILER_NOT_FOUND as u32;
+const NEWER_PTX: u32 = CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION as u32;
+const NO_COMPILING: u32 = CUresult::CUDA_ERROR_JIT_COMPILATION_DISABLED as u32;
+
 // SAFETY: the driver's functions do what is asked for, each as its documentation says.
 unsafe impl Calls for Driver {
     fn platform(&self) -> Platform {
@@ -36,6 +40,18 @@ unsafe impl Calls for Driver {
 
     fn visibility(&self) -> &'static str {
         "CUDA_VISIBLE_DEVICES"
+    }
+
+    fn remedy(&self, code: u32) -> &'static str {
+        match code {
+            number::NOT_SUPPORTED | number::NO_BINARY => "use another device",
+            NO_COMPILER => {
+                "the driver's compiler of PTX (libnvidia-ptxjitcompiler) is missing; install all of the driver"
+            }
+            NEWER_PTX => "the driver is too old for the kernels; update it",
+            NO_COMPILING => "unset CUDA_DISABLE_PTX_JIT and CUDA_DISABLE_JIT",
+            _ => "see what else uses the device, and the driver's own log (dmesg)",
+        }
     }
 
     fn units(&self, ordinal: Ordinal) -> Result<Vec<Unit>, Failure> {
@@ -97,6 +113,7 @@ unsafe impl Calls for Driver {
             cuLaunchHostFunc(stream.cast(), Some(function), data);
 
         begin_capture(stream: Object) = cuStreamBeginCapture_v2(stream.cast(), CU_STREAM_CAPTURE_MODE_RELAXED);
+        is_capturing(status: *mut c_int, stream: Object) = cuStreamIsCapturing(stream.cast(), status.cast());
         end_capture(stream: Object, graph: *mut Object) = cuStreamEndCapture(stream.cast(), graph.cast());
         destroy_graph(graph: Object) = cuGraphDestroy(graph.cast());
         instantiate(executable: *mut Object, graph: Object) =

@@ -89,6 +89,9 @@ macro_rules! functions {
             /// The variable by which a user hides devices.
             fn visibility(&self) -> &'static str;
 
+            /// What helps where a device cannot be opened, and the driver answers with this code.
+            fn remedy(&self, code: u32) -> &'static str;
+
             /// The code of all kernels, for a device.
             fn units(&self, ordinal: Ordinal) -> Result<Vec<Unit>, Failure>;
 
@@ -148,6 +151,9 @@ functions! {
 
     /// Leaves everybody else in peace: other threads may allocate meanwhile, and so may this one.
     fn begin_capture(stream: Object);
+    /// Whether somebody captures on it: zero if not.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "streams are borrowed of CUDA alone"))]
+    fn is_capturing(status: *mut c_int, stream: Object);
     fn end_capture(stream: Object, graph: *mut Object);
     fn destroy_graph(graph: Object);
     /// Makes of a graph what can be launched.

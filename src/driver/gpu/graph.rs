@@ -13,6 +13,15 @@ use super::memory::raw;
 /// Begins a capture that leaves everybody else in peace: other threads may allocate meanwhile, and so may this one.
 ///
 /// # Safety
+/// The stream lives.
+pub(super) unsafe fn is_capturing(driver: &Entered, stream: StreamId) -> Result<bool, Fault> {
+    let mut status = 0;
+    // SAFETY: the caller's promise; the pointer is to a variable of ours.
+    unsafe { driver.is_capturing(&mut status, raw(stream)) }?;
+    Ok(status != 0)
+}
+
+/// # Safety
 /// The stream lives and captures nothing.
 pub(super) unsafe fn begin(driver: &Entered, stream: StreamId) -> Result<(), Fault> {
     // SAFETY: the caller's promise.

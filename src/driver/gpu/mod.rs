@@ -117,14 +117,11 @@ impl Opened {
             return Ok(core.clone());
         }
         let device = Gpu::open(library, index).map_err(|failure| {
-            let sentence = format!("{platform} device {index}, opening it: {failure}");
-            match failure.code as u32 {
-                number::NOT_SUPPORTED | number::NO_BINARY => {
-                    Error::unsupported(format!("{sentence}; use another device"))
-                }
-                _ => {
-                    Error::System(format!("{sentence}; see what else uses the device, and the driver's own log").into())
-                }
+            let (code, remedy) = (failure.code as u32, library.remedy(failure.code as u32));
+            let sentence = format!("{platform} device {index}, opening it: {failure}; {remedy}");
+            match code {
+                number::NOT_SUPPORTED | number::NO_BINARY => Error::unsupported(sentence),
+                _ => Error::System(sentence.into()),
             }
         })?;
         Ok(place.insert(Core::new(Box::new(device))).clone())
@@ -381,6 +378,11 @@ unsafe impl Backend for Gpu {
         let _enqueuing = self.enqueuing(stream)?;
         // SAFETY: the caller's promise.
         unsafe { products.multiply(id, product, workspace, stream) }
+    }
+
+    unsafe fn is_capturing(&self, stream: StreamId) -> Result<bool, Failure> {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { graph::is_capturing(&self.context.enter()?, stream) }?)
     }
 
     unsafe fn begin_capture(&self, stream: StreamId) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use crate::error::Error;
 use types::{
     hipDevice_t, hipDeviceAttribute_t, hipDeviceptr_t, hipError_t, hipEvent_t, hipFunction_t, hipGraph_t,
     hipGraphExec_t, hipHostFn_t, hipIpcMemHandle_t, hipMemPool_t, hipMemPoolAttr, hipMemPoolProps, hipMemcpyKind,
-    hipModule_t, hipStream_t, hipStreamCaptureMode, hipUUID,
+    hipModule_t, hipStream_t, hipStreamCaptureMode, hipStreamCaptureStatus, hipUUID,
 };
 
 // The numbers that mean something are those that the room knows.
@@ -54,7 +54,9 @@ impl fmt::Display for Absent {
                 "HIP shows no AMD device: looked for one by hipGetDeviceCount; see whether there is a card and its kernel \
                  driver (/dev/kfd), and whether HIP_VISIBLE_DEVICES hides it"
             ),
-            Absent::Start(fault) => write!(f, "HIP does not start: {fault}"),
+            Absent::Start(fault) => {
+                write!(f, "HIP does not start: {fault}; see whether `rocminfo` works, and the driver's own log (dmesg)")
+            }
         }
     }
 }
@@ -121,6 +123,7 @@ functions! {
     fn hipStreamQuery(stream: hipStream_t);
     fn hipStreamSynchronize(stream: hipStream_t);
     fn hipStreamWaitEvent(stream: hipStream_t, event: hipEvent_t, flags: c_uint);
+    fn hipStreamIsCapturing(stream: hipStream_t, status: *mut hipStreamCaptureStatus);
     fn hipStreamBeginCapture(stream: hipStream_t, mode: hipStreamCaptureMode);
     fn hipStreamEndCapture(stream: hipStream_t, graph: *mut hipGraph_t);
     fn hipGraphDestroy(graph: hipGraph_t);

@@ -34,6 +34,16 @@ unsafe impl Calls for Hip {
         "HIP_VISIBLE_DEVICES"
     }
 
+    fn remedy(&self, code: u32) -> &'static str {
+        match code {
+            number::NOT_SUPPORTED | number::NO_BINARY => {
+                "build with ANNULUS_HIP_TARGETS naming the device's architecture (`rocminfo` shows it), or put its code \
+                 where ANNULUS_HIP_CODE says"
+            }
+            _ => "see what else uses the device, and the driver's own log (dmesg)",
+        }
+    }
+
     fn units(&self, _: Ordinal) -> Result<Vec<Unit>, Failure> {
         objects::units()
     }
@@ -77,6 +87,7 @@ unsafe impl Calls for Hip {
         call_host(stream: Object, function: HostFunction, data: *mut c_void) =
             launch_host_function(stream.cast(), Some(function), data);
 
+        is_capturing(status: *mut c_int, stream: Object) = hipStreamIsCapturing(stream.cast(), status.cast());
         begin_capture(stream: Object) = hipStreamBeginCapture(stream.cast(), hipStreamCaptureModeRelaxed);
         end_capture(stream: Object, graph: *mut Object) = hipStreamEndCapture(stream.cast(), graph.cast());
         destroy_graph(graph: Object) = hipGraphDestroy(graph.cast());

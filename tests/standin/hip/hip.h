@@ -30,6 +30,7 @@ DRIVER cuStreamDestroy_v2(void* stream);
 DRIVER cuStreamQuery(void* stream);
 DRIVER cuStreamSynchronize(void* stream);
 DRIVER cuStreamWaitEvent(void* stream, void* event, unsigned flags);
+DRIVER cuStreamIsCapturing(void* stream, int* status);
 DRIVER cuStreamBeginCapture_v2(void* stream, int mode);
 DRIVER cuStreamEndCapture(void* stream, void** graph);
 DRIVER cuLaunchHostFunc(void* stream, void (*function)(void*), void* data);

@@ -38,6 +38,11 @@ DRIVER hipLaunchHostFunc(void* stream, void (*function)(void*), void* data) {
     return cuLaunchHostFunc(stream, function, data);
 }
 
+DRIVER hipStreamIsCapturing(void* stream, int* status) {
+    HIP;
+    return cuStreamIsCapturing(stream, status);
+}
+
 DRIVER hipStreamBeginCapture(void* stream, int mode) {
     HIP;
     return cuStreamBeginCapture_v2(stream, mode);

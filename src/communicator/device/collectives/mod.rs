@@ -76,8 +76,8 @@ impl DeviceCommunicator {
         let (from, to) = (from.as_bytes(), to.as_bytes());
         let may_be_same = in_place || (collective == Collective::Broadcast && asker.rank != root);
         self.check_buffers(name, &from, &to, may_be_same, stream)?;
-        if let Some(op) = op {
-            op.check(T::DATA_TYPE)?;
+        if let Some(error) = op.and_then(|op| op.check(T::DATA_TYPE).err()) {
+            return asker.refuse(error);
         }
         let descriptor = Descriptor {
             collective,

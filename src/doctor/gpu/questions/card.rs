@@ -74,9 +74,9 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         "sharing",
         format!("the card admits {}; the pipes of its multi-process service are {mps}", mode.unwrap_or(&"?")),
     )?;
-    let variables: Vec<String> = std::env::vars()
-        .filter(|(name, _)| name.starts_with("CUDA_") || name.starts_with("NVIDIA_"))
-        .map(|(name, value)| format!("{name}={value}"))
+    let variables: Vec<String> = std::env::vars_os()
+        .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
+        .filter(|variable| variable.starts_with("CUDA_") || variable.starts_with("NVIDIA_"))
         .collect();
     answers.say("environment", variables.join(" "))?;
     answers.say("time to open a context", time(opened))
