@@ -14,7 +14,7 @@ use crate::output;
 
 /// List the devices of this machine
 ///
-/// Each with its memory, compute capability, clock, temperature, power and processes, and how they reach each other; what
+/// Each with its memory, compute capability or architecture, clock, temperature, power and processes, and how they reach each other; what
 /// was looked for and is not there; simulated devices as what they are. A figure that nobody gives is left out. The status
 /// is 0 where there is any device, and 2 where there is none.
 #[derive(clap::Args)]
@@ -65,6 +65,7 @@ fn object(machine: &Machine) -> Value {
             "free": listed.free,
             "multiprocessors": listed.multiprocessors,
             "capability": listed.capability.map(|(major, minor)| format!("{major}.{minor}")),
+            "architecture": listed.architecture,
             "clock_mhz": listed.clock,
             "temperature_c": listed.temperature,
             "power_w": listed.power,
@@ -141,7 +142,11 @@ fn devices(machine: &Machine) -> Table {
             or_nothing(listed.free.map(size)),
             size(listed.memory),
             listed.multiprocessors.to_string(),
-            or_nothing(listed.capability.map(|(major, minor)| format!("{major}.{minor}"))),
+            or_nothing(
+                listed
+                    .capability
+                    .map_or(listed.architecture.clone(), |(major, minor)| Some(format!("{major}.{minor}"))),
+            ),
             or_nothing(listed.clock.map(|clock| format!("{clock} MHz"))),
             or_nothing(listed.temperature.map(|degrees| format!("{degrees} C"))),
             or_nothing(listed.power.map(|watts| format!("{watts:.0} W"))),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
-//! AMD's devices, as HIP shows them to this process.
+//! AMD's devices, as HIP shows them to this process, and what Linux adds.
 
+use super::sysfs::Files;
 use super::{Link, Listed, Machine, Way};
 use crate::driver::Platform;
 use crate::driver::gpu::{self, Fault, Ordinal};
@@ -18,33 +19,44 @@ pub(super) fn look(machine: &mut Machine) {
 }
 
 fn list(machine: &mut Machine, hip: &'static Hip) -> Result<(), Fault> {
+    let files = Files::new("/");
     let all = (0..gpu::count(hip)?).map(|index| Ordinal::new(hip, index)).collect::<Result<Vec<_>, _>>()?;
-    let described = all.iter().enumerate().map(|(index, ordinal)| describe(index, *ordinal));
+    let described = all.iter().enumerate().map(|(index, ordinal)| describe(index, *ordinal, &files));
     let mut devices = described.collect::<Result<Vec<_>, _>>()?;
     // All or none: each device has its row of links.
+    let buses: Vec<String> = devices.iter().map(|listed| listed.bus.clone().unwrap_or_default()).collect();
+    for listed in devices.iter().filter(|listed| listed.architecture.is_none() || listed.power.is_none()) {
+        machine.missing.push(format!(
+            "Linux does not say all of HIP device {} (hwmon of its place on the PCI bus, and /sys/class/kfd): what is left \
+             out of its architecture, clock, temperature, power, processes and links is not known",
+            listed.index
+        ));
+    }
     let before = machine.devices.len();
     machine.devices.append(&mut devices);
     machine.add_links(before, |from, to| match from == to {
         true => Link { way: Way::Itself, direct: true },
-        false => Link { way: Way::Unknown, direct: all[from].reaches(all[to]).unwrap_or(false) },
+        false => Link { way: files.way(&buses[from], &buses[to]), direct: all[from].reaches(all[to]).unwrap_or(false) },
     });
     Ok(())
 }
 
-fn describe(index: usize, ordinal: Ordinal) -> Result<Listed, Fault> {
-    let capability = ordinal.capability()?;
+fn describe(index: usize, ordinal: Ordinal, files: &Files) -> Result<Listed, Fault> {
+    let bus = ordinal.bus().ok();
+    let place = bus.as_deref().unwrap_or_default();
     Ok(Listed {
         platform: Platform::Hip,
         index,
         name: ordinal.name()?,
-        bus: ordinal.bus().ok(),
         memory: ordinal.memory()?,
         free: ordinal.free_memory().ok(),
         multiprocessors: ordinal.multiprocessors()?,
-        capability: Some((capability / 10, capability % 10)),
-        clock: None,
-        temperature: None,
-        power: None,
-        processes: None,
+        capability: None,
+        architecture: files.architecture(place),
+        clock: files.clock(place),
+        temperature: files.temperature(place),
+        power: files.power(place),
+        processes: files.processes(place),
+        bus,
     })
 }

@@ -2,12 +2,14 @@
 //! The devices of a machine, what is known of each, and how they reach each other: `annulus devices`.
 //!
 //! NVIDIA's are described without being opened: no context is made, but to ask for free memory where the management library
-//! does not say. Of AMD's it is told what HIP says. Simulated devices are listed as what they are.
+//! does not say. Of AMD's it is told what HIP says, and Linux. Simulated devices are listed as what they are.
 
 #[cfg(all(feature = "hip", target_os = "linux"))]
 mod amd;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod nvidia;
+#[cfg(all(any(feature = "hip", test), target_os = "linux"))]
+mod sysfs;
 
 use std::fmt;
 
@@ -50,6 +52,8 @@ pub struct Listed {
     pub multiprocessors: u32,
     /// The compute capability, major and minor.
     pub capability: Option<(u32, u32)>,
+    /// What code is compiled for, as AMD calls it: gfx90a.
+    pub architecture: Option<String>,
     /// The clock of the multiprocessors now, in MHz.
     pub clock: Option<u32>,
     /// Degrees Celsius.
@@ -88,6 +92,8 @@ pub enum Way {
     Itself,
     /// NVLink.
     NvLink,
+    /// Infinity Fabric of AMD's, XGMI.
+    Xgmi,
     /// They are on one board.
     Board,
     /// One PCIe switch.
@@ -110,8 +116,9 @@ pub enum Way {
 
 impl Way {
     /// All ways that devices can be joined by, in a word and in words.
-    pub const WORDS: [(Way, &'static str, &'static str); 8] = [
+    pub const WORDS: [(Way, &'static str, &'static str); 9] = [
         (Way::NvLink, "NVLink", "NVLink"),
+        (Way::Xgmi, "XGMI", "Infinity Fabric"),
         (Way::Board, "board", "both on one board"),
         (Way::Switch, "PIX", "through one PCIe switch"),
         (Way::Switches, "PXB", "through several PCIe switches"),
@@ -181,6 +188,7 @@ impl Machine {
                 free: None,
                 multiprocessors: has.multiprocessors,
                 capability: None,
+                architecture: None,
                 clock: None,
                 temperature: None,
                 power: None,

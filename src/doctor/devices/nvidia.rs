@@ -59,6 +59,7 @@ fn describe(index: usize, ordinal: Ordinal, managed: Option<Managed>, bus: Optio
         free: managed.and_then(|device| device.free_memory()).or_else(|| ordinal.free_memory().ok()),
         multiprocessors: ordinal.multiprocessors()?,
         capability: Some((capability / 10, capability % 10)),
+        architecture: None,
         clock: managed.and_then(|device| device.clock()),
         temperature: managed.and_then(|device| device.temperature()),
         power: managed.and_then(|device| device.power()).map(|milliwatts| f64::from(milliwatts) / 1e3),
