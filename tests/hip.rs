@@ -249,7 +249,11 @@ fn the_command_lists_devices() {
     let of_hip: Vec<usize> = (0..all.len()).filter(|at| all[*at]["platform"] == "HIP").collect();
     assert_eq!(of_hip.len(), 2);
     assert_eq!((&all[of_hip[1]]["index"], &all[of_hip[1]]["bus"]), (&1.into(), &"0000:00:01.0".into()));
-    assert_eq!(machine["links"][of_hip[0]][of_hip[1]], "direct");
+    // Whatever this machine has where the stand-in says that its cards are.
+    let link = machine["links"][of_hip[0]][of_hip[1]].as_str().unwrap();
+    assert!(link != "-" && !link.contains("copies only"), "{link}");
+    let missing = machine["missing"].to_string();
+    assert!(missing.contains("Linux does not say all of HIP device 0"), "{missing}");
     // Nothing joins devices of different makers.
     for other in (0..all.len()).filter(|at| !of_hip.contains(at)) {
         assert_eq!(
