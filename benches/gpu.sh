@@ -7,12 +7,12 @@
 #   target/gpu/gpu.sh run [FILE]           does everything and writes one Markdown file [gpu.md]. Needs the driver's
 #                                          libraries and a shell: no compiler, no toolkit, no Rust, no network.
 #
-# `run` takes below eight minutes, whatever the card does: each part has a time limit and is killed at it, and what
-# comes after goes on. No limit goes beyond what is left of all the time there is. They add up to one and a half times
-# that, and a part is expected to take less than half of its own: so one that hangs leaves the others theirs. What says
-# most comes first, and what processes do, which take turns on a card and so take longest, late. Its status is the number
-# of parts that failed. compute-sanitizer and a python with PyTorch are used where there are any. ANNULUS_GPU_PARTS=names
-# runs some parts alone.
+# `run` is expected to take below eight minutes, and takes below ten whatever the card does: each part has a time limit
+# and is killed at it, and what comes after goes on; one that not even that ends is left behind. No limit goes beyond
+# what is left of all the time there is, and a part is expected to take less than half of its own. What says most comes
+# first, and what processes do, which take turns on a card and so take longest, late. Its status is the number of parts
+# that failed. compute-sanitizer and a python with PyTorch are used where there are any. ANNULUS_GPU_PARTS=names runs some
+# parts alone.
 #
 # Over the stand-in for the driver (tests/standin) everything runs too, slowly, and with ten times the time:
 # ANNULUS_GPU_STANDIN=FOLDER, where its libraries are. Then the file says so in each headline, and nothing in it is a
@@ -54,7 +54,7 @@ build() {
     # Each program has the kernels' code in it, as text.
     tar -C $to -czf target/gpu/all.tar.gz . && rm -r $to || exit 2
     du -sh target/gpu
-    [ "$(du -sm target/gpu | cut -f1)" -lt 60 ] || { echo "target/gpu is too large to be carried" >&2; exit 2; }
+    [ "$(du -sm target/gpu | cut -f1)" -lt 48 ] || { echo "target/gpu is too large to be carried" >&2; exit 2; }
 }
 
 out=
@@ -62,7 +62,7 @@ failed=0
 begun=$SECONDS
 standin=${ANNULUS_GPU_STANDIN:-}
 slower=$([ -n "$standin" ] && echo 10 || echo 1)
-all=$((470 * slower)) # seconds
+all=$((570 * slower)) # seconds
 
 say() { printf '%s\n' "$@" >>"$out"; }
 
@@ -79,8 +79,17 @@ part() {
     fi
     [ "$left" -lt "$seconds" ] && seconds=$left
     log=$(mktemp)
-    timeout --kill-after=3 "$seconds" "$@" >"$log" 2>&1 </dev/null
-    status=$?
+    timeout --kill-after=3 "$seconds" "$@" >"$log" 2>&1 </dev/null &
+    # A process that the driver holds does not end when it is killed, and then `timeout` does not either.
+    local waiting=$! ends=$((SECONDS + seconds + 8))
+    while kill -0 $waiting 2>/dev/null && [ $SECONDS -lt $ends ]; do sleep 0.1; done
+    if kill -0 $waiting 2>/dev/null; then
+        status=137
+        disown $waiting
+    else
+        wait $waiting
+        status=$?
+    fi
     # What a killed part has left behind.
     local left_behind
     left_behind=$(children_of_this)
@@ -99,8 +108,8 @@ part() {
         cat "$log" >>"$out"
     else
         say '```'
-        [ "$(wc -l <"$log")" -gt 150 ] && say ".. the last 150 lines:"
-        tail -150 "$log" | cut -c1-400 >>"$out"
+        [ "$(wc -l <"$log")" -gt 300 ] && say ".. the last 300 lines:"
+        tail -300 "$log" | cut -c1-400 >>"$out"
         say '```'
     fi
     rm -f "$log"
@@ -115,11 +124,12 @@ children_of_this() {
     done 2>/dev/null
 }
 
-# Tests of a program, on the card: those of these names, or all.
+# Tests of a program, on the card: those of these names, or all. What they say is said at once, and not at the end, which
+# may not come.
 tested() {
     local program=$1
     shift
-    "$here/$program" --test-threads=1 --skip all_of_it_on_cuda "$@"
+    "$here/$program" --test-threads=1 --nocapture --skip all_of_it_on_cuda "$@"
 }
 
 sanitized() {
@@ -149,18 +159,23 @@ training() {
 peer() {
     local python
     for python in "${ANNULUS_GPU_PYTHON:-python3}" python3 python; do
-        "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 2>/dev/null && break
+        "$python" -c 'import importlib.util as of; raise SystemExit(of.find_spec("torch") is None)' 2>/dev/null && break
         python=
     done
     [ -n "$python" ] || { echo "there is no python with PyTorch on this machine: only ours is known"; return 77; }
     "$python" "$here/mnist_torch.py"
 }
 
+# Whether the loader finds a library of that name. All of the list is read: who is not listened to ends badly.
+has_library() {
+    ldconfig -p 2>/dev/null | grep "$1" >/dev/null
+}
+
 # Where PyTorch keeps its cuBLAS, if the loader does not find one by itself.
 find_blas() {
-    ldconfig -p 2>/dev/null | grep -q 'libcublas\.so\.1[23]' && return
+    has_library 'libcublas\.so\.1[23]' && return
     local place
-    place=$("${ANNULUS_GPU_PYTHON:-python3}" - 2>/dev/null <<'PYTHON'
+    place=$(timeout 20 "${ANNULUS_GPU_PYTHON:-python3}" - 2>/dev/null <<'PYTHON'
 import glob, sys
 for folder in sys.path:
     for found in sorted(glob.glob(folder + "/nvidia/*/lib/libcublas.so.1[23]"), reverse=True):
@@ -171,19 +186,43 @@ PYTHON
     [ -z "$place" ] || export LD_LIBRARY_PATH="$place${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 }
 
+# The card's clocks, as they are now.
+state() {
+    [ -n "$standin" ] && return
+    say "" '```'
+    timeout 20 nvidia-smi --query-gpu=clocks.sm,clocks.mem,power.draw,temperature.gpu --format=csv >>"$out" 2>&1
+    say '```'
+}
+
+# Reads the large libraries that will be loaded.
+read_ahead() {
+    local folder
+    # No part's, so that none ends it.
+    unset ANNULUS_GPU_RUN
+    for folder in ${LD_LIBRARY_PATH//:/ } /usr/local/cuda/lib64 /usr/lib/x86_64-linux-gnu; do
+        cat "$folder"/libcublas*.so.* 2>/dev/null
+    done
+    timeout 60 "${ANNULUS_GPU_PYTHON:-python3}" -c 'import torch' 2>/dev/null
+}
+
 run() {
     out=$(realpath -m "${1:-gpu.md}")
     : >"$out" || exit 2
     if [ -e "$here/all.tar.gz" ]; then
         local unpacked
         unpacked=$(mktemp -d) && tar -C "$unpacked" -xzf "$here/all.tar.gz" || exit 2
+        # A place for temporary files may be none for programs.
+        if ! "$unpacked/annulus" --version >/dev/null; then
+            unpacked=$here/all
+            mkdir -p "$unpacked" && tar -C "$unpacked" -xzf "$here/all.tar.gz" || exit 2
+        fi
         here=$unpacked
     fi
     local of="on a GPU"
     # Files that a machine may not have are looked for where its makers put them.
     local folder
     for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib /usr/lib/wsl/lib; do
-        [ -z "$standin" ] && [ -e "$folder/libcuda.so.1" ] && ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1' &&
+        [ -z "$standin" ] && [ -e "$folder/libcuda.so.1" ] && ! has_library 'libcuda\.so\.1' &&
             export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     done
     [ -n "$standin" ] || find_blas
@@ -192,8 +231,8 @@ run() {
     # another.
     export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-32}
     export CUDA_SCALE_LAUNCH_QUEUES=${CUDA_SCALE_LAUNCH_QUEUES:-4x}
-    # Ranks that miss one another say so before their part is killed.
-    export ANNULUS_TIMEOUT=$((15 * slower))
+    # Ranks that miss one another say so before their part is killed, and a world of processes is.
+    export ANNULUS_TIMEOUT=$((15 * slower)) ANNULUS_TEST_LONGEST=$((40 * slower))
     # A card that no process uses is made ready anew for the next one, for seconds, unless a daemon keeps it so. A part is
     # many processes, so the first card is kept in use for all of them.
     local card
@@ -215,53 +254,64 @@ run() {
     say "# Everything, $of" ""
     say "$(date -u +%Y-%m-%d), commit $(cat "$here/commit" 2>/dev/null), $(nproc) cores, $(uname -sr)" ""
     say '```'
-    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv >>"$out" 2>&1 ||
+    timeout 20 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv \
+        >>"$out" 2>&1 ||
         say "nvidia-smi does not answer"
     say '```'
 
+    # The first that reads a library's file waits for the disk; this is in time for those who need it.
+    [ -n "$standin" ] || read_ahead >/dev/null 2>&1 &
     part devices 15 "Devices" "$here/annulus" devices
     # It has the driver compile all kernels, for a quarter of a minute or so; the others find them in its cache.
-    part first 90 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
+    part first 180 "The first calls, by two ranks" "$here/annulus" bench all_reduce --device cuda --ranks 2 \
         --end 64K --factor 8 --iterations 20
+    say "What the driver has compiled: $(du -sh "$CUDA_CACHE_PATH" 2>/dev/null | cut -f1)."
+    export here data
+    export -f tested
+    part threads 40 "Bits of every call: 1 to 8 ranks as threads" bash -c 'tested "$@"' _ device_collectives \
+        bits::threads
+    part replays 20 "A thousand replays, mixed with calls" bash -c 'tested "$@"' _ device_collectives order::
+    state
+    part speeds 90 "Speeds" "$here/gpu" "${quick[@]}"
+    state
+    # Captures, the order of the samples and what is read of losses are in these times, as a user has them.
+    local rates=(--hidden 512,512 --batch 512 --epochs 10)
+    [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
+    export -f training
+    part train-1 30 "Training, one rank" bash -c 'training "$@"' _ --ranks 1 "${rates[@]}"
+    part train-1-eager 30 "Training, one rank, each step enqueued anew" bash -c 'training "$@"' _ --ranks 1 --eager \
+        "${rates[@]}"
+    part train-1-own 30 "Training, one rank, by our own products" env ANNULUS_PRODUCTS=own bash -c 'training "$@"' _ \
+        --ranks 1 "${rates[@]}"
+    export -f peer
+    part torch 75 "The same training by PyTorch" bash -c peer
+    part driver 45 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver \
+        --skip nothing_is_left
     # It asks with the driver's own number and length of queues too, and without the cache. Its table comes at its end.
     part doctor 90 "What the card is believed to do" env -u CUDA_DEVICE_MAX_CONNECTIONS -u CUDA_SCALE_LAUNCH_QUEUES \
         "${doctor[@]}"
-    export here data
-    export -f tested
-    part threads 30 "Bits of every call: 1 to 8 ranks as threads" bash -c 'tested "$@"' _ device_collectives \
-        bits::threads bits::several_blocks bits::long_messages
-    part replays 20 "A thousand replays, mixed with calls" bash -c 'tested "$@"' _ device_collectives order::
-    part driver 20 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver
-    part failures 25 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
+    part failures 45 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
         records::
     # Tests come in the order of their names: without those of processes, the others have the time.
-    part messages 20 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages --skip bits::processes
-    part schedules 30 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules --skip bits::processes
-    part speeds 60 "Speeds" "$here/gpu" "${quick[@]}"
-    local rates=(--hidden 512,512 --batch 512 --epochs 3)
-    [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
-    export -f training
-    part train-1 16 "Training, one rank" bash -c 'training "$@"' _ --ranks 1 "${rates[@]}"
-    part train-1-eager 16 "Training, one rank, each step enqueued anew" bash -c 'training "$@"' _ --ranks 1 --eager \
-        "${rates[@]}"
-    part train-1-own 16 "Training, one rank, by our own products" env ANNULUS_PRODUCTS=own bash -c 'training "$@"' _ \
-        --ranks 1 "${rates[@]}"
-    part train-2 16 "Training, two ranks on the card" bash -c 'training "$@"' _ --ranks 2 "${rates[@]}"
-    part train-2-processes 20 "Training, two processes on the card" bash -c 'training "$@"' _ --ranks 2 --processes \
-        "${rates[@]}" --steps 20
-    export -f peer
-    part torch 30 "The same training by PyTorch" bash -c peer
+    part messages 40 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages --skip bits::processes
+    part schedules 60 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules --skip bits::processes
+    part train-2 30 "Training, two ranks on the card" bash -c 'training "$@"' _ --ranks 2 "${rates[@]}"
+    part train-2-processes 30 "Training, two processes on the card, few steps" bash -c 'training "$@"' _ --ranks 2 \
+        --processes "${rates[@]}" --steps 20
     # Processes take turns on a card. The largest world comes last.
     part processes 80 "Bits of every call: 1, 2, 4 and 8 ranks as processes" bash -c 'tested "$@"' _ \
         device_collectives bits::processes
-    part trainer 25 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
+    part long 40 "Bits of long messages, and of launches of several blocks" bash -c 'tested "$@"' _ device_collectives \
+        bits::several_blocks bits::long_messages
+    part trainer 50 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
         train_device
-    part trainer-library 16 "Ranks equal one, by the library's products" bash -c 'tested "$@"' _ train_device proof::
-    export -f sanitized
-    part memcheck 35 "memcheck" bash -c sanitized
+    part trainer-library 25 "Ranks equal one, by the library's products" bash -c 'tested "$@"' _ train_device proof::
     part processes-messages 20 "Messages: 3 ranks as processes" bash -c 'tested "$@"' _ device_messages bits::processes
     part processes-schedules 30 "Schedules: 2 and 5 ranks as processes" bash -c 'tested "$@"' _ device_schedules \
         bits::processes
+    part left 20 "Nothing is left of what was dropped" bash -c 'tested "$@"' _ driver nothing_is_left
+    export -f sanitized
+    part memcheck 35 "memcheck" bash -c sanitized
     say "" "$failed parts failed; $((SECONDS - begun)) s in all."
     echo "$failed parts failed, in $((SECONDS - begun)) s: $out" >&2
     return $failed

@@ -31,5 +31,5 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, upload};
+use simulated::{absent, is_on_cards, lacks, upload};
 use worlds::{everywhere, on, threads};

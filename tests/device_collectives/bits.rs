@@ -100,6 +100,7 @@ fn threads_get_the_bits_of_the_reference() {
     };
     for n in worlds {
         threads(n, |comm| everything(&comm));
+        println!("{n} threads: as the reference");
     }
 }
 
@@ -115,6 +116,7 @@ fn processes_get_the_bits_of_the_reference() {
     };
     for n in if ranks::full() { vec![1, 2, 3, 4, 5, 6, 7, 8] } else { few } {
         ranks::processes(n, "bits::processes_get_the_bits_of_the_reference", |comm| everything(&comm));
+        println!("{n} processes: as the reference");
     }
 }
 

@@ -24,8 +24,11 @@ fn patience() -> Duration {
     Duration::from_secs(std::env::var("ANNULUS_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60))
 }
 
-/// When a world of processes is killed for taking too long.
-const LONGEST: Duration = Duration::from_secs(150);
+/// When a world of processes is killed for taking too long: after 150 seconds, or `ANNULUS_TEST_LONGEST`.
+fn longest() -> Duration {
+    let asked = std::env::var("ANNULUS_TEST_LONGEST").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(asked.unwrap_or(150))
+}
 
 /// Whether everything is to be tested, however long it takes: `ANNULUS_TEST=full`.
 pub fn full() -> bool {
@@ -120,7 +123,7 @@ pub fn start(ranks: &[usize], world: usize, name: &str, variables: &[(&str, &str
         started.push(Started::new(*rank, command));
     }
     let group = Pid::from_child(&started[0].child);
-    let deadline = Instant::now() + if full() { 60 * LONGEST } else { LONGEST };
+    let deadline = Instant::now() + if full() { 60 * longest() } else { longest() };
     while !started.iter_mut().all(Started::has_ended) {
         if Instant::now() > deadline {
             started.iter_mut().for_each(|rank| rank.child.kill().unwrap());

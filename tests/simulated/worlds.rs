@@ -17,10 +17,10 @@ pub fn threads(ranks: usize, body: impl Fn(Communicator) + Sync) {
     ranks::threads(ranks, body);
 }
 
-/// Runs `body` on `ranks` processes and on as many threads.
+/// Runs `body` on `ranks` threads and, which takes longer on a card, on as many processes.
 pub fn everywhere(ranks: usize, name: &str, body: impl Fn(Communicator) + Sync) {
-    ranks::processes(ranks, name, &body);
     threads(ranks, &body);
+    ranks::processes(ranks, name, &body);
 }
 
 /// The rank's communicator on its device, device `rank` modulo how many there are, and a stream.

@@ -43,7 +43,7 @@ impl Question {
     }
 }
 
-/// Compiled code is neither taken from a cache nor left in one.
+/// Compiled code is neither taken from a cache nor left in one, where loading it is what is asked about.
 const NO_CACHE: (&str, &str) = ("CUDA_CACHE_DISABLE", "1");
 
 const fn question(
@@ -58,24 +58,24 @@ const fn question(
 /// Every question.
 pub fn all() -> &'static [Question] {
     const ALL: &[Question] = &[
-        question("card", "what the card and its driver are", &[NO_CACHE], card::answer),
+        question("card", "what the card and its driver are", &[], card::answer),
         question("ptx", "which embedded code loads, and how quickly", &[NO_CACHE], ptx::answer),
-        question("ending", "whether waiting kernels end by deadline and by abort word", &[NO_CACHE], ending::answer),
-        question("resident", "how many blocks are resident at once", &[NO_CACHE], resident::answer),
-        question("one-launch", "whether blocks of one launch wait for one another", &[NO_CACHE], one_launch::answer),
-        question("streams", "whether kernels on several streams run together", &[NO_CACHE], streams::answer),
+        question("ending", "whether waiting kernels end by deadline and by abort word", &[], ending::answer),
+        question("resident", "how many blocks are resident at once", &[], resident::answer),
+        question("one-launch", "whether blocks of one launch wait for one another", &[], one_launch::answer),
+        question("streams", "whether kernels on several streams run together", &[], streams::answer),
         question(
             "streams-32",
             "the same with 32 hardware queues",
-            &[NO_CACHE, ("CUDA_DEVICE_MAX_CONNECTIONS", "32")],
+            &[("CUDA_DEVICE_MAX_CONNECTIONS", "32")],
             streams::answer,
         ),
-        question("priorities", "whether streams wait for kernels on others", &[NO_CACHE], priorities::answer),
-        question("flags", "how long flags travel, and what looking at them costs", &[NO_CACHE], flags::answer),
-        question("stream-operations", "events and stream memory operations", &[NO_CACHE], stream_operations::answer),
-        question("graphs", "launches, eager and from graphs", &[NO_CACHE], graphs::answer),
-        question("fold", "the fold against copies", &[NO_CACHE], copies::answer),
-        question("ipc", "memory that another process opens", &[NO_CACHE], exported::answer),
+        question("priorities", "whether streams wait for kernels on others", &[], priorities::answer),
+        question("flags", "how long flags travel, and what looking at them costs", &[], flags::answer),
+        question("stream-operations", "events and stream memory operations", &[], stream_operations::answer),
+        question("graphs", "launches, eager and from graphs", &[], graphs::answer),
+        question("fold", "the fold against copies", &[], copies::answer),
+        question("ipc", "memory that another process opens", &[], exported::answer),
         question(
             "lazy-loading",
             "what waits for a running kernel, code being loaded when used",
@@ -88,19 +88,14 @@ pub fn all() -> &'static [Question] {
             &[NO_CACHE, ("CUDA_MODULE_LOADING", "EAGER")],
             loading::answer,
         ),
-        question(
-            "launch-queue",
-            "how much can be enqueued behind a kernel that waits",
-            &[NO_CACHE],
-            launch_queue::answer,
-        ),
+        question("launch-queue", "how much can be enqueued behind a kernel that waits", &[], launch_queue::answer),
         question(
             "launch-queue-4x",
             "the same with launch queues of four times the length",
-            &[NO_CACHE, ("CUDA_SCALE_LAUNCH_QUEUES", "4x")],
+            &[("CUDA_SCALE_LAUNCH_QUEUES", "4x")],
             launch_queue::answer,
         ),
-        question("processes", "two processes that wait for each other on one card", &[NO_CACHE], processes::answer),
+        question("processes", "two processes that wait for each other on one card", &[], processes::answer),
     ];
     ALL
 }
