@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use annulus::driver::{Device, DeviceBuffer, Shape, Stream, Use};
 use annulus::kernel::{self, Kernel};
-use annulus::record::CallRecord;
+use annulus::schedule::Collective;
 use annulus::{Communicator, DataType, DeviceCommunicator, Element, ReduceOp, Result, bf16, run};
 
 /// How much is measured.
@@ -310,12 +310,15 @@ impl Rank<'_> {
 }
 
 impl Rank<'_> {
-    /// Nanoseconds that the last calls, the median of them, waited for ranks and took otherwise.
+    /// Nanoseconds that the last all-reduces waited for ranks and took otherwise: means, since a device's clock may tick
+    /// slower than a call takes.
     fn waited_and_moved(&self) -> [f64; 2] {
         let calls = self.gpus.calls();
-        let median_of =
-            |part: fn(&CallRecord) -> Duration| median(calls.iter().map(|call| part(call).as_nanos() as f64).collect());
-        [median_of(|call| call.wait), median_of(|call| call.transfer)]
+        let calls = calls.iter().filter(|call| call.collective == Collective::AllReduce);
+        let parts = calls.map(|call| [call.wait, call.transfer].map(|part| part.as_nanos() as f64));
+        let (number, sums) = parts
+            .fold((0.0, [0.0; 2]), |(number, sums), parts| (number + 1.0, [sums[0] + parts[0], sums[1] + parts[1]]));
+        sums.map(|sum| sum / number)
     }
 }
 

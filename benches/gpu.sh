@@ -20,7 +20,7 @@
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-tests=(driver device_collectives device_messages device_schedules train_device)
+programs=(driver device_collectives device_messages device_schedules train_device)
 
 build() {
     cd "$here/.." || exit 2
@@ -30,10 +30,10 @@ build() {
     # along with the tests.
     local features=(--no-default-features --features cli,cuda --profile "${ANNULUS_GPU_PROFILE:-release}")
     local wanted=(--bench gpu)
-    for artifact in "${tests[@]}"; do wanted+=(--test "$artifact"); done
+    for artifact in "${programs[@]}"; do wanted+=(--test "$artifact"); done
     local list
     list=$(cargo test --no-run "${features[@]}" "${wanted[@]}" --message-format=json) || exit 2
-    for artifact in "${tests[@]}" gpu annulus; do
+    for artifact in "${programs[@]}" gpu annulus; do
         local path
         path=$(grep -o "\"name\":\"$artifact\".*\"executable\":\"[^\"]*\"" <<<"$list" | grep -o '"executable":"[^"]*"' |
             tail -1 | cut -d'"' -f4)
@@ -48,7 +48,7 @@ build() {
     { git rev-parse HEAD; git diff --quiet HEAD -- || echo "with changes"; } >$to/commit
     # Everything that is linked: the C library and its kin, and nothing else.
     local linked
-    linked=$(for artifact in "${tests[@]}" gpu annulus; do ldd "$to/$artifact"; done | awk '{ print $1 }' | sort -u |
+    linked=$(for artifact in "${programs[@]}" gpu annulus; do ldd "$to/$artifact"; done | awk '{ print $1 }' | sort -u |
         grep -vE '^(linux-vdso\.so\.1|/lib64/ld-linux-x86-64\.so\.2|lib(c|m|gcc_s)\.so\.[0-9]+)$')
     [ -z "$linked" ] || { echo "these libraries would be needed there: $linked" >&2; exit 2; }
     # Each program has the kernels' code in it, as text.
@@ -130,6 +130,13 @@ tested() {
     local program=$1
     shift
     "$here/$program" --test-threads=1 --nocapture --skip all_of_it_on_cuda "$@"
+}
+
+# tests NAME SECONDS TITLE PROGRAM [TEST..]: a part that is tests.
+tests() {
+    local part=("${@:1:3}")
+    shift 3
+    part "${part[@]}" bash -c 'tested "$@"' _ "$@"
 }
 
 sanitized() {
@@ -233,6 +240,8 @@ run() {
     export CUDA_SCALE_LAUNCH_QUEUES=${CUDA_SCALE_LAUNCH_QUEUES:-4x}
     # Ranks that miss one another say so before their part is killed, and a world of processes is.
     export ANNULUS_TIMEOUT=$((15 * slower)) ANNULUS_TEST_LONGEST=$((40 * slower))
+    # Threads do not wait for each other's turns, so they say it sooner, and the tests behind have the time.
+    local soon=$((6 * slower))
     # A card that no process uses is made ready anew for the next one, for seconds, unless a daemon keeps it so. A part is
     # many processes, so the first card is kept in use for all of them.
     local card
@@ -268,13 +277,13 @@ run() {
     say "What the driver has compiled: $(du -sh "$CUDA_CACHE_PATH" 2>/dev/null | cut -f1)."
     export here data
     export -f tested
-    part threads 40 "Bits of every call: 1 to 8 ranks as threads" bash -c 'tested "$@"' _ device_collectives \
+    ANNULUS_TIMEOUT=$soon tests threads 40 "Bits of every call: 1 to 8 ranks as threads" device_collectives \
         bits::threads
-    part replays 20 "A thousand replays, mixed with calls" bash -c 'tested "$@"' _ device_collectives order::
+    ANNULUS_TIMEOUT=$soon tests replays 20 "A thousand replays, mixed with calls" device_collectives order::
     state
-    part speeds 90 "Speeds" "$here/gpu" "${quick[@]}"
+    ANNULUS_TIMEOUT=$soon part speeds 90 "Speeds" "$here/gpu" "${quick[@]}"
     state
-    # Captures, the order of the samples and what is read of losses are in these times, as a user has them.
+    # The order of the samples and what is read of losses are in these times, as a user has them.
     local rates=(--hidden 512,512 --batch 512 --epochs 10)
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && rates=(--hidden 16 --batch 32 --epochs 1)
     export -f training
@@ -285,31 +294,27 @@ run() {
         --ranks 1 "${rates[@]}"
     export -f peer
     part torch 75 "The same training by PyTorch" bash -c peer
-    part driver 45 "Streams, memory, events, graphs, memory of other processes" bash -c 'tested "$@"' _ driver \
-        --skip nothing_is_left
+    tests driver 45 "Streams, memory, events, graphs, memory of other processes" driver --skip nothing_is_left
     # It asks with the driver's own number and length of queues too, and without the cache. Its table comes at its end.
     part doctor 90 "What the card is believed to do" env -u CUDA_DEVICE_MAX_CONNECTIONS -u CUDA_SCALE_LAUNCH_QUEUES \
         "${doctor[@]}"
-    part failures 45 "Failures, deadlines, deaths" bash -c 'tested "$@"' _ device_collectives failures:: leaving:: \
+    ANNULUS_TIMEOUT=$soon tests failures 45 "Failures, deadlines, deaths" device_collectives failures:: leaving:: \
         records::
     # Tests come in the order of their names: without those of processes, the others have the time.
-    part messages 40 "Messages: bits, order, failures" bash -c 'tested "$@"' _ device_messages --skip bits::processes
-    part schedules 60 "Schedules on device memory" bash -c 'tested "$@"' _ device_schedules --skip bits::processes
+    ANNULUS_TIMEOUT=$soon tests messages 40 "Messages: bits, order, failures" device_messages --skip bits::processes
+    ANNULUS_TIMEOUT=$soon tests schedules 60 "Schedules on device memory" device_schedules --skip bits::processes
     part train-2 30 "Training, two ranks on the card" bash -c 'training "$@"' _ --ranks 2 "${rates[@]}"
     part train-2-processes 30 "Training, two processes on the card, few steps" bash -c 'training "$@"' _ --ranks 2 \
         --processes "${rates[@]}" --steps 20
     # Processes take turns on a card. The largest world comes last.
-    part processes 80 "Bits of every call: 1, 2, 4 and 8 ranks as processes" bash -c 'tested "$@"' _ \
-        device_collectives bits::processes
-    part long 40 "Bits of long messages, and of launches of several blocks" bash -c 'tested "$@"' _ device_collectives \
+    tests processes 80 "Bits of every call: 1, 2, 4 and 8 ranks as processes" device_collectives bits::processes
+    ANNULUS_TIMEOUT=$soon tests long 40 "Bits of long messages, and of launches of several blocks" device_collectives \
         bits::several_blocks bits::long_messages
-    part trainer 50 "The trainer's tests, by our own products" env ANNULUS_PRODUCTS=own bash -c 'tested "$@"' _ \
-        train_device
-    part trainer-library 25 "Ranks equal one, by the library's products" bash -c 'tested "$@"' _ train_device proof::
-    part processes-messages 20 "Messages: 3 ranks as processes" bash -c 'tested "$@"' _ device_messages bits::processes
-    part processes-schedules 30 "Schedules: 2 and 5 ranks as processes" bash -c 'tested "$@"' _ device_schedules \
-        bits::processes
-    part left 20 "Nothing is left of what was dropped" bash -c 'tested "$@"' _ driver nothing_is_left
+    ANNULUS_PRODUCTS=own tests trainer 50 "The trainer's tests, by our own products" train_device
+    ANNULUS_TIMEOUT=$soon tests trainer-library 25 "Ranks equal one, by the library's products" train_device proof::
+    tests processes-messages 20 "Messages: 3 ranks as processes" device_messages bits::processes
+    tests processes-schedules 30 "Schedules: 2 and 5 ranks as processes" device_schedules bits::processes
+    tests left 20 "Nothing is left of what was dropped" driver nothing_is_left
     export -f sanitized
     part memcheck 35 "memcheck" bash -c sanitized
     say "" "$failed parts failed; $((SECONDS - begun)) s in all."

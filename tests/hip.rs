@@ -12,6 +12,7 @@ mod ranks;
 #[path = "standin/mod.rs"]
 mod standin;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use annulus::driver::Device;
@@ -169,6 +170,27 @@ const UNHEARD: &[&str] = &[
     "hipMemPoolTrimTo",
 ];
 
+/// Those that are called between processes: `processes_map_each_other`.
+const BETWEEN_PROCESSES: &[&str] =
+    &["hipIpcOpenMemHandle", "hipIpcCloseMemHandle", "hipHostRegister", "hipHostUnregister"];
+
+/// Those of the list of devices alone: `what_the_list_lacks_is_said`.
+const OF_THE_LIST: &[&str] = &["hipMemGetInfo", "hipDriverGetVersion"];
+
+/// It is asked of borrowed streams, which HIP has none of.
+const OF_NOBODY: &[&str] = &["hipStreamIsCapturing"];
+
+#[test]
+fn each_call_is_made_to_fail_somewhere() {
+    let lines = include_str!("../src/driver/hip/sys.rs").lines();
+    let called = lines.filter_map(|line| line.strip_prefix("    fn ")?.split_once('(')).map(|(name, _)| name);
+    let called: BTreeSet<&str> = called.filter(|name| name.starts_with("hip")).collect();
+    let lists = [HEARD, UNHEARD, BETWEEN_PROCESSES, OF_THE_LIST, OF_NOBODY];
+    assert!(called.len() > 50);
+    assert_eq!(called, lists.concat().into_iter().collect());
+    assert_eq!(called.len(), lists.concat().len(), "one is in two lists");
+}
+
 #[test]
 fn the_error_of_each_call_names_it() {
     let name = "the_error_of_each_call_names_it";
@@ -205,20 +227,29 @@ fn an_older_hip_lacks_functions_of_the_host_alone() {
 }
 
 /// Processes that share a device, that have one each, and whose devices do not reach each other; by the flag of either
-/// version of HIP.
+/// version of HIP; and where a function fails on one of them, which another way goes round, or which loses something.
 #[test]
 fn processes_map_each_other() {
     let Some(library) = standin::library() else { return };
-    for (devices, apart, version) in [("1", "", "60443484"), ("2", "", "50422804"), ("2", "0-1", "60443484")] {
-        let name = format!("processes_map_each_other {devices} {apart} {version}");
+    for (devices, apart, version, fails) in [
+        ("1", "", "60443484", ""),
+        ("2", "", "50422804", ""),
+        ("2", "0-1", "60443484", ""),
+        ("1", "", "60443484", "hipIpcGetMemHandle=801"),
+        ("1", "", "60443484", "hipIpcOpenMemHandle=801"),
+        ("1", "", "60443484", "hipIpcCloseMemHandle=999"),
+        ("2", "0-1", "60443484", "hipHostUnregister=999"),
+    ] {
+        let name = format!("processes_map_each_other {devices} {apart} {version} {fails}");
         let variables = [
             ("STANDIN_DEVICES", devices),
             ("STANDIN_UNREACHABLE", apart),
             ("STANDIN_HIP_VERSION", version),
             ("STANDIN_MEMORY", "4096"),
+            ("OF_RANK_1", fails),
         ];
         worlds(&library, &[0, 1], &name, &variables, || {
-            let comm = Communicator::from_env().unwrap();
+            let comm = joined();
             let device = Device::hip(comm.rank() % Device::hip_count().unwrap()).unwrap();
             let gpus = comm.on(&device).unwrap();
             let stream = device.stream().unwrap();
@@ -228,8 +259,56 @@ fn processes_map_each_other() {
                 gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, &stream).unwrap();
                 assert_eq!(stream.read(&buffer).unwrap(), vec![3.0; elements]);
             }
+            gpus.close().unwrap();
             comm.barrier().unwrap();
         });
+    }
+}
+
+/// A rank of a world of processes. `OF_RANK_1` fails on one rank alone.
+fn joined() -> Communicator {
+    if std::env::var("RANK").unwrap() == "1" {
+        let fails = std::env::var("OF_RANK_1").unwrap();
+        // SAFETY: this process has no other thread that reads the environment yet.
+        unsafe { std::env::set_var("STANDIN_FAIL", fails) };
+    }
+    Communicator::from_env().unwrap()
+}
+
+/// Devices that do not reach each other meet in memory that each process pins; where one cannot, all hear of it.
+#[test]
+fn ranks_that_cannot_share_memory_of_the_host_hear_of_it() {
+    let Some(library) = standin::library() else { return };
+    let variables = [
+        ("STANDIN_MEMORY", "2048"),
+        ("STANDIN_DEVICES", "2"),
+        ("STANDIN_UNREACHABLE", "0-1"),
+        ("OF_RANK_1", "hipHostRegister=801"),
+    ];
+    worlds(&library, &[0, 1], "ranks_that_cannot_share_memory_of_the_host_hear_of_it", &variables, || {
+        let comm = joined();
+        let error = comm.on(&Device::hip(comm.rank()).unwrap()).unwrap_err();
+        let part = if comm.rank() == 1 { "hipHostRegister" } else { "rank 1 could not" };
+        assert!(matches!(&error, Error::System(why) if why.contains(part)), "{error:?}");
+        comm.barrier().unwrap();
+    });
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn what_the_list_lacks_is_said() {
+    let Some(library) = standin::library() else { return };
+    for (function, said) in
+        OF_THE_LIST.iter().zip(["free memory of HIP device 0 is not known: ", "HIP's version is not known: "])
+    {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_annulus"))
+            .arg("devices")
+            .env("LD_LIBRARY_PATH", &library)
+            .env("STANDIN_FAIL", format!("{function}=999"))
+            .output()
+            .unwrap();
+        let all = String::from_utf8_lossy(&output.stdout);
+        assert!(all.contains(&format!("{said}{function} answers hipErrorUnknown")), "{function}: {all}");
     }
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! A replica in device memory.
 
-use std::collections::BTreeSet;
-
 use super::replica::Replica;
 use super::{Config, Prepared};
 use crate::communicator::Communicator;
@@ -23,22 +21,24 @@ impl<T: Number> OnDevice<T> {
     /// Collective.
     pub fn new(comm: &Communicator, device: &Device, config: &Config, prepared: &Prepared) -> Result<Self> {
         let (recipe, data) = (&prepared.recipe, &prepared.split.train);
+        let sampler = recipe.sampler(data.len())?;
         let settings = Settings {
             widths: &recipe.widths,
             rows: recipe.batch,
-            steps: recipe.sampler(data.len())?.steps(),
+            steps: sampler.steps(),
             rule: recipe.rule,
             loss_scale: recipe.precision.loss_scale(),
             bucket_bytes: config.bucket_bytes,
             replay: config.replay,
         };
         let mut ddp = DeviceDdp::new(comm, device, &settings, &prepared.start)?;
-        // The shares of an epoch's last step are shorter, if any are.
-        let epoch = recipe.sampler(data.len())?.epoch(0);
-        let last: BTreeSet<usize> =
-            (0..recipe.ranks).map(|rank| epoch.share(settings.steps.saturating_sub(1), rank).len()).collect();
-        ddp.rehearse(comm, &last.into_iter().collect::<Vec<_>>())?;
         ddp.keep(&rounded(data.features()), data.labels())?;
+        // Steps are alike, but for an epoch's last, which may have fewer samples, and may never be made.
+        let epoch = sampler.epoch(0);
+        let made = recipe.epochs(&sampler).next().map_or(0, |(_, steps)| steps);
+        let kinds = [0, made.saturating_sub(1)];
+        let kinds = kinds.map(|step| (epoch.share(step, comm.rank()).len(), epoch.denominator(step)));
+        ddp.rehearse(comm, &kinds)?;
         if let Some(fault) = config.fault {
             ddp.plant(fault);
         }

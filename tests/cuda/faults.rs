@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Each function of the driver, made to fail: the error names it, and nothing panics or hangs.
 
-use annulus::driver::{Device, DeviceBuffer};
+use std::collections::BTreeSet;
+use std::ptr;
+
+use annulus::driver::{Device, DeviceBuffer, Stream};
 use annulus::{Communicator, Error};
 
 use super::{alone, everything::everything as all_of_it, ranks, standin};
@@ -9,8 +12,11 @@ use super::{alone, everything::everything as all_of_it, ranks, standin};
 /// What goes wrong in everything that a program does, with memory that somebody else allocated too.
 fn everything() -> Vec<String> {
     all_of_it(Device::cuda, |device, mappable| {
-        // SAFETY: the memory lives as long as `mappable`.
-        unsafe { DeviceBuffer::<u32>::from_raw(device, mappable.address(), 10) }.map(drop)
+        // SAFETY: the memory lives as long as `mappable`, and the stream that everybody has for ever.
+        let (raw, theirs) = unsafe {
+            (DeviceBuffer::<u32>::from_raw(device, mappable.address(), 10)?, Stream::from_raw(device, ptr::null_mut())?)
+        };
+        theirs.fill(&raw, 1)
     })
 }
 
@@ -65,6 +71,8 @@ const HEARD: &[&str] = &[
     "cuMemsetD16Async",
     "cuMemsetD32Async",
     "cuIpcGetMemHandle",
+    "cuStreamIsCapturing",
+    "cuThreadExchangeStreamCaptureMode",
 ];
 
 /// Those whose failure loses something and is nobody's concern.
@@ -78,6 +86,60 @@ const UNHEARD: &[&str] = &[
     "cuMemFreeAsync",
     "cuMemPoolTrimTo",
 ];
+
+/// Those that are called between processes: `ranks_that_cannot_share_memory_of_the_host_hear_of_it`, and
+/// `reach::processes_meet_whatever_they_see`.
+const BETWEEN_PROCESSES: &[&str] =
+    &["cuIpcOpenMemHandle_v2", "cuIpcCloseMemHandle", "cuMemHostRegister_v2", "cuMemHostUnregister"];
+
+/// Those of the list of devices alone: `what_the_list_lacks_is_said`.
+const OF_THE_LIST: &[&str] = &["cuDeviceGetPCIBusId", "cuMemGetInfo_v2", "cuDevicePrimaryCtxRelease_v2"];
+
+/// Those of `annulus doctor` alone, each of whose answers says what failed: tests/doctor.rs.
+const OF_THE_DOCTOR: &[&str] = &[
+    "cuCtxSetCurrent",
+    "cuCtxSynchronize",
+    "cuGraphGetNodes",
+    "cuLaunchCooperativeKernel",
+    "cuMemAllocAsync",
+    "cuMemFreeHost",
+    "cuMemcpyDtoDAsync_v2",
+    "cuMemcpyDtoH_v2",
+    "cuMemcpyHtoD_v2",
+    "cuModuleGetLoadingMode",
+    "cuModuleUnload",
+    "cuStreamWaitValue32_v2",
+    "cuStreamWriteValue32_v2",
+];
+
+#[test]
+fn each_call_is_made_to_fail_somewhere() {
+    // One is not in the table, since it may be missing: `what_is_not_there_is_a_sentence`.
+    let lines = include_str!("../../src/driver/cuda/library.rs").lines();
+    let called = lines.filter_map(|line| line.strip_prefix("    fn ")?.split_once('(')).map(|(name, _)| name);
+    let called: BTreeSet<&str> = called.filter(|name| name.starts_with("cu")).chain(["cuFuncLoad"]).collect();
+    let lists = [HEARD, UNHEARD, BETWEEN_PROCESSES, OF_THE_LIST, OF_THE_DOCTOR];
+    assert!(called.len() > 60);
+    assert_eq!(called, lists.concat().into_iter().collect());
+    assert_eq!(called.len(), lists.concat().len(), "one is in two lists");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn what_the_list_lacks_is_said() {
+    let Some(library) = standin::library() else { return };
+    for function in OF_THE_LIST {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_annulus"))
+            .arg("devices")
+            .env("LD_LIBRARY_PATH", &library)
+            .env("STANDIN_FAIL", format!("{function}=999"))
+            .env("STANDIN_MANAGEMENT_LACKS", "nvmlInit_v2")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("{function} answers CUDA_ERROR_UNKNOWN")), "{function}: {said}");
+    }
+}
 
 #[test]
 fn the_error_of_each_call_names_it() {

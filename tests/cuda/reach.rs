@@ -56,4 +56,7 @@ fn processes_meet_whatever_they_see() {
     reduce("no names", &[("OF_RANK_1", "cuIpcGetMemHandle=801")], true, |_| 0);
     reduce("no mapping", &[("OF_RANK_1", "cuIpcOpenMemHandle_v2=801")], true, |_| 0);
     reduce("one card", &[], false, |_| 0);
+    // What cannot be unmapped stays.
+    reduce("no unmapping", &[("OF_RANK_1", "cuIpcCloseMemHandle=999"), ("STANDIN_LENT", "0")], false, |_| 0);
+    reduce("no unpinning", &[&apart[..], &[("OF_RANK_1", "cuMemHostUnregister=999")]].concat(), true, |_| 0);
 }

@@ -98,7 +98,7 @@ DRIVER cuMemAlloc_v2(Address* to, size_t bytes) {
 // Ends the process where it frees what another one maps, if it is asked to.
 static void refuse_lent(const Allocation& allocation) {
     static const char* asked = std::getenv("STANDIN_LENT");
-    if (asked == nullptr || allocation.kind != Kind::DEVICE) return;
+    if (asked == nullptr || *asked != '1' || allocation.kind != Kind::DEVICE) return;
     if (flock(allocation.fd, LOCK_EX | LOCK_NB) != 0) {
         std::fputs("stand-in: memory is freed that another process maps\n", stderr);
         std::abort();

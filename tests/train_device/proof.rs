@@ -61,9 +61,11 @@ fn steps_of_many_kinds_mix_replays_and_kernels() {
     let start = vec![vec![0.25_f32; 6], vec![0.5; 2]];
     let [replayed, eager] = [true, false].map(|replay| {
         let settings =
-            Settings { widths: &[3, 2], rows: 2, steps: 20, rule, loss_scale: None, bucket_bytes: 0, replay };
+            Settings { widths: &[3, 2], rows: 1, steps: 20, rule, loss_scale: None, bucket_bytes: 0, replay };
         threads(2, |comm| {
             let mut ddp = DeviceDdp::<f32>::new(&comm, &open(0)?, &settings, &start)?;
+            ddp.rehearse(&comm, &[(1, 1.0), (1, 2.0), (1, 1.0)])?;
+            assert_eq!(ddp.captured(), if replay { 2 } else { 0 });
             for step in 0..20 {
                 let inputs = [1.0, comm.rank() as f32, 0.1 * step as f32];
                 ddp.step(&inputs, &[step % 2], 1.0 + (step % 6) as f32)?;

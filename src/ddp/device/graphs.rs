@@ -6,6 +6,7 @@
 //! step goes on where the last one was.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::step::{Parts, Piece, Share};
 use crate::driver::{Graph, Stream};
@@ -18,7 +19,7 @@ const KEPT: usize = 4;
 /// By rows and the denominator's bits, a graph for each piece.
 #[derive(Default)]
 pub(super) struct Graphs {
-    captured: HashMap<(usize, u32), Vec<Graph>>,
+    captured: HashMap<(usize, u32), Arc<[Graph]>>,
 }
 
 impl Graphs {
@@ -28,7 +29,7 @@ impl Graphs {
         parts: &mut Parts<T>,
         share: Share,
         stream_of: impl Fn(Piece) -> Stream,
-    ) -> Result<Option<&[Graph]>> {
+    ) -> Result<Option<Arc<[Graph]>>> {
         let key = (share.rows, share.denominator.to_bits());
         if !self.captured.contains_key(&key) {
             if self.captured.len() == KEPT {
@@ -38,7 +39,7 @@ impl Graphs {
             let graphs = pieces.map(|piece| stream_of(piece).capture(|stream| parts.enqueue(piece, share, stream)));
             self.captured.insert(key, graphs.collect::<Result<_>>()?);
         }
-        Ok(self.captured.get(&key).map(Vec::as_slice))
+        Ok(self.captured.get(&key).cloned())
     }
 
     /// How many steps were captured.

@@ -27,13 +27,14 @@ mod times;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use self::graphs::Graphs;
 use self::step::{Parts, Piece, Share, buckets};
 use self::times::Exchanges;
 use super::{Fault, Times};
 use crate::communicator::Communicator;
-use crate::driver::{Device, Stream};
+use crate::driver::{Device, Graph, Stream};
 use crate::element::ReduceOp;
 use crate::error::{Error, Result};
 use crate::optim::Rule;
@@ -158,23 +159,43 @@ impl<T: Number> DeviceDdp<T> {
             compute,
             exchange,
         };
-        ddp.rehearse(host, &[settings.rows])?;
-        Ok(ddp)
+        let loaded = ddp.load(settings.rows);
+        host.barrier()?;
+        loaded.map(|()| ddp)
     }
 
-    /// Collective, before any step, of the ranks of `comm`. Where a library makes the matrix products, it loads what shares
-    /// of so many rows take, as `new` does for full ones. Otherwise it does so at the first such step, and waits then for all
-    /// that runs on the device: also for kernels of ranks that share it, which may wait for this one.
+    /// Collective, before any step, of the ranks of `comm`. Makes ready what this rank's steps of these numbers of rows
+    /// and denominators take: what `new` does not know. Where a library makes the matrix products, it loads code for so
+    /// many rows; and where steps are [replayed](Settings::replay), they are captured. A step that was not rehearsed does
+    /// both when it first occurs, and a driver may wait then for all that runs on the device: also for kernels of ranks
+    /// that share it, which may wait for this one.
     ///
     /// # Errors
     ///
     /// `InvalidArgument` where a share is too large; the failures of every call on devices.
-    pub fn rehearse(&self, comm: &Communicator, rows: &[usize]) -> Result<()> {
-        let rehearsed = rows.iter().try_for_each(|rows| self.parts.model.rehearse(*rows, &self.compute));
-        let rehearsed = rehearsed.and_then(|()| self.compute.synchronize());
+    pub fn rehearse(&mut self, comm: &Communicator, steps: &[(usize, f32)]) -> Result<()> {
+        let rehearsed = steps.iter().try_for_each(|(rows, denominator)| {
+            self.load(*rows)?;
+            self.graphs_of(Share { rows: *rows, denominator: *denominator, accumulate: false }).map(drop)
+        });
         // Whoever has failed comes to the barrier as well.
         comm.barrier()?;
         rehearsed
+    }
+
+    /// Has what makes the products load what it takes for so many rows.
+    fn load(&self, rows: usize) -> Result<()> {
+        self.parts.model.rehearse(rows, &self.compute)?;
+        self.compute.synchronize()
+    }
+
+    /// The graphs of such a step's pieces, if it is to be replayed.
+    fn graphs_of(&mut self, share: Share) -> Result<Option<Arc<[Graph]>>> {
+        if !self.replay || !self.parts.is_as_captured() {
+            return Ok(None);
+        }
+        let streams = [&self.compute, &self.exchange];
+        self.graphs.of(&mut self.parts, share, |piece| piece.stream_of(streams).clone())
     }
 
     /// Who makes the matrix products: the library of the device's vendor, by its name, or else the own kernel, and then
@@ -252,21 +273,18 @@ impl<T: Number> DeviceDdp<T> {
     fn enqueue(&mut self, rows: usize, denominator: f32) -> Result<()> {
         let accumulate = self.parts.fault == Some(Fault::StaleGradient) && self.made == 1;
         let share = Share { rows, denominator, accumulate };
-        let stream_of = |piece| if matches!(piece, Piece::Average(_)) { &self.exchange } else { &self.compute };
         let overflows = self.parts.overflows(self.made);
-        let graphs = match self.replay && self.parts.is_as_captured() {
-            true => self.graphs.of(&mut self.parts, share, |piece| stream_of(piece).clone())?,
-            false => None,
-        };
+        let graphs = self.graphs_of(share)?;
+        let streams = [&self.compute, &self.exchange];
         for (place, piece) in self.parts.pieces().into_iter().enumerate() {
             match piece {
                 Piece::Gradients(_) => {}
                 Piece::Average(_) => self.exchanges.begins(&self.compute, &self.exchange)?,
                 Piece::Update => self.exchanges.computed(&self.compute)?,
             }
-            match graphs {
-                Some(graphs) => graphs[place].launch(stream_of(piece))?,
-                None => self.parts.enqueue(piece, share, stream_of(piece))?,
+            match &graphs {
+                Some(graphs) => graphs[place].launch(piece.stream_of(streams))?,
+                None => self.parts.enqueue(piece, share, piece.stream_of(streams))?,
             }
             match piece {
                 Piece::Average(_) => self.exchanges.ends(&self.exchange)?,

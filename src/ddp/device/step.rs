@@ -40,6 +40,13 @@ pub(super) enum Piece {
     Update,
 }
 
+impl Piece {
+    /// Its stream, of the one that computes and the one that exchanges.
+    pub fn stream_of(self, [compute, exchange]: [&Stream; 2]) -> &Stream {
+        if matches!(self, Piece::Average(_)) { exchange } else { compute }
+    }
+}
+
 /// What decides what a step enqueues.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {

@@ -12,7 +12,7 @@ pub(super) fn look(machine: &mut Machine) {
         Ok(hip) => hip,
         Err(absent) => return machine.missing.push(absent.to_string()),
     };
-    machine.hip = hip.version().ok().map(version);
+    machine.hip = machine.told(hip.version(), || "HIP's version".into()).map(version);
     if let Err(fault) = list(machine, hip) {
         machine.missing.push(format!("HIP does not describe its devices: {fault}"));
     }
@@ -21,8 +21,12 @@ pub(super) fn look(machine: &mut Machine) {
 fn list(machine: &mut Machine, hip: &'static Hip) -> Result<(), Fault> {
     let files = Files::new("/");
     let all = (0..gpu::count(hip)?).map(|index| Ordinal::new(hip, index)).collect::<Result<Vec<_>, _>>()?;
-    let described = all.iter().enumerate().map(|(index, ordinal)| describe(index, *ordinal, &files));
-    let mut devices = described.collect::<Result<Vec<_>, _>>()?;
+    let mut devices = Vec::new();
+    for (index, ordinal) in all.iter().enumerate() {
+        let free = machine.told(ordinal.free_memory(), || format!("free memory of HIP device {index}"));
+        let bus = machine.told(ordinal.bus(), || format!("where HIP device {index} is"));
+        devices.push(Listed { free, ..describe(index, *ordinal, bus, &files)? });
+    }
     // All or none: each device has its row of links.
     let buses: Vec<String> = devices.iter().map(|listed| listed.bus.clone().unwrap_or_default()).collect();
     for listed in devices.iter().filter(|listed| listed.architecture.is_none() || listed.power.is_none()) {
@@ -41,15 +45,14 @@ fn list(machine: &mut Machine, hip: &'static Hip) -> Result<(), Fault> {
     Ok(())
 }
 
-fn describe(index: usize, ordinal: Ordinal, files: &Files) -> Result<Listed, Fault> {
-    let bus = ordinal.bus().ok();
+fn describe(index: usize, ordinal: Ordinal, bus: Option<String>, files: &Files) -> Result<Listed, Fault> {
     let place = bus.as_deref().unwrap_or_default();
     Ok(Listed {
         platform: Platform::Hip,
         index,
         name: ordinal.name()?,
         memory: ordinal.memory()?,
-        free: ordinal.free_memory().ok(),
+        free: None,
         multiprocessors: ordinal.multiprocessors()?,
         capability: None,
         architecture: files.architecture(place),

@@ -170,6 +170,17 @@ impl Machine {
         machine
     }
 
+    /// What a driver answered; where it did not, `what` is said to be missing.
+    #[cfg(all(any(feature = "cuda", feature = "hip"), target_os = "linux"))]
+    fn told<T>(&mut self, answer: Result<T, crate::driver::gpu::Fault>, what: impl FnOnce() -> String) -> Option<T> {
+        let fault = match answer {
+            Ok(told) => return Some(told),
+            Err(fault) => fault,
+        };
+        self.missing.push(format!("{} is not known: {fault}", what()));
+        None
+    }
+
     fn add_simulated(&mut self) {
         let all = Device::simulated_count().and_then(|count| (0..count).map(Device::simulated).collect());
         let simulated: Vec<Device> = match all {

@@ -14,7 +14,7 @@ pub(super) fn look(machine: &mut Machine) {
         Ok(driver) => driver,
         Err(absent) => return machine.missing.push(absent.to_string()),
     };
-    machine.cuda = driver.version().ok().map(version);
+    machine.cuda = machine.told(driver.version(), || "the driver's version of CUDA".into()).map(version);
     let management = match Management::get() {
         Ok(management) => Some(management),
         Err(why) => {
@@ -32,9 +32,14 @@ fn list(machine: &mut Machine, driver: &'static Driver, management: Option<&'sta
     let (mut all, mut devices): (Vec<Known>, Vec<Listed>) = Default::default();
     for index in 0..gpu::count(driver)? {
         let ordinal = Ordinal::new(driver, index)?;
-        let bus = ordinal.bus().ok();
+        let bus = machine.told(ordinal.bus(), || {
+            format!("where CUDA device {index} is, and so its clock, temperature, power, processes and links,")
+        });
         let managed = management.zip(bus.as_deref()).and_then(|(management, bus)| management.device(bus));
-        devices.push(describe(index, ordinal, managed, bus)?);
+        let free = managed.and_then(|device| device.free_memory());
+        let free =
+            free.or_else(|| machine.told(ordinal.free_memory(), || format!("free memory of CUDA device {index}")));
+        devices.push(Listed { bus, free, ..describe(index, ordinal, managed)? });
         all.push((ordinal, managed));
     }
     // All or none: each device has its row of links.
@@ -44,7 +49,7 @@ fn list(machine: &mut Machine, driver: &'static Driver, management: Option<&'sta
     Ok(())
 }
 
-fn describe(index: usize, ordinal: Ordinal, managed: Option<Managed>, bus: Option<String>) -> Result<Listed, Fault> {
+fn describe(index: usize, ordinal: Ordinal, managed: Option<Managed>) -> Result<Listed, Fault> {
     let capability = ordinal.capability()?;
     let process = |(id, memory)| {
         let name = std::fs::read_to_string(format!("/proc/{id}/comm")).ok().map(|name| name.trim_end().to_owned());
@@ -54,9 +59,9 @@ fn describe(index: usize, ordinal: Ordinal, managed: Option<Managed>, bus: Optio
         platform: Platform::Cuda,
         index,
         name: ordinal.name()?,
-        bus,
+        bus: None,
         memory: ordinal.memory()?,
-        free: managed.and_then(|device| device.free_memory()).or_else(|| ordinal.free_memory().ok()),
+        free: None,
         multiprocessors: ordinal.multiprocessors()?,
         capability: Some((capability / 10, capability % 10)),
         architecture: None,

@@ -8,29 +8,26 @@
 use std::time::Duration;
 
 use super::card::{Card, Function, Memory, Shape, Stream};
-use crate::driver::cuda::Fault;
+use crate::driver::cuda::{Fault, ptx};
 use crate::element::{DataType, ReduceOp};
 use crate::error::{Error, Result};
 use crate::kernel::{Fold, SOURCES};
 
-/// The targets for which code is embedded: 90 is sm_90.
-pub(super) const TARGETS: [u32; 3] = [75, 80, 90];
-
-/// The embedded code of one target.
-pub(super) struct Code {
-    pub target: u32,
-    pub probe: &'static str,
+/// The embedded code of `unit` for the newest target that the card runs.
+pub(super) fn code(card: &Card, unit: &str) -> Result<&'static str> {
+    let capability = card.capability()?;
+    let chosen = ptx::chosen(capability).unwrap_or_default().into_iter().find(|code| code.name == unit);
+    chosen.map(|code| code.text).ok_or_else(|| {
+        let oldest = ptx::oldest();
+        Error::unsupported(format!(
+            "the card has compute capability {}.{}; the kernels need {}.{} or later",
+            capability / 10,
+            capability % 10,
+            oldest / 10,
+            oldest % 10
+        ))
+    })
 }
-
-/// The embedded code, by [`TARGETS`].
-pub(super) const CODE: [Code; 3] = [
-    Code { target: 75, probe: include_str!("../../../kernels/ptx/probe.sm_75.ptx") },
-    Code { target: 80, probe: include_str!("../../../kernels/ptx/probe.sm_80.ptx") },
-    Code { target: 90, probe: include_str!("../../../kernels/ptx/probe.sm_90.ptx") },
-];
-
-/// The folds, for the first of [`TARGETS`]: code for the others differs in the name of the target alone.
-pub(super) const FOLD: &str = include_str!("../../../kernels/ptx/fold.sm_75.ptx");
 
 /// Why a wait in a kernel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,17 +166,7 @@ fn checked(memory: &dyn Memory, bytes: usize) -> Result<u64> {
 impl<'a> Kernels<'a> {
     /// The code for the newest target that the card runs.
     pub fn load(card: &'a Card) -> Result<Self> {
-        let capability = card.capability()?;
-        let code = CODE.iter().rev().find(|code| code.target <= capability).ok_or_else(|| {
-            Error::unsupported(format!(
-                "the card has compute capability {}.{}; the kernels need {}.{} or later",
-                capability / 10,
-                capability % 10,
-                TARGETS[0] / 10,
-                TARGETS[0] % 10
-            ))
-        })?;
-        let (probe, fold) = (card.load(code.probe)?, card.load(FOLD)?);
+        let (probe, fold) = (card.load(code(card, "probe")?)?, card.load(code(card, "fold")?)?);
         Ok(Kernels {
             nothing: probe.function("probe_nothing")?,
             meet: probe.function("probe_meet")?,

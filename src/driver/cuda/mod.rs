@@ -13,7 +13,7 @@ mod blas;
 mod borrowed;
 mod library;
 mod management;
-mod ptx;
+pub(crate) mod ptx;
 mod table;
 
 use std::sync::Arc;

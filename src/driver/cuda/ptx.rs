@@ -6,7 +6,7 @@
 //! targets the compiler writes the same (`kernels/compile` checks it).
 
 /// The code of one source file for one target.
-pub(super) struct Unit {
+pub(crate) struct Unit {
     pub name: &'static str,
     /// The oldest compute capability that it is for: 90 is 9.0.
     pub target: u32,
@@ -15,8 +15,13 @@ pub(super) struct Unit {
 
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
+/// All code of a unit, for each target.
+pub(crate) fn of(unit: &str) -> impl Iterator<Item = &'static Unit> {
+    UNITS.iter().filter(move |code| code.name == unit)
+}
+
 /// Of each unit the code for the newest target that a card of this compute capability runs; `None` if one has none.
-pub(super) fn chosen(capability: u32) -> Option<Vec<&'static Unit>> {
+pub(crate) fn chosen(capability: u32) -> Option<Vec<&'static Unit>> {
     let mut chosen: Vec<&Unit> = Vec::new();
     for unit in UNITS {
         match chosen.iter_mut().find(|other| other.name == unit.name) {
@@ -33,7 +38,7 @@ pub(super) fn chosen(capability: u32) -> Option<Vec<&'static Unit>> {
 }
 
 /// The oldest compute capability that has code of every unit.
-pub(super) fn oldest() -> u32 {
+pub(crate) fn oldest() -> u32 {
     let oldest = |name| UNITS.iter().filter(|unit| unit.name == name).map(|unit| unit.target).min();
     UNITS.iter().filter_map(|unit| oldest(unit.name)).max().unwrap_or(0)
 }

@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn answer(answers: &Answers) -> Result<()> {
     let card = Card::open()?;
     let kernels = Kernels::load(&card)?;
+    card.warm()?;
     // One that fails is no reason not to ask the next.
     let parts = [on_the_card, with_the_host, looking, clocks];
     parts.map(|part| part(answers, &card, &kernels)).into_iter().collect()

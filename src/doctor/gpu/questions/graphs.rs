@@ -11,6 +11,7 @@ use crate::error::Result;
 pub(super) fn answer(answers: &Answers) -> Result<()> {
     let card = Card::open()?;
     let kernels = Kernels::load(&card)?;
+    card.warm()?;
     // One that fails is no reason not to ask the next.
     [launches, epochs].map(|part| part(answers, &card, &kernels)).into_iter().collect()
 }

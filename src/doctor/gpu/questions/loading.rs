@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::answer::{Answers, time};
 use super::super::card::{Card, Shape, Stream};
-use super::super::kernels::{CODE, Ended, FOLD, Kernels};
+use super::super::kernels::{Ended, Kernels, code};
 use super::ending::Waiting;
 use crate::error::Result;
 
@@ -33,8 +33,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         kernels.nothing(&other, shape)?;
         Ok(other.synchronize()?)
     })?;
-    let code = CODE.iter().rev().find(|code| code.target <= card.capability().unwrap_or(0)).unwrap_or(&CODE[0]);
-    let loaded = card.load(code.probe)?;
+    let loaded = card.load(code(&card, "probe")?)?;
     let mut found = None;
     during.ask("finding a kernel in a module that is loaded", || {
         found = Some(loaded.function("probe_nothing")?);
@@ -46,7 +45,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             Ok(other.synchronize()?)
         })?;
     }
-    during.ask("loading a module", || card.load(FOLD).map(drop))?;
+    during.ask("loading a module", || card.load(code(&card, "fold")?).map(drop))?;
     during.ask("creating a stream", || Ok(card.stream().map(drop)?))?;
     during.ask("creating an event", || Ok(card.event(true).map(drop)?))?;
     let mut memory = None;

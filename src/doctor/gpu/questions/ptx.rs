@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::super::answer::{Answers, time};
 use super::super::card::{Card, Shape};
-use super::super::kernels::{CODE, FOLD, Kernels, TARGETS};
+use super::super::kernels::Kernels;
+use crate::driver::cuda::ptx;
 use crate::error::Result;
 
 /// Versions of PTX that there are, and some that there are not yet.
@@ -19,13 +20,13 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
     let card = Card::open()?;
     let capability = card.capability()?;
     let stream = card.stream()?;
-    let probes = CODE.iter().map(|code| ("probe", code.target, code.probe, "probe_nothing"));
-    for (unit, target, ptx, kernel) in probes.chain([("fold", TARGETS[0], FOLD, "fold_f32")]) {
+    let asked = [("probe", "probe_nothing"), ("fold", "fold_f32")].into_iter();
+    for (code, kernel) in asked.flat_map(|(unit, kernel)| ptx::of(unit).map(move |code| (code, kernel))) {
         let begun = Instant::now();
-        let loaded = card.load(ptx);
+        let loaded = card.load(code.text);
         let loading = begun.elapsed().as_nanos() as f64;
-        let asked = format!("{unit} for sm_{}, {} KiB of PTX 8.0", target, ptx.len() >> 10);
-        let fits = target <= capability;
+        let asked = format!("{} for sm_{}, {} KiB of PTX 8.0", code.name, code.target, code.text.len() >> 10);
+        let fits = code.target <= capability;
         let module = match loaded {
             Ok(module) => module,
             Err(error) => {
@@ -41,7 +42,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
         let begun = Instant::now();
         let function = module.function(kernel)?;
         let finding = begun.elapsed().as_nanos() as f64;
-        let launches = if unit == "probe" {
+        let launches = if code.name == "probe" {
             let mut times = Vec::new();
             for _ in 0..2 {
                 let begun = Instant::now();
@@ -59,7 +60,7 @@ pub(super) fn answer(answers: &Answers) -> Result<()> {
             "code for an older or the same target loads, for a newer one does not",
             fits,
         )?;
-        if unit == "fold" {
+        if code.name == "fold" {
             module.unload()?;
         }
     }

@@ -15,6 +15,7 @@ const CHAIN: u32 = 200;
 
 pub(super) fn answer(answers: &Answers) -> Result<()> {
     let card = Card::open()?;
+    card.warm()?;
     let streams = [card.stream()?, card.stream()?];
     let (event, counter) = (card.event(false)?, card.words(1)?);
 
