@@ -36,6 +36,6 @@ fn all_of_it_on_cuda_over_the_stand_in() {
 
 #[cfg(feature = "hip")]
 #[test]
-fn some_of_it_on_hip_over_the_stand_in() {
-    on_the_stand_in("hip", &["bits", "order"]);
+fn all_of_it_on_hip_over_the_stand_in() {
+    on_the_stand_in("hip", &[]);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
-//! Schedules on device memory, done by copies, folds and flags on simulated devices: bits, one's own schedules, graphs,
-//! failures.
+//! Schedules on device memory, done by copies, folds and flags, on simulated devices, and on CUDA and HIP over the stand-in
+//! for their drivers: bits, one's own schedules, graphs, failures.
 
 #![cfg(all(any(feature = "sim", feature = "cuda"), target_os = "linux"))]
 
@@ -31,5 +31,22 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, is_on_cards, lacks, upload};
+use simulated::{absent, is_on_cards, lacks, on_the_stand_in, upload};
 use worlds::{everywhere, on, threads};
+
+/// What is done over the stand-in: short of everything, threads' bits are left to simulated devices.
+fn of_the_stand_in() -> &'static [&'static str] {
+    if ranks::full() { &[] } else { &["processes", "several_devices", "explained", "failures", "order", "own"] }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn most_of_it_on_cuda_over_the_stand_in() {
+    on_the_stand_in("cuda", of_the_stand_in());
+}
+
+#[cfg(feature = "hip")]
+#[test]
+fn most_of_it_on_hip_over_the_stand_in() {
+    on_the_stand_in("hip", of_the_stand_in());
+}

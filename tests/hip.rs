@@ -184,7 +184,8 @@ const OF_NOBODY: &[&str] = &["hipStreamIsCapturing"];
 fn each_call_is_made_to_fail_somewhere() {
     let lines = include_str!("../src/driver/hip/sys.rs").lines();
     let called = lines.filter_map(|line| line.strip_prefix("    fn ")?.split_once('(')).map(|(name, _)| name);
-    let called: BTreeSet<&str> = called.filter(|name| name.starts_with("hip")).collect();
+    // One is not in the table, since it may be missing: `an_older_hip_lacks_functions_of_the_host_alone`.
+    let called: BTreeSet<&str> = called.filter(|name| name.starts_with("hip")).chain(["hipLaunchHostFunc"]).collect();
     let lists = [HEARD, UNHEARD, BETWEEN_PROCESSES, OF_THE_LIST, OF_NOBODY];
     assert!(called.len() > 50);
     assert_eq!(called, lists.concat().into_iter().collect());

@@ -121,6 +121,12 @@ fn all_of_it_on_cuda_over_the_stand_in() {
     simulated::on_the_stand_in("cuda", &[]);
 }
 
+#[cfg(feature = "hip")]
+#[test]
+fn all_of_it_on_hip_over_the_stand_in() {
+    simulated::on_the_stand_in("hip", &[]);
+}
+
 struct Sim {
     device: Device,
     stream: Stream,

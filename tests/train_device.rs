@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use annulus::Communicator;
 use annulus::train::{self, Choice, Config, Report};
 
-use simulated::{is_simulated, on_the_stand_in};
+use simulated::on_the_stand_in;
 
 #[cfg(feature = "cuda")]
 #[test]
@@ -32,9 +32,19 @@ fn all_of_it_on_cuda_over_the_stand_in() {
     on_the_stand_in("cuda", &[]);
 }
 
+#[cfg(feature = "hip")]
+#[test]
+fn all_of_it_on_hip_over_the_stand_in() {
+    on_the_stand_in("hip", &[]);
+}
+
 /// The kind of device that is tested, as the command knows it.
 fn kind() -> &'static str {
-    if is_simulated() { "sim" } else { "cuda" }
+    match simulated::kind().as_str() {
+        "cuda" => "cuda",
+        "hip" => "hip",
+        _ => "sim",
+    }
 }
 
 /// One world at a time has the device to itself: launches of two worlds could each take room that the other needs.

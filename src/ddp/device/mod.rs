@@ -58,8 +58,8 @@ pub struct Settings<'a> {
     pub loss_scale: Option<LossScale>,
     /// How many bytes of gradients close a bucket. A layer is never divided.
     pub bucket_bytes: usize,
-    /// Whether a step is captured when it first occurs, and replayed from then on, instead of enqueued anew. The bits
-    /// are the same.
+    /// Whether a step is captured when it is [rehearsed](DeviceDdp::rehearse) or else first occurs, and replayed from
+    /// then on, instead of enqueued anew. The bits are the same.
     pub replay: bool,
 }
 
