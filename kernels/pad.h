@@ -180,7 +180,7 @@ struct Collective {
     u32 rank;
     u32 world;       // 1 to RANKS
     u64 call[WORDS]; // the descriptor, of which `hash` is
-    Stamps* journal; // LAUNCHES of them, in memory that the host reads; null: nobody asks
+    Stamps* journal; // LAUNCHES of them, in memory that the host has copied; null: nobody asks
     u64 number;      // of the launch, as the host counts; its stamps are those at `number` modulo LAUNCHES
 };
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU32;
 
 use super::allocation::Allocation;
 use super::backend::MemoryKind;
@@ -34,14 +34,6 @@ impl Words {
         // aligned and that long. Both sides access it as atomic words alone: the host by this view, kernels because
         // that is what these words are for.
         unsafe { std::slice::from_raw_parts(self.allocation.address as *const AtomicU32, count) }
-    }
-
-    /// The same words in pairs, of kernels that write 64 bits at a time.
-    pub(crate) fn pairs(&self) -> &[AtomicU64] {
-        let count = self.allocation.bytes / 8;
-        // SAFETY: as of `get`; allocations are aligned to 256 bytes. Nobody accesses such words by halves, since
-        // whoever shares them with a kernel uses one of the two views.
-        unsafe { std::slice::from_raw_parts(self.allocation.address as *const AtomicU64, count) }
     }
 
     /// Where kernels find the first word.

@@ -66,7 +66,8 @@ impl Walk<'_> {
         let arguments = kernel::Flags { call, raised, awaited, closes: u32::from(closes), unused: 0, marks };
         let mut uses = self.uses(&members.arenas);
         uses.push(Use::shares(&members.table));
-        uses.extend([&members.abort, self.gpus.faults.words(), self.gpus.history.journal()].map(Use::words));
+        uses.extend([&members.abort, self.gpus.faults.words()].map(Use::words));
+        uses.push(Use::shares(self.gpus.history.journal()));
         let Shape { blocks, threads } = members.room.shape(Kernel::Flags, 0);
         // SAFETY: The argument is that of `kernels/flags.cu`: the call's is the one that its entry has, and the marks
         // are as many as it says, of ranks and flags that exist (`check`, `Loaded`). It touches the state, the words

@@ -3,18 +3,22 @@
 //!
 //! A launch has a number, which its kernel is given, and by which it stamps a place in the journal (`Stamps` in
 //! `kernels/pad.h`). So a call that a graph replays has the stamps of its last replay.
+//!
+//! The journal is in the device's memory, and whoever asks has it copied: a launch that stored to the host's would not be
+//! over before that had arrived, and the shortest calls take little longer. Nothing orders the copy with launches; what of
+//! a record has come, its tags say.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::DeviceCommunicator;
 use super::batches::Exchanged;
 use super::join::SELF_TESTS;
-use crate::driver::Words;
+use crate::driver::{Device, DeviceBuffer, Stream};
 use crate::element::{DataType, ReduceOp};
+use crate::error::Result;
 use crate::kernel::{LAUNCHES, Stamps};
 use crate::record::{CallRecord, Ticks};
 use crate::schedule::Collective;
@@ -25,8 +29,10 @@ const REMEMBERED: usize = 256;
 /// Words of the stamps of a launch.
 const STAMPS: usize = size_of::<Stamps>() / 8;
 
-/// 32-bit words of a journal.
-pub(super) const JOURNAL: usize = LAUNCHES * STAMPS * 2;
+/// Memory for a journal. On AMD's devices what may be mapped is coherent: a copy finds there what a kernel has stored.
+pub(super) fn allocate(device: &Device) -> Result<DeviceBuffer<u64>> {
+    device.allocate_mappable(LAUNCHES * STAMPS)
+}
 
 /// A call that was enqueued or captured.
 pub(super) struct Enqueued {
@@ -44,7 +50,9 @@ pub(super) struct Enqueued {
 
 /// The calls that were enqueued last.
 pub(super) struct History {
-    journal: Words,
+    journal: DeviceBuffer<u64>,
+    /// For copies of it; urgent.
+    stream: Stream,
     calls: RefCell<VecDeque<Enqueued>>,
     batches: RefCell<VecDeque<Exchanged>>,
     /// The number of the next launch.
@@ -63,11 +71,11 @@ struct Launched {
 }
 
 impl History {
-    pub fn new(journal: Words) -> Self {
-        History { journal, calls: RefCell::default(), batches: RefCell::default(), next: Cell::new(0) }
+    pub fn new(journal: DeviceBuffer<u64>, stream: Stream) -> Self {
+        History { journal, stream, calls: RefCell::default(), batches: RefCell::default(), next: Cell::new(0) }
     }
 
-    pub fn journal(&self) -> &Words {
+    pub fn journal(&self) -> &DeviceBuffer<u64> {
         &self.journal
     }
 
@@ -91,8 +99,8 @@ impl History {
 
     /// What `record` makes of batches of messages that have been done.
     pub fn exchanged<R>(&self, record: impl Fn(&Exchanged, Span) -> R) -> Vec<R> {
-        let batches = self.batches.borrow();
-        batches.iter().filter_map(|batch| Some(record(batch, self.span(&batch.launches)?))).collect()
+        let (batches, written) = (self.batches.borrow(), self.written());
+        batches.iter().filter_map(|batch| Some(record(batch, span(&written, &batch.launches)?))).collect()
     }
 
     /// Forgets what was called so far.
@@ -102,24 +110,28 @@ impl History {
 
     /// The records of calls that have been done, in the order of their numbers.
     fn records(&self) -> Vec<CallRecord> {
+        let (calls, written) = (self.calls.borrow(), self.written());
         let mut records: Vec<CallRecord> =
-            self.calls.borrow().iter().filter_map(|call| Some(call.record(self.span(&call.launches)?))).collect();
+            calls.iter().filter_map(|call| Some(call.record(span(&written, &call.launches)?))).collect();
         records.sort_by_key(|record| record.call);
         records
     }
 
-    /// When these launches were where, if all of them have ended.
-    fn span(&self, launches: &Range<u64>) -> Option<Span> {
-        Span::of(&launches.clone().map(|number| self.launched(number)).collect::<Option<Vec<_>>>()?)
+    /// The journal as it is now. A device that copies no more has no more to say.
+    fn written(&self) -> Vec<u64> {
+        self.stream.read(&self.journal).unwrap_or_default()
     }
+}
 
-    /// What a launch has stamped, if it has ended and its place has not been used again.
-    fn launched(&self, number: u64) -> Option<Launched> {
-        let first = number as usize % LAUNCHES * STAMPS;
-        // Relaxed: words with one tag are of one launch, whenever they arrived.
-        let words = self.journal.pairs().get(first..first + STAMPS)?.iter().map(|word| word.load(Ordering::Relaxed));
-        decode(&words.collect::<Vec<_>>(), number)
-    }
+/// When these launches were where, if all of them have ended.
+fn span(journal: &[u64], launches: &Range<u64>) -> Option<Span> {
+    Span::of(&launches.clone().map(|number| launched(journal, number)).collect::<Option<Vec<_>>>()?)
+}
+
+/// What a launch has stamped, if it has ended and its place has not been used again.
+fn launched(journal: &[u64], number: u64) -> Option<Launched> {
+    let first = number as usize % LAUNCHES * STAMPS;
+    decode(journal.get(first..first + STAMPS)?, number)
 }
 
 /// Remembers one more, and the oldest no longer.
@@ -206,7 +218,8 @@ impl Enqueued {
 /// is the device's affair: some cards count in steps of a microsecond. An entry that was there at the first look counts
 /// as no later than this rank's own, which is then the last.
 ///
-/// There is a record once all launches of the call have ended; nothing is waited for. Calls are those that were
+/// There is a record once all launches of the call have ended; they are not waited for, but the journal of them is copied
+/// from the device, which takes some microseconds. Calls are those that were
 /// enqueued or captured last, up to 256, as long as no more than 1024 launches came after them. Of a captured call it is
 /// that of its last replay. Calls are numbered as in errors.
 impl DeviceCommunicator {

@@ -12,7 +12,7 @@ use super::super::Communicator;
 use super::super::failure::Reporter;
 use super::close::outlive;
 use super::exchange::{agree, exchange};
-use super::history::{History, JOURNAL};
+use super::history::{self, History};
 use super::programs::Schedules;
 use super::regions::REGIONS;
 use super::room::{Agreed, Room};
@@ -145,7 +145,7 @@ impl Communicator {
             let arena = allocate_shared(device, hosted, layout.bytes as usize)?;
             let (state, table) = (device.allocate(STATE_BYTES / 8)?, device.allocate(REGIONS * world)?);
             let pack = allocate_shared(device, hosted, layout.half as usize)?;
-            let journal = device.words(JOURNAL)?;
+            let journal = history::allocate(device)?;
             Ok((arena, pack, state, table, device.words(1)?, journal, device.urgent_stream()?))
         };
         let (arena, pack, state, table, abort, journal, stream) =
@@ -182,7 +182,7 @@ impl Communicator {
             Ok((faults, explaining))
         };
         let (faults, explaining) = agree(&control, "preparing calls on devices", start())?;
-        let (history, schedules) = (History::new(journal), Schedules::new(&control, &members)?);
+        let (history, schedules) = (History::new(journal, members.stream.clone()), Schedules::new(&control, &members)?);
         let control = Arc::new(Mutex::new(control));
         let watchdog = Watchdog::start(members.clone(), faults.clone(), control.clone());
         let watchdog = agree(&locked(&control), "preparing calls on devices", watchdog)?;

@@ -83,7 +83,8 @@ impl DeviceCommunicator {
     pub(super) fn uses(&self) -> Vec<Use> {
         let members = &self.members;
         let mut uses = vec![Use::writes(&members.state), Use::shares(&members.table)];
-        uses.extend([&members.abort, self.faults.words(), self.history.journal()].map(Use::words));
+        uses.extend([&members.abort, self.faults.words()].map(Use::words));
+        uses.push(Use::shares(self.history.journal()));
         let regions = members.regions.lock().unwrap_or_else(PoisonError::into_inner);
         uses.extend(regions.iter().flatten().map(Use::shares));
         uses
