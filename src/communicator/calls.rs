@@ -218,7 +218,7 @@ impl Calls {
                 let error = self.refused(self.next_call, &call.descriptor.words(), &error, remedy);
                 return Err(self.fail(error));
             }
-            plan => plan?,
+            plan => plan.map_err(|error| call.descriptor.refused(self.transport.rank(), error))?,
         };
         let (transport, rank) = (&self.transport, self.transport.rank());
         let state = &mut self.channels[channel];

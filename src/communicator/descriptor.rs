@@ -87,6 +87,17 @@ impl Descriptor {
         words
     }
 
+    /// Why a rank refuses the call, if it does: which call that is.
+    #[cold]
+    pub fn refused(&self, rank: usize, error: Error) -> Error {
+        match error {
+            Error::InvalidArgument(why) => {
+                Error::invalid(format!("{} on rank {rank}: {why}", Self::sentence(&self.words())))
+            }
+            other => other,
+        }
+    }
+
     /// The hash of the words.
     pub fn hash(&self) -> u64 {
         hash(self.words())

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::allocation::{Allocation, Notes};
 use super::backend::{Handle, MemoryKind};
 use super::buffer::DeviceBuffer;
+use super::capabilities::Platform;
 use super::device::Device;
 use crate::element::{DataType, Element};
 use crate::error::{Error, Result};
@@ -93,7 +94,11 @@ impl<T: Element> DeviceBuffer<T> {
         }
         // SAFETY: the memory is mappable or hosted, and lives as long as its allocation.
         let (handle, before, whole) = unsafe { device.backend.export(self.allocation.address) }.map_err(|failure| {
-            device.failed("exporting a buffer", &failure, "see whether descriptors are exhausted (ulimit -n)")
+            let remedy = match self.is_hosted() || device.backend.capabilities().platform == Platform::Simulated {
+                true => "see whether descriptors are exhausted (ulimit -n)",
+                false => "where a machine does not let processes share a card's memory, let ranks be threads",
+            };
+            device.failed("exporting a buffer", &failure, remedy)
         })?;
         let (offset, elements) = (before + self.bytes().start as u64, self.len() as u64);
         Ok(IpcHandle { handle, offset, elements, data_type: T::DATA_TYPE as u8, hosted: self.is_hosted(), whole })
@@ -124,8 +129,8 @@ impl Device {
             core.failed(
                 "importing a buffer",
                 &failure,
-                "both processes must run on one host as one user and see each other in /proc, and the exporter must \
-                 live and keep the buffer until it is imported",
+                "both processes must run on one host as one user and see each other in /proc (containers: in one, or with \
+                 --ipc=host and --pid=host), and the exporter must live and keep the buffer until it is imported",
             )
         })?;
         // From here on the mapping is given up by `drop`.

@@ -107,6 +107,11 @@ impl Communicator {
     /// kernel that must be resident as a whole (a cooperative launch) may have to wait for them, so no rank may need one
     /// before it comes to its call.
     ///
+    /// Memory: each rank has room for three times what a launch moves from and to other buffers. That is 16 MiB on simulated
+    /// devices, through the host and on small cards, and about a thousandth of the smallest card's memory else, at most
+    /// 128 MiB: so 384 MiB a rank on a card of 141 GB. Schedules have
+    /// [8 MiB](DeviceCommunicator::SCHEDULE_MEMORY) more, and messages 1 MiB for each rank.
+    ///
     /// ```no_run
     /// use annulus::driver::Device;
     /// use annulus::{ReduceOp, run};

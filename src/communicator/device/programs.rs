@@ -124,8 +124,8 @@ impl DeviceCommunicator {
         if let Some(loaded) = self.schedules.loaded.borrow().get(&kind) {
             return Ok(loaded.clone());
         }
-        let loaded = Arc::new(make()?);
-        operations::check(&loaded, self.world_size())?;
+        let checked = make().and_then(|loaded| operations::check(&loaded, self.world_size()).map(|()| loaded));
+        let loaded = Arc::new(checked.map_err(|error| kind.0.refused(self.rank(), error))?);
         let mut kept = self.schedules.loaded.borrow_mut();
         if kept.len() >= KEPT {
             kept.clear();

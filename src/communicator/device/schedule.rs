@@ -111,10 +111,10 @@ impl DeviceCommunicator {
     /// Enqueues a call of one's own schedule.
     pub(super) fn enqueue_verified(&self, call: &Call, verified: &Verified, stream: &Stream) -> Result<()> {
         if verified.entry() != Entry::Barrier {
-            return Err(Error::invalid(format!(
+            return self.asker("execute").refuse(format_args!(
                 "the schedule {} carries its own entry, which only built-in schedules may; use Entry::Barrier",
                 verified.name()
-            )));
+            ));
         }
         let layout = verified.layout();
         let loaded = self.load((call.descriptor, verified.access()), || {

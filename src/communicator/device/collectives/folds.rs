@@ -14,9 +14,9 @@ impl DeviceCommunicator {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the lengths differ, buffers overlap or are not of the communicator's device, or the
-    /// operation does not [apply](ReduceOp::applies_to) to the type; and the [failure](Self#failure) of an earlier
-    /// call.
+    /// `InvalidArgument` if the lengths differ, buffers overlap or are not of the communicator's device, the operation
+    /// does not [apply](ReduceOp::applies_to) to the type, or the algorithm that was [set](Self::set_algorithm) cannot do
+    /// this call; and the [failure](Self#failure) of an earlier call.
     pub fn all_reduce<T: Element>(
         &self,
         send: &DeviceBuffer<T>,
