@@ -231,8 +231,8 @@ fn invalid_arguments_post_nothing() {
             let started = comm.start_reduce_scatter_in_place_with(vec![1, 2], &operator);
             refused(started.map(drop), "a multiple of 3");
             comm.set_algorithm(Some("ring")).unwrap();
-            let named =
-                "the operator \"own\" is ordered, and the algorithm ring does not fold in the order of the ranks";
+            let named = "by algorithm ring on rank 1: the operator \"own\" is ordered, and the algorithm ring does not fold \
+                         in the order of the ranks";
             refused(comm.all_reduce_in_place_with(&mut value, &operator), named);
             refused(comm.reduce_scatter_in_place_with(&mut value, &operator), named);
             comm.set_algorithm(None).unwrap();

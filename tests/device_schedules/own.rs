@@ -112,7 +112,9 @@ fn what_was_not_verified_or_does_not_fit_is_refused() {
         comm.barrier().unwrap();
         let verified = verify(&Butterfly, &Layout::uniform(2, 100)).unwrap();
         let refused = |result: annulus::Result<()>, part: &str| match result {
-            Err(Error::InvalidArgument(why)) => assert!(why.contains(part), "{why}"),
+            Err(Error::InvalidArgument(why)) => {
+                assert!(why.contains(part) && why.contains(&format!(" on rank {}: ", comm.rank())), "{why}");
+            }
             other => panic!("{other:?}"),
         };
         let [send, recv] = &buffers;

@@ -139,12 +139,12 @@ impl DeviceCommunicator {
                     if layout.is_in_place() { (from, input.max(output)) } else { (from + input, input + output) };
                 let (needed, shared) = (from + more, self.schedules.bytes());
                 if needed > shared {
-                    return Err(Error::invalid(format!(
+                    return self.asker("execute").refuse(format_args!(
                         "the schedule {} needs {needed} bytes of shared memory a rank with copies of inputs and \
                          outputs, and there are {shared}; ask for more with set_schedule_memory, or give it buffers \
                          that were allocated or registered on all ranks",
                         verified.name()
-                    )));
+                    ));
                 }
                 Buffers::Copied { from, to }
             }
