@@ -37,6 +37,7 @@
 //! |---|---|---|
 //! | `cli` | yes | the `annulus` command, the `launch` module, and what only they depend on |
 //! | `cuda` | yes | NVIDIA devices; the driver is looked for when the program runs |
+//! | `train` | yes | the trainer: `tensor`, `nn`, `optim`, `data`, `ddp`, `train`, `perceptron` |
 //! | `sim` | yes | simulated devices, if there is a C++ compiler when the crate is built |
 //! | `hip` | no | AMD devices; HIP is linked |
 //! | `proptest` | no | `reference::strategies`, for your own property tests |
@@ -49,9 +50,13 @@
 
 pub mod bench;
 pub mod communicator;
+#[cfg(feature = "train")]
 pub mod data;
+#[cfg(feature = "train")]
 pub mod ddp;
 pub mod doctor;
+// The trainer alone has devices make matrix products.
+#[cfg_attr(not(feature = "train"), allow(dead_code, unused_imports))]
 pub mod driver;
 pub mod element;
 pub mod error;
@@ -59,15 +64,20 @@ mod file;
 pub mod kernel;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub mod launch;
+#[cfg(feature = "train")]
 pub mod nn;
+#[cfg(feature = "train")]
 pub mod optim;
+#[cfg(feature = "train")]
 pub mod perceptron;
 pub mod record;
 pub mod reduce;
 pub mod reference;
 pub mod schedule;
 mod sync;
+#[cfg(feature = "train")]
 pub mod tensor;
+#[cfg(feature = "train")]
 pub mod train;
 pub mod transport;
 

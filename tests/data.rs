@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Data sets, the sampler's properties, and malformed files.
+#![cfg(feature = "train")]
 
 use std::fs;
 use std::io::Write;

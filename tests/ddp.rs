@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Gradients in buckets: the averages, whatever the buckets, and what happens around a backward pass.
+#![cfg(feature = "train")]
 
 use std::rc::Rc;
 

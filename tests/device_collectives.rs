@@ -37,7 +37,7 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, is_on_cards, is_simulated, lacks, on_the_stand_in, upload, variables};
+use simulated::{absent, block, is_on_cards, is_simulated, lacks, upload, variables};
 use worlds::{everywhere, on, threads};
 
 /// What a call fails with in which somebody is missed: as its stream ends, or at once, where another rank has missed that
@@ -49,11 +49,11 @@ fn failure(enqueued: annulus::Result<()>, stream: &annulus::driver::Stream) -> a
 #[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {
-    on_the_stand_in("cuda", &[]);
+    simulated::on_the_stand_in("cuda", &[]);
 }
 
 #[cfg(feature = "hip")]
 #[test]
 fn all_of_it_on_hip_over_the_stand_in() {
-    on_the_stand_in("hip", &[]);
+    simulated::on_the_stand_in("hip", &[]);
 }

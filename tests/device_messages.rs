@@ -22,7 +22,7 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, block, is_simulated, lacks, on_the_stand_in, variables};
+use simulated::{absent, block, is_simulated, lacks, variables};
 use worlds::{everywhere, on, threads};
 
 /// Messages go by a kernel, or as those of schedules.
@@ -31,11 +31,11 @@ const ALGORITHMS: [Option<&str>; 2] = [None, Some("schedule:ring")];
 #[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {
-    on_the_stand_in("cuda", &[]);
+    simulated::on_the_stand_in("cuda", &[]);
 }
 
 #[cfg(feature = "hip")]
 #[test]
 fn all_of_it_on_hip_over_the_stand_in() {
-    on_the_stand_in("hip", &[]);
+    simulated::on_the_stand_in("hip", &[]);
 }

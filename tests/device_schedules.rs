@@ -31,10 +31,11 @@ mod standin;
 #[path = "simulated/worlds.rs"]
 mod worlds;
 
-use simulated::{absent, is_on_cards, lacks, on_the_stand_in, upload};
+use simulated::{absent, is_on_cards, lacks, upload};
 use worlds::{everywhere, on, threads};
 
 /// What is done over the stand-in: short of everything, threads' bits are left to simulated devices.
+#[cfg(any(feature = "cuda", feature = "hip"))]
 fn of_the_stand_in() -> &'static [&'static str] {
     if ranks::full() { &[] } else { &["processes", "several_devices", "explained", "failures", "order", "own"] }
 }
@@ -42,11 +43,11 @@ fn of_the_stand_in() -> &'static [&'static str] {
 #[cfg(feature = "cuda")]
 #[test]
 fn most_of_it_on_cuda_over_the_stand_in() {
-    on_the_stand_in("cuda", of_the_stand_in());
+    simulated::on_the_stand_in("cuda", of_the_stand_in());
 }
 
 #[cfg(feature = "hip")]
 #[test]
 fn most_of_it_on_hip_over_the_stand_in() {
-    on_the_stand_in("hip", of_the_stand_in());
+    simulated::on_the_stand_in("hip", of_the_stand_in());
 }

@@ -30,9 +30,7 @@ use std::time::{Duration, Instant};
 use annulus::driver::{Device, DeviceBuffer, Stream};
 use annulus::{DataType, Element, Error, bf16, f16};
 
-use simulated::{
-    absent, block, called, count, is_on_cards, is_simulated, lacks, on_the_stand_in, open, upload, variables,
-};
+use simulated::{absent, block, called, count, is_on_cards, is_simulated, lacks, open, upload, variables};
 
 /// Device 0, if there is one.
 fn device() -> Option<Device> {
@@ -71,13 +69,13 @@ fn invalid<T: std::fmt::Debug>(result: annulus::Result<T>) -> String {
 #[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {
-    on_the_stand_in("cuda", &[]);
+    simulated::on_the_stand_in("cuda", &[]);
 }
 
 #[cfg(feature = "hip")]
 #[test]
 fn all_of_it_on_hip_over_the_stand_in() {
-    on_the_stand_in("hip", &[]);
+    simulated::on_the_stand_in("hip", &[]);
 }
 
 fn round_trip<T: Element>(device: &Device) {

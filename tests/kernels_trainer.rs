@@ -4,7 +4,7 @@
 //! for every type, for shapes and alignments that hurt, with the same bits for every launch shape. Where the CPU
 //! trainer has the same formula in the same order, the bits are its bits.
 
-#![cfg(all(feature = "sim", target_os = "linux"))]
+#![cfg(all(feature = "sim", target_os = "linux", feature = "train"))]
 #![allow(unsafe_code)] // kernels are launched
 
 #[path = "kernels_trainer/activate.rs"]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Layers, predictions, and their files.
+#![cfg(feature = "train")]
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Optimizers against their formulas, written out here in f64.
+#![cfg(feature = "train")]
 
 use std::rc::Rc;
 

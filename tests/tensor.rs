@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Tensors: derivatives against central differences in f64 and by hand, hooks, storage that others own.
+#![cfg(feature = "train")]
 
 use std::cell::RefCell;
 use std::rc::Rc;

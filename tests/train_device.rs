@@ -24,18 +24,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use annulus::Communicator;
 use annulus::train::{self, Choice, Config, Report};
 
-use simulated::on_the_stand_in;
-
 #[cfg(feature = "cuda")]
 #[test]
 fn all_of_it_on_cuda_over_the_stand_in() {
-    on_the_stand_in("cuda", &[]);
+    simulated::on_the_stand_in("cuda", &[]);
 }
 
 #[cfg(feature = "hip")]
 #[test]
 fn all_of_it_on_hip_over_the_stand_in() {
-    on_the_stand_in("hip", &[]);
+    simulated::on_the_stand_in("hip", &[]);
 }
 
 /// The kind of device that is tested, as the command knows it.

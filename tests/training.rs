@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! One rank learns the digits; twice the same way.
+#![cfg(feature = "train")]
 
 use annulus::Result;
 use annulus::data::{Order, Sampler, Split, digits};
