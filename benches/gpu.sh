@@ -257,7 +257,7 @@ run() {
     fi
     local quick=() data=digits doctor=("$here/annulus" doctor --gpu --deadline 10 --within 80)
     # The fold is measured in a share of the memory.
-    [ -z "$standin" ] || doctor=(env STANDIN_MEMORY=16 "$here/annulus" doctor --gpu)
+    [ -z "$standin" ] || doctor=(env STANDIN_MEMORY=16 "$here/annulus" doctor --gpu --deadline 60)
     [ -n "${ANNULUS_GPU_QUICK:-}" ] && quick=(--test)
     [ -d "$here/mnist" ] && data=$here/mnist
     say "# Everything, $of" ""
