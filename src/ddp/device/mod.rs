@@ -6,7 +6,7 @@
 //! bucket's gradients have been enqueued on the rank's first stream, its all-reduce is enqueued on the second, in place;
 //! the first goes on with the layers before. The driver's notes of who uses which bytes put the two in order: a bucket
 //! is reduced when its gradients are there, and the optimizer steps when all buckets have been. That holds as well for
-//! captured steps, which are a graph for each box of this picture.
+//! captured steps, which are a graph for each box of this picture; that of one rank alone is one graph.
 //!
 //! ```text
 //! compute   forward, loss | layer 2, layer 1 | layer 0 ...... |              | update
@@ -278,7 +278,7 @@ impl<T: Number> DeviceDdp<T> {
         let streams = [&self.compute, &self.exchange];
         for (place, piece) in self.parts.pieces().into_iter().enumerate() {
             match piece {
-                Piece::Gradients(_) => {}
+                Piece::Gradients(_) | Piece::Alone => {}
                 Piece::Average(_) => self.exchanges.begins(&self.compute, &self.exchange)?,
                 Piece::Update => self.exchanges.computed(&self.compute)?,
             }

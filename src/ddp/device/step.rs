@@ -38,6 +38,8 @@ pub(super) enum Piece {
     Average(usize),
     /// The optimizer's step.
     Update,
+    /// Both, of one rank that reduces nothing: a graph by itself.
+    Alone,
 }
 
 impl Piece {
@@ -60,15 +62,23 @@ impl<T: Number> Parts<T> {
     /// The pieces of a step, in the order in which they are enqueued. The average of one rank's gradients is there.
     pub fn pieces(&self) -> Vec<Piece> {
         let is_alone = self.comm.world_size() == 1;
+        // That fault comes between the two.
+        if is_alone && !matches!(self.fault, Some(Fault::Overflow { .. })) {
+            return vec![Piece::Alone];
+        }
         let is_skipped = |number: usize| is_alone || (number == 0 && self.fault == Some(Fault::SkippedBucket));
         let buckets = (0..self.buckets.len()).flat_map(|number| [Piece::Gradients(number), Piece::Average(number)]);
         let buckets = buckets.filter(|piece| !matches!(piece, Piece::Average(number) if is_skipped(*number)));
         buckets.chain([Piece::Update]).collect()
     }
 
-    /// Whether no fault changes what a piece enqueues.
+    /// Whether no fault changes what the pieces are, and what one enqueues.
     pub fn is_as_captured(&self) -> bool {
-        matches!(self.fault, None | Some(Fault::Overflow { .. }))
+        match self.fault {
+            None => true,
+            Some(Fault::Overflow { .. }) => self.comm.world_size() > 1,
+            Some(_) => false,
+        }
     }
 
     /// Whether this rank's gradients are to be infinite in the step after so many.
@@ -88,6 +98,10 @@ impl<T: Number> Parts<T> {
             Piece::Gradients(number) => self.enqueue_gradients(number, share, stream),
             Piece::Average(number) => self.enqueue_average(number, stream),
             Piece::Update => self.update.step(&self.model, stream),
+            Piece::Alone => {
+                (0..self.buckets.len()).try_for_each(|number| self.enqueue_gradients(number, share, stream))?;
+                self.update.step(&self.model, stream)
+            }
         }
     }
 
