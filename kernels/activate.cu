@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 //
-// Bias and activation of a layer: to = activation(bias[column] + from), and backward: to = gradient where the
-// activation let its input through, else zero. Matrices are row-major without gaps. `to` may be any of the others, at
-// the same alignment.
+// Bias and activation of a layer: to = activation(bias[column] + from). Matrices are row-major without gaps. `to` may be
+// any of the others, at the same alignment. The way back is in column_sum.cu.
 //
 // Arithmetic: one sum of floats, one rounding to the type. The rectifier makes zeros of negative numbers and leaves -0
-// and NaN; its derivative is 1 where its output is positive, else 0, also at zero.
-// Bytes moved per element: forward its size twice (the bias stays in cache), backward three times.
+// and NaN.
+// Bytes moved per element: its size twice (the bias stays in cache).
 // Launch: any shape, as the fold: 256 threads, 4 lines a thread before a block more is worth it.
 #include "lanes.h"
 
@@ -21,15 +20,6 @@ struct Activate {
     void* to;
     u64 elements; // rows x columns
     u64 columns;  // of a bias; 1 or more
-    u32 activation;
-    u32 unused;
-};
-
-struct ActivateBackward {
-    const void* gradient; // of what the activation gave
-    const void* output;   // what it gave
-    void* to;             // the gradient of what it was given
-    u64 elements;
     u32 activation;
     u32 unused;
 };
@@ -60,27 +50,6 @@ DEVICE void activate(const Activate& args) {
     });
 }
 
-template <class T>
-DEVICE void activate_backward(const ActivateBackward& args) {
-    constexpr u32 LANES = Line<T>::LANES;
-    const T* const gradient = (const T*)args.gradient;
-    const T* const output = (const T*)args.output;
-    T* const to = (T*)args.to;
-    const bool aligned = (to_line(gradient) | to_line(output) | to_line(to)) == 0;
-    each<LANES>(args.elements, aligned, [&](Few few) {
-        float values[LANES];
-        take(values, gradient, few);
-        if (args.activation == RECTIFIER) {
-            float outputs[LANES];
-            take(outputs, output, few);
-#pragma unroll
-            for (u32 lane = 0; lane < LANES; ++lane) values[lane] = outputs[lane] > 0.0f ? values[lane] : 0.0f;
-        }
-        give(to, few, values);
-    });
-}
-
 #define ACTIVATE(name, T)                                                                                              \
-    KERNEL(activate_##name, Activate) { activate<T>(args); }                                                           \
-    KERNEL(activate_backward_##name, ActivateBackward) { activate_backward<T>(args); }
+    KERNEL(activate_##name, Activate) { activate<T>(args); }
 FLOATS(ACTIVATE)

@@ -31,12 +31,8 @@ pub enum Kernel {
     },
     /// Bias and activation; [`Activate`](super::training::Activate).
     Activate(DataType),
-    /// Its gradient; [`ActivateBackward`](super::training::ActivateBackward).
-    ActivateBackward(DataType),
-    /// Softmax and loss of each row; [`CrossEntropy`](super::training::CrossEntropy).
+    /// The loss of each row, and the gradient of its logits; [`CrossEntropy`](super::training::CrossEntropy).
     CrossEntropy(DataType),
-    /// Their gradient; [`CrossEntropyBackward`](super::training::CrossEntropyBackward).
-    CrossEntropyBackward(DataType),
     /// The mean of the rows' losses; [`MeanLoss`](super::training::MeanLoss).
     MeanLoss,
     /// The sum of each column; [`ColumnSum`](super::training::ColumnSum). The sums are of the elements' type, or f32.
@@ -99,8 +95,8 @@ impl Kernel {
             Kernel::Convert { .. } => "convert",
             Kernel::Pick => "pick",
             Kernel::Product { .. } => "product",
-            Kernel::Activate(_) | Kernel::ActivateBackward(_) => "activate",
-            Kernel::CrossEntropy(_) | Kernel::CrossEntropyBackward(_) | Kernel::MeanLoss => "cross_entropy",
+            Kernel::Activate(_) => "activate",
+            Kernel::CrossEntropy(_) | Kernel::MeanLoss => "cross_entropy",
             Kernel::ColumnSum { .. } => "column_sum",
             Kernel::FindOverflow(_) | Kernel::UpdateScale => "loss_scale",
             Kernel::Sgd(_) => "sgd",
@@ -151,9 +147,7 @@ impl fmt::Display for Kernel {
             Kernel::Product { from, to } if from == to => write!(f, "product_{from}"),
             Kernel::Product { from, to } => write!(f, "product_{from}_to_{to}"),
             Kernel::Activate(data_type) => write!(f, "activate_{data_type}"),
-            Kernel::ActivateBackward(data_type) => write!(f, "activate_backward_{data_type}"),
             Kernel::CrossEntropy(data_type) => write!(f, "cross_entropy_{data_type}"),
-            Kernel::CrossEntropyBackward(data_type) => write!(f, "cross_entropy_backward_{data_type}"),
             Kernel::MeanLoss => f.write_str("mean_loss"),
             Kernel::ColumnSum { from, to } if from == to => write!(f, "column_sum_{from}"),
             Kernel::ColumnSum { from, to } => write!(f, "column_sum_{from}_to_{to}"),

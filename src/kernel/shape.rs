@@ -54,9 +54,15 @@ impl Shape {
         Shape { blocks: wanted.min(u64::from(most.max(1))) as u32, threads: THREADS }
     }
 
-    /// The shape for a kernel of which each thread has whole rows, or whole columns, of which there are `count`.
+    /// The shape for a kernel of which each thread has whole rows, of which there are `count`.
     pub fn of_each(count: u64, resident: u32) -> Self {
         Shape::of_units(count.div_ceil(u64::from(SMALL)), resident)
+    }
+
+    /// The shape for sums of so many columns, where `resident` blocks of 256 threads have room.
+    pub fn of_columns(columns: u64, resident: u32) -> Self {
+        const WIDTH: u64 = 16;
+        Shape { threads: 256, ..Shape::of_units(columns.div_ceil(WIDTH), resident) }
     }
 
     /// The shape for a kernel of which each block of 64 threads has whole rows, of which there are `rows`.

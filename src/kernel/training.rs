@@ -54,7 +54,7 @@ pub struct Product {
     pub small: u32,
 }
 
-/// No activation: [`Activate::activation`], [`ActivateBackward::activation`].
+/// No activation: [`Activate::activation`].
 pub const NO_ACTIVATION: u32 = 0;
 
 /// The rectifier: negative numbers become zero.
@@ -80,40 +80,28 @@ pub struct Activate {
     pub unused: u32,
 }
 
-/// `activate_backward_*` (`kernels/activate.cu`): the gradient of what was activated, from that of the result.
+/// `cross_entropy_*` (`kernels/cross_entropy.cu`): the loss of each row of logits, and the gradient of the logits.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct ActivateBackward {
-    /// Address of the gradient of the result.
-    pub gradient: u64,
-    /// Address of the result.
-    pub output: u64,
-    /// Address of the gradient of what was activated; may be `gradient`.
-    pub to: u64,
-    /// Elements.
-    pub elements: u64,
-    /// [`NO_ACTIVATION`] or [`RECTIFIER`].
-    pub activation: u32,
-    /// Zero.
-    pub unused: u32,
-}
-
-/// `cross_entropy_*` (`kernels/cross_entropy.cu`): the softmax of each row of logits, and its loss.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct CrossEntropy {
     /// Address of the logits, `rows` x `classes`.
     pub logits: u64,
     /// Address of the labels, a u32 a row.
     pub labels: u64,
-    /// Address of the softmax, f32, `rows` x `classes`.
-    pub softmax: u64,
     /// Address of the losses, an f32 a row.
     pub losses: u64,
+    /// Address of the [`Scaling`] whose scale the gradient is multiplied by; 0: none.
+    pub scaling: u64,
+    /// Address of the gradient, `rows` x `classes`; it may be the logits'.
+    pub to: u64,
     /// Rows.
     pub rows: u64,
     /// Classes.
     pub classes: u64,
+    /// That of the mean.
+    pub denominator: f32,
+    /// Zero.
+    pub unused: u32,
 }
 
 /// `mean_loss` (`kernels/cross_entropy.cu`): the sum of the rows' losses divided by a denominator. One block.
@@ -133,34 +121,15 @@ pub struct MeanLoss {
     pub unused: u32,
 }
 
-/// `cross_entropy_backward_*` (`kernels/cross_entropy.cu`): the gradient of the logits.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct CrossEntropyBackward {
-    /// Address of the softmax, f32, `rows` x `classes`.
-    pub softmax: u64,
-    /// Address of the labels, a u32 a row.
-    pub labels: u64,
-    /// Address of the [`Scaling`] whose scale the gradient is multiplied by; 0: none.
-    pub scaling: u64,
-    /// Address of the gradient, `rows` x `classes`.
-    pub to: u64,
-    /// Rows.
-    pub rows: u64,
-    /// Classes.
-    pub classes: u64,
-    /// That of the mean.
-    pub denominator: f32,
-    /// Zero.
-    pub unused: u32,
-}
-
-/// `column_sum_*` (`kernels/column_sum.cu`): the sum of each column, or that added to what is there.
+/// `column_sum_*` (`kernels/column_sum.cu`): the sum of each column, or that added to what is there; of a gradient that
+/// comes back through a rectifier first, where its output is given.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ColumnSum {
-    /// Address of the matrix.
+    /// Address of the matrix. With an output, it becomes zero wherever that is not positive.
     pub from: u64,
+    /// Address of what the rectifier put out, `rows` x `columns`; 0: none.
+    pub output: u64,
     /// Address of the sums.
     pub to: u64,
     /// Rows.

@@ -3,11 +3,10 @@
 //!
 //! ```text
 //! forward   output 0, output 1, logits
-//! loss      softmax, losses; these are read at once
-//! backward  slope 2; logits and softmax are no longer needed
+//! loss      losses, which are read at once, and slope 2; logits are no longer needed
 //! leaves    of layer 2, from slope 2 and output 1
-//! inward    slope 1; slope 2 and output 1 are no longer needed
-//! leaves    of layer 1, ..
+//! inward    slope 1, before the rectifier; slope 2 is no longer needed
+//! leaves    of layer 1; the rectifier acts on slope 1 by output 1, which is no longer needed, ..
 //! ```
 
 use super::kernels::Matrix;
@@ -21,9 +20,10 @@ pub struct Pass<T: Number> {
     rows: usize,
     /// Of the layers below, after their activation; of the last layer, the logits.
     outputs: Vec<DeviceTensor<T>>,
-    softmax: Option<DeviceTensor<f32>>,
     /// The gradient of what layer number `outputs.len()` put out before its activation, once the pass goes backward.
     slope: Option<DeviceTensor<T>>,
+    /// What that layer put out, as long as the slope is the gradient of that, and not yet of what came before it.
+    output: Option<DeviceTensor<T>>,
 }
 
 impl<T: Number> Pass<T> {
@@ -40,7 +40,7 @@ impl<T: Number> Pass<T> {
     }
 
     fn slope(&self) -> Result<&DeviceTensor<T>> {
-        self.slope.as_ref().ok_or_else(|| Error::invalid("this pass does not go backward: call `backward` first"))
+        self.slope.as_ref().ok_or_else(|| Error::invalid("this pass does not go backward: call `loss` first"))
     }
 }
 
@@ -52,7 +52,7 @@ impl<T: Number> Perceptron<T> {
     /// `InvalidArgument` if there are not so many rows; those of allocating and launching.
     pub fn forward(&self, rows: usize, stream: &Stream) -> Result<Pass<T>> {
         let layers = self.layout.layers();
-        let mut pass = Pass { rows, outputs: Vec::with_capacity(layers.len()), softmax: None, slope: None };
+        let mut pass = Pass { rows, outputs: Vec::with_capacity(layers.len()), slope: None, output: None };
         for layer in layers {
             let input = self.input(&pass, layer)?;
             let output = self.memory.of_step(TensorClass::Activations, rows.saturating_mul(layer.outputs), stream)?;
@@ -67,70 +67,61 @@ impl<T: Number> Perceptron<T> {
         Ok(pass)
     }
 
-    /// The loss of the pass: [`mean`](Self::mean). `denominator` as in
+    /// The loss of the pass, [`mean`](Self::mean), with which it goes backward: the gradient of the logits, multiplied by
+    /// the scale of the loss, if there is one, as all gradients then are. `denominator` as in
     /// [`Tensor::cross_entropy`](crate::tensor::Tensor::cross_entropy).
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` after `backward`; those of allocating and launching.
+    /// `InvalidArgument` where the pass goes backward already; those of allocating and launching.
     pub fn loss(&self, pass: &mut Pass<T>, denominator: f32, stream: &Stream) -> Result<()> {
         let (logits, labels) = (pass.logits()?, self.labels.part(..pass.rows)?);
-        let softmax = self.memory.of_step(TensorClass::Losses, logits.len(), stream)?;
+        let slope = self.memory.of_step(TensorClass::Slopes, logits.len(), stream)?;
         let losses = self.memory.of_step(TensorClass::Losses, pass.rows, stream)?;
-        self.kernels.cross_entropy(logits, &labels, &softmax, &losses, stream)?;
-        self.kernels.mean_loss(&losses, denominator, &self.mean, stream)?;
-        pass.softmax = Some(softmax);
-        Ok(())
-    }
-
-    /// The gradient of the logits, after `loss`; multiplied by the scale of the loss, if there is one, as all gradients
-    /// then are.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidArgument` without a loss; those of allocating and launching.
-    pub fn backward(&self, pass: &mut Pass<T>, denominator: f32, stream: &Stream) -> Result<()> {
-        let softmax = pass.softmax.take().ok_or_else(|| Error::invalid("this pass has no loss: call `loss` first"))?;
-        let labels = self.labels.part(..pass.rows)?;
-        let slope = self.memory.of_step(TensorClass::Slopes, softmax.len(), stream)?;
         let scaling = self.scaled.as_ref().map(|scaled| &*scaled.words);
-        self.kernels.cross_entropy_backward(&softmax, &labels, denominator, scaling, &slope, stream)?;
+        self.kernels.cross_entropy((logits, &labels), denominator, scaling, (&losses, &slope), stream)?;
+        self.kernels.mean_loss(&losses, denominator, &self.mean, stream)?;
         pass.slope = Some(slope);
         pass.outputs.pop();
         Ok(())
     }
 
-    /// The gradients of the parameters of the layer that the pass has come back to: the last one after `backward`, and
+    /// The gradients of the parameters of the layer that the pass has come back to: the last one after `loss`, and
     /// the one before after each `inward`. They replace what is there, or, if they are to `accumulate`, are added to
     /// it.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` before `backward`; those of launching.
-    pub fn leaves(&self, pass: &Pass<T>, accumulate: bool, stream: &Stream) -> Result<()> {
+    /// `InvalidArgument` before `loss`; those of launching.
+    pub fn leaves(&self, pass: &mut Pass<T>, accumulate: bool, stream: &Stream) -> Result<()> {
         let (slope, layer) = (pass.slope()?, &self.layout.layers()[pass.outputs.len()]);
         let input = self.input(pass, layer)?;
         let (weight, bias) = (self.gradients.part(layer.weight.clone())?, self.gradients.part(layer.bias.clone())?);
         let slope = Matrix::new(slope, pass.rows, layer.outputs)?;
-        self.kernels.column_sum(slope, &bias, accumulate, stream)?;
+        self.kernels.column_sum(slope, pass.output.as_deref(), &bias, accumulate, stream)?;
         let input = Matrix::new(&input, pass.rows, layer.inputs)?;
-        self.kernels.product(slope.transposed(), input, &weight, accumulate, stream)
+        self.kernels.product(slope.transposed(), input, &weight, accumulate, stream)?;
+        pass.output = None;
+        Ok(())
     }
 
-    /// Comes back to the layer before: the gradient of what it put out, and of what was activated there.
+    /// Comes back to the layer before: the gradient of what it put out.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` before `backward`, and at the first layer; those of allocating and launching.
+    /// `InvalidArgument` before `loss` and before this layer's `leaves`, and at the first layer; those of allocating and
+    /// launching.
     pub fn inward(&self, pass: &mut Pass<T>, stream: &Stream) -> Result<()> {
         let (slope, layer) = (pass.slope()?, &self.layout.layers()[pass.outputs.len()]);
         let output = pass.outputs.last().ok_or_else(|| Error::invalid("there is no layer before the first"))?;
+        if pass.output.is_some() {
+            return Err(Error::invalid("a pass goes inward behind a layer's gradients: call `leaves` first"));
+        }
         let to = self.memory.of_step(TensorClass::Slopes, output.len(), stream)?;
         let (left, weight) = (Matrix::new(slope, pass.rows, layer.outputs)?, self.read.part(layer.weight.clone())?);
         self.kernels.product(left, Matrix::new(&weight, layer.outputs, layer.inputs)?, &to, false, stream)?;
-        self.kernels.rectify_backward(&to, output, stream)?;
         pass.slope = Some(to);
-        pass.outputs.pop();
+        pass.output = pass.outputs.pop();
         Ok(())
     }
 
@@ -147,9 +138,8 @@ impl<T: Number> Perceptron<T> {
         }
         let mut pass = self.forward(rows, stream)?;
         self.loss(&mut pass, 1.0, stream)?;
-        self.backward(&mut pass, 1.0, stream)?;
         for layer in (0..self.layout.layers().len()).rev() {
-            self.leaves(&pass, false, stream)?;
+            self.leaves(&mut pass, false, stream)?;
             if layer > 0 {
                 self.inward(&mut pass, stream)?;
             }

@@ -2,7 +2,7 @@
 //! The loss of classification, forward and backward.
 
 use annulus::driver::Use;
-use annulus::kernel::training::{CrossEntropy, CrossEntropyBackward, MeanLoss, Scaling};
+use annulus::kernel::training::{CrossEntropy, MeanLoss, Scaling};
 use annulus::kernel::{Kernel, Shape};
 use annulus::tensor::Tensor;
 use annulus::{bf16, f16};
@@ -10,7 +10,6 @@ use annulus::{bf16, f16};
 use super::{Draw, Float, SHAPES, Sim, bits, chosen, error_of};
 
 struct Result<T> {
-    softmax: Vec<f32>,
     losses: Vec<f32>,
     mean: f32,
     gradient: Vec<T>,
@@ -21,6 +20,8 @@ struct Case<T> {
     logits: Vec<T>,
     labels: Vec<u32>,
     denominator: f32,
+    /// Whether the gradient takes the place of the logits.
+    in_place: bool,
 }
 
 impl<T: Float> Case<T> {
@@ -29,48 +30,35 @@ impl<T: Float> Case<T> {
         let mut draw = Draw((rows * 1000 + classes) as u64);
         let logits = (0..rows * classes).map(|_| T::rounded(draw.float::<f32>() * size)).collect();
         let labels = (0..rows).map(|_| (draw.next() % classes as u64) as u32).collect();
-        Case { classes, logits, labels, denominator: rows.max(1) as f32 }
+        Case { classes, logits, labels, denominator: rows.max(1) as f32, in_place: false }
     }
 
     fn run(&self, sim: &Sim, scale: Option<f32>, shape: (u32, u32)) -> Result<T> {
         let (rows, classes) = (self.labels.len(), self.classes);
         let (logits, labels) = (sim.upload(&self.logits, 1), sim.upload(&self.labels, 0));
-        let softmax = sim.upload(&vec![0.0_f32; rows * classes], 1);
         let (losses, mean) = (sim.upload(&vec![0.0_f32; rows], 0), sim.upload(&[0.0_f32], 0));
         let gradient = sim.upload(&vec![T::zeroed(); rows * classes], 1);
         let scaling = sim.upload(bytemuck::cast_slice::<Scaling, u32>(&[Scaling::new(scale.unwrap_or(0.0))]), 0);
         let [rows, classes] = [rows as u64, classes as u64];
-        let forward = CrossEntropy {
+        let denominator = self.denominator;
+        let mut uses = vec![Use::reads(&labels), Use::reads(&scaling), Use::writes(&losses)];
+        let to = if self.in_place { &logits } else { &gradient };
+        uses.extend([Use::reads(&logits), Use::writes(to)]);
+        let arguments = CrossEntropy {
             logits: logits.address(),
             labels: labels.address(),
-            softmax: softmax.address(),
             losses: losses.address(),
-            rows,
-            classes,
-        };
-        let uses = [Use::reads(&logits), Use::reads(&labels), Use::writes(&softmax), Use::writes(&losses)];
-        sim.run(Kernel::CrossEntropy(T::DATA_TYPE), shape, &forward, &uses);
-        let denominator = self.denominator;
-        let mean_loss = MeanLoss { losses: losses.address(), to: mean.address(), rows, denominator, unused: 0 };
-        sim.run(Kernel::MeanLoss, shape, &mean_loss, &[Use::reads(&losses), Use::writes(&mean)]);
-        let backward = CrossEntropyBackward {
-            softmax: softmax.address(),
-            labels: labels.address(),
             scaling: if scale.is_some() { scaling.address() } else { 0 },
-            to: gradient.address(),
+            to: to.address(),
             rows,
             classes,
             denominator,
             unused: 0,
         };
-        let uses = [Use::reads(&softmax), Use::reads(&labels), Use::reads(&scaling), Use::writes(&gradient)];
-        sim.run(Kernel::CrossEntropyBackward(T::DATA_TYPE), shape, &backward, &uses);
-        Result {
-            softmax: sim.read(&softmax),
-            losses: sim.read(&losses),
-            mean: sim.read(&mean)[0],
-            gradient: sim.read(&gradient),
-        }
+        sim.run(Kernel::CrossEntropy(T::DATA_TYPE), shape, &arguments, &uses);
+        let mean_loss = MeanLoss { losses: losses.address(), to: mean.address(), rows, denominator, unused: 0 };
+        sim.run(Kernel::MeanLoss, shape, &mean_loss, &[Use::reads(&losses), Use::writes(&mean)]);
+        Result { losses: sim.read(&losses), mean: sim.read(&mean)[0], gradient: sim.read(to) }
     }
 
     /// Against f64, from the same logits. With u the unit of f32, of a row with greatest logit g:
@@ -96,8 +84,6 @@ impl<T: Float> Case<T> {
             for (class, logit) in logits.iter().enumerate() {
                 let exact = (logit - greatest).exp() / total;
                 let off = (2.0 * widest + self.classes as f64 + 5.0) * u * exact * 1.001 + 2.0 * f32::LEAST;
-                let softmax = f64::from(got.softmax[part.start + class]);
-                assert!((softmax - exact).abs() <= off, "{softmax} {exact} {off}");
                 let exact = exact - if class == label as usize { 1.0 } else { 0.0 };
                 let gradient = f64::from(got.gradient[part.start + class].wide());
                 // The difference, the factor and their product round once each.
@@ -128,12 +114,15 @@ fn losses<T: Float>() {
         case.check(&first, 1.0);
         for shape in SHAPES[1..].iter().copied().chain([chosen(Shape::of_each(rows as u64, 8))]) {
             let got = case.run(&sim, None, shape);
-            assert_eq!(bits(&got.softmax), bits(&first.softmax), "{shape:?}");
             assert_eq!(bits(&got.losses), bits(&first.losses), "{shape:?}");
             assert_eq!(bits(&got.gradient), bits(&first.gradient), "{shape:?}");
             assert_eq!(bits(&[got.mean]), bits(&[first.mean]), "{shape:?}");
         }
-        case.check(&case.run(&sim, Some(1024.0), (2, 32)), 1024.0);
+        let scaled = case.run(&sim, Some(1024.0), (2, 32));
+        case.check(&scaled, 1024.0);
+        let in_place = Case { in_place: true, ..case }.run(&sim, Some(1024.0), (1, 64));
+        assert_eq!(bits(&in_place.gradient), bits(&scaled.gradient));
+        assert_eq!(bits(&in_place.losses), bits(&scaled.losses));
     }
 }
 
@@ -178,13 +167,14 @@ fn rows_without_numbers_stay_alone() {
     for row in 0..5 {
         let part = row * 4..(row + 1) * 4;
         let lost = row == 1 || row == 2;
-        assert_eq!(got.softmax[part.clone()].iter().all(|p| p.is_nan()), lost);
+        assert_eq!(got.gradient[part.clone()].iter().all(|slope| slope.is_nan()), lost);
         assert_eq!(got.losses[row].is_nan(), lost || row == 3);
         if row == 0 || row == 4 {
             assert_eq!(bits(&got.gradient[part.clone()]), bits(&right.gradient[part]));
         }
     }
     assert!(got.mean.is_nan());
-    let shares: Vec<f32> = got.softmax[12..16].iter().map(|p| p / 5.0).collect();
-    assert!(got.gradient[12..16].iter().zip(shares).all(|(got, share)| (got - share).abs() < 1e-7));
+    // Of the label of no class, nothing is subtracted.
+    assert!(got.gradient[12..16].iter().all(|share| *share >= 0.0));
+    assert!((got.gradient[12..16].iter().sum::<f32>() - 1.0 / 5.0).abs() < 1e-6);
 }

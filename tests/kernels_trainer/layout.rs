@@ -2,8 +2,8 @@
 //! The arguments in Rust and in C++, field by field; and the launch shapes.
 
 use annulus::kernel::training::{
-    Activate, ActivateBackward, AdamW, AdamWBegin, AdamWStep, ColumnSum, CrossEntropy, CrossEntropyBackward,
-    FindOverflow, MeanLoss, Pick, Product, Scaling, Sgd, UpdateScale,
+    Activate, AdamW, AdamWBegin, AdamWStep, ColumnSum, CrossEntropy, FindOverflow, MeanLoss, Pick, Product, Scaling,
+    Sgd, UpdateScale,
 };
 use annulus::kernel::{Kernel, Shape};
 use annulus::{DataType, kernel};
@@ -37,11 +37,9 @@ fn assertions() -> String {
             left right to rows columns inner left_row left_column right_row right_column accumulate small
         }
         Activate { from bias to elements columns activation unused }
-        ActivateBackward { gradient output to elements activation unused }
-        CrossEntropy { logits labels softmax losses rows classes }
+        CrossEntropy { logits labels losses scaling to rows classes denominator unused }
         MeanLoss { losses to rows denominator unused }
-        CrossEntropyBackward { softmax labels scaling to rows classes denominator unused }
-        ColumnSum { from to rows columns accumulate unused }
+        ColumnSum { from output to rows columns accumulate unused }
         Scaling { scale overflow steps skipped }
         FindOverflow { from scaling elements }
         UpdateScale { scaling interval unused }
@@ -91,6 +89,9 @@ fn shapes_fit_the_work() {
     assert_eq!(Shape::of_product(33, 10, 1000), (shape(2, 64), true));
     for (count, blocks) in [(0, 1), (1, 1), (64, 1), (65, 2), (1 << 40, 8)] {
         assert_eq!(Shape::of_each(count, 8), shape(blocks, 64));
+    }
+    for (columns, blocks) in [(0, 1), (1, 1), (16, 1), (17, 2), (1 << 40, 8)] {
+        assert_eq!(Shape::of_columns(columns, 8), shape(blocks, 256));
     }
     for (rows, blocks) in [(0, 1), (1, 1), (7, 7), (1 << 40, 8)] {
         assert_eq!(Shape::of_rows(rows, 8), shape(blocks, 64));

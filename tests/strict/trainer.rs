@@ -3,8 +3,8 @@
 
 use annulus::driver::{Device, DeviceBuffer, Shape, Use, strict};
 use annulus::kernel::training::{
-    Activate, ActivateBackward, AdamW, AdamWBegin, AdamWStep, COPY_BF16, ColumnSum, CrossEntropy, CrossEntropyBackward,
-    FindOverflow, MeanLoss, Pick, Product, RECTIFIER, Scaling, Sgd, UpdateScale,
+    Activate, AdamW, AdamWBegin, AdamWStep, COPY_BF16, ColumnSum, CrossEntropy, FindOverflow, MeanLoss, Pick, Product,
+    RECTIFIER, Scaling, Sgd, UpdateScale,
 };
 use annulus::kernel::{Convert, Kernel};
 use annulus::{Element, bf16, f16};
@@ -119,11 +119,20 @@ impl Bench<'_> {
     }
 
     fn column_sum<T: Number, To: Number>(&mut self) -> annulus::Result<()> {
-        let (from, to) = (self.numbers::<T>(ROWS * COLUMNS)?, self.numbers::<To>(COLUMNS)?);
-        let [rows, columns] = [ROWS as u64, COLUMNS as u64];
-        let argument = ColumnSum { from: from.address(), to: to.address(), rows, columns, accumulate: 1, unused: 0 };
+        let [from, output] = [(); 2].map(|()| self.numbers::<T>(ROWS * COLUMNS));
+        let (from, output, to) = (from?, output?, self.numbers::<To>(COLUMNS)?);
+        let argument = ColumnSum {
+            from: from.address(),
+            output: output.address(),
+            to: to.address(),
+            rows: ROWS as u64,
+            columns: COLUMNS as u64,
+            accumulate: 1,
+            unused: 0,
+        };
         let kernel = Kernel::ColumnSum { from: T::DATA_TYPE, to: To::DATA_TYPE };
-        self.launch(kernel, argument, &[Use::reads(&from), Use::writes(&to)])?;
+        self.launch(kernel, argument, &[Use::reads(&output), Use::writes(&from), Use::writes(&to)])?;
+        self.keep(&from)?;
         self.keep(&to)
     }
 
@@ -142,52 +151,33 @@ impl Bench<'_> {
         };
         let uses = [Use::reads(&from), Use::reads(&bias), Use::writes(&to)];
         self.launch(Kernel::Activate(T::DATA_TYPE), argument, &uses)?;
-        self.keep(&to)?;
-        let argument = ActivateBackward {
-            gradient: from.address(),
-            output: to.address(),
-            to: from.address(),
-            elements: elements as u64,
-            activation: RECTIFIER,
-            unused: 0,
-        };
-        self.launch(Kernel::ActivateBackward(T::DATA_TYPE), argument, &[Use::reads(&to), Use::writes(&from)])?;
-        self.keep(&from)
+        self.keep(&to)
     }
 
     fn loss<T: Number>(&mut self) -> annulus::Result<()> {
         let elements = ROWS * COLUMNS;
         let labels: Vec<u32> = (0..ROWS as u32).map(|row| row * 9).collect();
         let (logits, labels) = (self.numbers::<T>(elements)?, super::upload(self.device, &labels)?);
-        let (softmax, losses) = (self.numbers::<f32>(elements)?, self.numbers::<f32>(ROWS)?);
-        let (mean, to) = (self.numbers::<f32>(1)?, self.numbers::<T>(elements)?);
-        let scaling = self.bytes(&[Scaling::new(8.0)])?;
-        let [rows, classes] = [ROWS as u64, COLUMNS as u64];
-        let forward = CrossEntropy {
+        let (losses, mean) = (self.numbers::<f32>(ROWS)?, self.numbers::<f32>(1)?);
+        let (to, scaling) = (self.numbers::<T>(elements)?, self.bytes(&[Scaling::new(8.0)])?);
+        let rows = ROWS as u64;
+        let each = CrossEntropy {
             logits: logits.address(),
             labels: labels.address(),
-            softmax: softmax.address(),
             losses: losses.address(),
-            rows,
-            classes,
-        };
-        let uses = [Use::reads(&logits), Use::reads(&labels), Use::writes(&softmax), Use::writes(&losses)];
-        self.launch(Kernel::CrossEntropy(T::DATA_TYPE), forward, &uses)?;
-        let of_all =
-            MeanLoss { losses: losses.address(), to: mean.address(), rows, denominator: ROWS as f32, unused: 0 };
-        self.launch(Kernel::MeanLoss, of_all, &[Use::reads(&losses), Use::writes(&mean)])?;
-        let backward = CrossEntropyBackward {
-            softmax: softmax.address(),
-            labels: labels.address(),
             scaling: scaling.address(),
             to: to.address(),
             rows,
-            classes,
+            classes: COLUMNS as u64,
             denominator: ROWS as f32,
             unused: 0,
         };
-        let uses = [Use::reads(&softmax), Use::reads(&labels), Use::reads(&scaling), Use::writes(&to)];
-        self.launch(Kernel::CrossEntropyBackward(T::DATA_TYPE), backward, &uses)?;
+        let mut uses = vec![Use::reads(&logits), Use::reads(&labels), Use::reads(&scaling)];
+        uses.extend([Use::writes(&losses), Use::writes(&to)]);
+        self.launch(Kernel::CrossEntropy(T::DATA_TYPE), each, &uses)?;
+        let of_all =
+            MeanLoss { losses: losses.address(), to: mean.address(), rows, denominator: ROWS as f32, unused: 0 };
+        self.launch(Kernel::MeanLoss, of_all, &[Use::reads(&losses), Use::writes(&mean)])?;
         self.keep(&losses)?;
         self.keep(&mean)?;
         self.keep(&to)

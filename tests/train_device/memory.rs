@@ -127,8 +127,8 @@ fn peaks(rule: Rule, precision: Precision, replay: bool) -> ([usize; 7], usize) 
 /// epoch, 720 in 768, and their mean, 4 in 256. Of the 1437 samples the labels, 5748 in 6144, an order as long, and the
 /// inputs, in f32 367872 in 393216, and in 16 bits 183936 in 196608.
 ///
-/// Of a step: row losses are given up when the mean was computed, softmax and logits when their slope was, which then
-/// is there with the one before.
+/// Of a step: row losses are given up when the mean was computed, logits when their slope was, which then is there with
+/// the one before.
 #[test]
 fn the_peaks_are_those_of_a_count_by_hand() {
     if absent() {
@@ -139,28 +139,24 @@ fn the_peaks_are_those_of_a_count_by_hand() {
     let lasting_losses = 768 + 256;
     let [wide, narrow] = [393_216, 196_608].map(|inputs| inputs + 2 * 6144);
     for replay in [true, false] {
-        // Outputs of 384 and 320 bytes, softmax and slopes too: blocks of 512. The first slope finds none in the cache,
-        // where 256 bytes of the row losses are; the second has that of softmax.
-        let (outputs, softmax, rows, slope) = (2 * 512, 512, 256, 512);
-        let by_class = [4096, 3680, 4096, wide + 2048 + 256, outputs, 2 * slope, lasting_losses + softmax + rows];
-        let all = 4096 + 3680 + 4096 + (wide + 2048 + 256) + lasting_losses + (outputs + softmax + rows + slope);
+        // Outputs of 384 and 320 bytes, slopes too: blocks of 512. The second slope has that of the logits.
+        let (outputs, rows, slope) = (2 * 512, 256, 512);
+        let by_class = [4096, 3680, 4096, wide + 2048 + 256, outputs, 2 * slope, lasting_losses + rows];
+        let all = 4096 + 3680 + 4096 + (wide + 2048 + 256) + lasting_losses + (outputs + rows + slope);
         assert_eq!(peaks(sgd, Precision::F32, replay), (by_class, all));
 
-        // Outputs of 192 and 160 bytes, slopes too: blocks of 256. The first slope has that of the row losses, the
-        // second that of the logits. Weights are there twice, and AdamW's step is 24 bytes.
-        let (outputs, softmax, rows, slope) = (2 * 256, 512, 256, 256);
+        // Outputs of 192 and 160 bytes, slopes too: blocks of 256. Weights are there twice, and AdamW's step is 24 bytes.
+        let (outputs, rows, slope) = (2 * 256, 256, 256);
         let weights = 4096 + 2048;
         let optimizer = 2 * 4096 + 256;
-        let by_class =
-            [weights, 1840, optimizer, narrow + 1024 + 256, outputs, 2 * slope, lasting_losses + softmax + rows];
-        let all = weights + 1840 + optimizer + (narrow + 1024 + 256) + lasting_losses + (outputs + softmax + rows);
+        let by_class = [weights, 1840, optimizer, narrow + 1024 + 256, outputs, 2 * slope, lasting_losses + rows];
+        let all = weights + 1840 + optimizer + (narrow + 1024 + 256) + lasting_losses + (outputs + rows + slope);
         assert_eq!(peaks(adamw, Precision::Bf16, replay), (by_class, all));
 
         // The loss scale's state is 16 bytes.
         let optimizer = 4096 + 256;
-        let by_class =
-            [weights, 1840, optimizer, narrow + 1024 + 256, outputs, 2 * slope, lasting_losses + softmax + rows];
-        let all = weights + 1840 + optimizer + (narrow + 1024 + 256) + lasting_losses + (outputs + softmax + rows);
+        let by_class = [weights, 1840, optimizer, narrow + 1024 + 256, outputs, 2 * slope, lasting_losses + rows];
+        let all = weights + 1840 + optimizer + (narrow + 1024 + 256) + lasting_losses + (outputs + rows + slope);
         assert_eq!(peaks(sgd, Precision::F16(LossScale::default()), replay), (by_class, all));
     }
 }

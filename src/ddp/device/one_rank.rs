@@ -48,9 +48,8 @@ pub fn train<T: Number>(
                 model.load(&inputs, &batch.labels, &stream)?;
                 let mut pass = model.forward(rows, &stream)?;
                 model.loss(&mut pass, denominator, &stream)?;
-                model.backward(&mut pass, denominator, &stream)?;
                 for layer in (0..model.layout().layers().len()).rev() {
-                    model.leaves(&pass, false, &stream)?;
+                    model.leaves(&mut pass, false, &stream)?;
                     if layer > 0 {
                         model.inward(&mut pass, &stream)?;
                     }

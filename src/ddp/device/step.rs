@@ -111,7 +111,6 @@ impl<T: Number> Parts<T> {
             (0, _) => {
                 let mut pass = model.forward(rows, stream)?;
                 model.loss(&mut pass, denominator, stream)?;
-                model.backward(&mut pass, denominator, stream)?;
                 pass
             }
             (_, Some(pass)) => pass,
@@ -121,7 +120,7 @@ impl<T: Number> Parts<T> {
             if layer + 1 < model.layout().layers().len() {
                 model.inward(&mut pass, stream)?;
             }
-            model.leaves(&pass, accumulate, stream)?;
+            model.leaves(&mut pass, accumulate, stream)?;
         }
         // Behind the last bucket nothing of it is needed.
         self.pass = Some(pass).filter(|_| number + 1 < self.buckets.len());

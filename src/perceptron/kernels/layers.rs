@@ -6,8 +6,7 @@ use crate::driver::{DeviceBuffer, Factor, Stream};
 use crate::element::Element;
 use crate::error::Result;
 use crate::kernel::training::{
-    Activate, ActivateBackward, ColumnSum, CrossEntropy, CrossEntropyBackward, MeanLoss, NO_ACTIVATION, Product,
-    RECTIFIER, Scaling,
+    Activate, ColumnSum, CrossEntropy, MeanLoss, NO_ACTIVATION, Product, RECTIFIER, Scaling,
 };
 use crate::kernel::{Kernel, Shape};
 use crate::perceptron::Number;
@@ -103,52 +102,37 @@ impl Kernels {
         self.launch(kernel, shape, bytes, &[bias.as_bytes()], &[rows.as_bytes()], stream)
     }
 
-    /// Makes the gradient of what the rectifier put out that of what it was given, in place.
-    pub fn rectify_backward<T: Number>(
-        &self,
-        gradient: &DeviceBuffer<T>,
-        output: &DeviceBuffer<T>,
-        stream: &Stream,
-    ) -> Result<()> {
-        check("a gradient", gradient.len(), output.len())?;
-        let arguments = ActivateBackward {
-            gradient: gradient.address(),
-            output: output.address(),
-            to: gradient.address(),
-            elements: gradient.len() as u64,
-            activation: RECTIFIER,
-            unused: 0,
-        };
-        let (kernel, bytes) = (Kernel::ActivateBackward(T::DATA_TYPE), bytemuck::bytes_of(&arguments));
-        let shape = self.shape_of(kernel, gradient)?;
-        self.launch(kernel, shape, bytes, &[output.as_bytes()], &[gradient.as_bytes()], stream)
-    }
-
-    /// The softmax of each row of logits, and its loss.
+    /// The loss of each row of logits, and the gradient of the logits, multiplied by the scale of the loss, if there is
+    /// one: `scaling` holds a [`Scaling`].
     pub fn cross_entropy<T: Number>(
         &self,
-        logits: &DeviceBuffer<T>,
-        labels: &DeviceBuffer<u32>,
-        softmax: &DeviceBuffer<f32>,
-        losses: &DeviceBuffer<f32>,
+        (logits, labels): (&DeviceBuffer<T>, &DeviceBuffer<u32>),
+        denominator: f32,
+        scaling: Option<&DeviceBuffer<u32>>,
+        (losses, to): (&DeviceBuffer<f32>, &DeviceBuffer<T>),
         stream: &Stream,
     ) -> Result<()> {
+        check("the state of loss scaling", scaling.map_or(Scaling::WORDS, DeviceBuffer::len), Scaling::WORDS)?;
         let classes = classes(logits, labels)?;
-        check("a softmax", softmax.len(), logits.len())?;
         check("the losses of rows", losses.len(), labels.len())?;
+        check("the gradient of logits", to.len(), logits.len())?;
         let rows = labels.len() as u64;
         let arguments = CrossEntropy {
             logits: logits.address(),
             labels: labels.address(),
-            softmax: softmax.address(),
             losses: losses.address(),
+            scaling: scaling.map_or(0, DeviceBuffer::address),
+            to: to.address(),
             rows,
             classes,
+            denominator,
+            unused: 0,
         };
         let kernel = Kernel::CrossEntropy(T::DATA_TYPE);
         let shape = Shape::of_each(rows, self.resident(kernel)?.1);
-        let (reads, writes) = ([logits.as_bytes(), labels.as_bytes()], [softmax.as_bytes(), losses.as_bytes()]);
-        self.launch(kernel, shape, bytemuck::bytes_of(&arguments), &reads, &writes, stream)
+        let (bytes, mut reads) = (bytemuck::bytes_of(&arguments), vec![logits.as_bytes(), labels.as_bytes()]);
+        reads.extend(scaling.map(DeviceBuffer::as_bytes));
+        self.launch(kernel, shape, bytes, &reads, &[losses.as_bytes(), to.as_bytes()], stream)
     }
 
     /// The sum of the losses divided by the denominator.
@@ -167,48 +151,25 @@ impl Kernels {
         self.launch(kernel, shape, bytes, &[losses.as_bytes()], &[to.as_bytes()], stream)
     }
 
-    /// The gradient of the logits, multiplied by the scale of the loss, if there is one: `scaling` holds a [`Scaling`].
-    pub fn cross_entropy_backward<T: Number>(
-        &self,
-        softmax: &DeviceBuffer<f32>,
-        labels: &DeviceBuffer<u32>,
-        denominator: f32,
-        scaling: Option<&DeviceBuffer<u32>>,
-        to: &DeviceBuffer<T>,
-        stream: &Stream,
-    ) -> Result<()> {
-        check("the state of loss scaling", scaling.map_or(Scaling::WORDS, DeviceBuffer::len), Scaling::WORDS)?;
-        let classes = classes(softmax, labels)?;
-        check("the gradient of logits", to.len(), softmax.len())?;
-        let rows = labels.len() as u64;
-        let arguments = CrossEntropyBackward {
-            softmax: softmax.address(),
-            labels: labels.address(),
-            scaling: scaling.map_or(0, DeviceBuffer::address),
-            to: to.address(),
-            rows,
-            classes,
-            denominator,
-            unused: 0,
-        };
-        let kernel = Kernel::CrossEntropyBackward(T::DATA_TYPE);
-        let shape = Shape::of_each(rows, self.resident(kernel)?.1);
-        let (bytes, mut reads) = (bytemuck::bytes_of(&arguments), vec![softmax.as_bytes(), labels.as_bytes()]);
-        reads.extend(scaling.map(DeviceBuffer::as_bytes));
-        self.launch(kernel, shape, bytes, &reads, &[to.as_bytes()], stream)
-    }
-
-    /// The sum of each column.
+    /// The sum of each column. With an `output`, the matrix is the gradient of what the rectifier put out, and becomes that
+    /// of what it was given, in place.
     pub fn column_sum<T: Number>(
         &self,
         from: Matrix<'_, T>,
+        output: Option<&DeviceBuffer<T>>,
         to: &DeviceBuffer<T>,
         accumulate: bool,
         stream: &Stream,
     ) -> Result<()> {
         check("sums of columns", to.len(), from.columns)?;
+        check(
+            "what the rectifier put out",
+            output.map_or(from.elements.len(), DeviceBuffer::len),
+            from.elements.len(),
+        )?;
         let arguments = ColumnSum {
             from: from.elements.address(),
+            output: output.map_or(0, DeviceBuffer::address),
             to: to.address(),
             rows: from.rows as u64,
             columns: from.columns as u64,
@@ -216,9 +177,12 @@ impl Kernels {
             unused: 0,
         };
         let kernel = Kernel::ColumnSum { from: T::DATA_TYPE, to: T::DATA_TYPE };
-        let shape = Shape::of_each(arguments.columns, self.resident(kernel)?.1);
-        let (bytes, reads) = (bytemuck::bytes_of(&arguments), [from.elements.as_bytes()]);
-        self.launch(kernel, shape, bytes, &reads, &[to.as_bytes()], stream)
+        let shape = Shape::of_columns(arguments.columns, self.resident(kernel)?.0);
+        let (own, bytes) = (from.elements.as_bytes(), bytemuck::bytes_of(&arguments));
+        match output {
+            Some(output) => self.launch(kernel, shape, bytes, &[output.as_bytes()], &[own, to.as_bytes()], stream),
+            None => self.launch(kernel, shape, bytes, &[own], &[to.as_bytes()], stream),
+        }
     }
 }
 
