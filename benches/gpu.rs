@@ -284,6 +284,8 @@ impl Rank<'_> {
         let calls = (scale.calls * (1 << 20) / bytes.max(1 << 20)).max(2);
         let graph =
             stream.capture(|stream| (0..calls).try_for_each(|_| gpus.all_reduce(&from, &to, ReduceOp::Sum, stream)))?;
+        // To make a graph, a driver may wait for what runs, so nobody goes on before all have theirs.
+        comm.barrier()?;
         let mut times = Vec::new();
         for _ in 0..=scale.replays {
             // One rank's stream waits until all have enqueued; at the device's barrier, the others wait for that rank.

@@ -8,22 +8,23 @@ use annulus::{RankFailure, ReduceOp, run};
 fn main() -> Result<(), RankFailure> {
     let lines = run(2, |comm| {
         let device = Device::auto(comm.rank()).or_else(|_| Device::simulated(0))?;
-        let comm = comm.on(&device)?;
+        let gpus = comm.on(&device)?;
         let stream = device.stream()?;
         // Memory that peers map: nothing is copied to be sent.
-        let gradients = comm.allocate::<f32>(1 << 20)?;
+        let gradients = gpus.allocate::<f32>(1 << 20)?;
         stream.fill(&gradients, comm.rank() as f32)?;
-        comm.all_reduce_in_place(&gradients, ReduceOp::Avg, &stream)?; // enqueued; returns at once
+        gpus.all_reduce_in_place(&gradients, ReduceOp::Avg, &stream)?; // enqueued; returns at once
         let mean = stream.read(&gradients.part(..4)?)?;
 
-        let step = stream.capture(|stream| comm.all_reduce_in_place(&gradients, ReduceOp::Sum, stream))?;
+        let step = stream.capture(|stream| gpus.all_reduce_in_place(&gradients, ReduceOp::Sum, stream))?;
+        comm.barrier()?; // all have their graph before any waits in one
         for _ in 0..10 {
             step.launch(&stream)?;
         }
         let doubled = stream.read(&gradients.part(..4)?)?;
         assert_eq!((mean, doubled), (vec![0.5; 4], vec![512.0; 4]));
-        let call = comm.last_call().map(|call| format!("{} by {}", call.collective, call.algorithm));
-        comm.close()?;
+        let call = gpus.last_call().map(|call| format!("{} by {}", call.collective, call.algorithm));
+        gpus.close()?;
         Ok(format!("{device}: {}", call.unwrap_or_default()))
     })?;
     for (rank, line) in lines.iter().enumerate() {

@@ -11,10 +11,9 @@ use crate::kernel::training::{NO_COPY, Scaling};
 /// Linear layers with a rectifier between each two, in device memory, with their gradients and a batch. All calls
 /// enqueue, and return at once.
 ///
-/// A step is [`load`](Self::load) or [`pick`](Self::pick), [`forward`](Self::forward), [`loss`](Self::loss),
-/// [`backward`](Self::backward), then for each layer, the last first, [`leaves`](Self::leaves) and, but for the first,
-/// [`inward`](Self::inward); they are apart so that the gradients of a layer can travel while the layers before it are
-/// computed. What a step has to keep from one of them to the next is a [`Pass`](super::Pass).
+/// A step is [`load`](Self::load) or [`pick`](Self::pick), [`forward`](Self::forward), [`loss`](Self::loss), then for
+/// each layer, the last first, [`leaves`](Self::leaves) and, but for the first, [`inward`](Self::inward); they are apart
+/// so that the gradients of a layer can travel while the layers before it are computed. What a step has to keep from one of them to the next is a [`Pass`](super::Pass).
 pub struct Perceptron<T: Number> {
     pub(super) layout: Layout,
     pub(super) kernels: Kernels,

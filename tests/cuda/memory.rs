@@ -168,6 +168,7 @@ fn nothing_is_pinned_once_a_device_is_open() {
                 assert_eq!(stream.read(&part)?, vec![3.0; count]);
             }
             let graph = stream.capture(|stream| gpus.all_reduce_in_place(&buffer, ReduceOp::Max, stream))?;
+            comm.barrier()?;
             graph.launch(&stream)?;
             assert_eq!(stream.read(&buffer)?, vec![3.0; 1 << 20]);
             stream.call(|| {})?;

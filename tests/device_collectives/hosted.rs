@@ -97,6 +97,7 @@ fn calls_return_at_once_and_replay() {
             assert_eq!(gpus.last_call().unwrap().path, path, "{name}");
         }
         let graph = stream.capture(|stream| names.iter().try_for_each(|name| call(name, stream))).unwrap();
+        comm.barrier().unwrap();
         for turn in 0..20 {
             stream.fill(&buffer, turn as f32).unwrap();
             graph.launch(&stream).unwrap();

@@ -82,6 +82,7 @@ fn a_graph_keeps_its_rank_there() {
         let buffer = gpus.allocate::<u8>(10).unwrap();
         let step = |stream: &Stream| gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, stream);
         let graph = stream.capture(step).unwrap();
+        comm.barrier().unwrap();
         let gpus = (comm.rank() != 2).then_some(gpus);
         stream.fill(&buffer, 1).unwrap();
         if comm.rank() == 2 {

@@ -174,6 +174,7 @@ fn a_graph_of_deregistered_memory_fails_with_a_sentence() {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.allocate::<f32>(70_000).unwrap();
         let graph = stream.capture(|stream| gpus.all_reduce_in_place(&buffer, ReduceOp::Sum, stream)).unwrap();
+        comm.barrier().unwrap();
         graph.launch(&stream).unwrap();
         gpus.deregister(&buffer).unwrap();
         gpus.barrier(&stream).unwrap();

@@ -267,6 +267,7 @@ fn a_message_of_memory_that_is_gone_is_refused() {
                 _ => gpus.recv(&buffer, 0, stream),
             })
             .unwrap();
+        comm.barrier().unwrap();
         graph.launch(&stream).unwrap();
         gpus.deregister(&buffer).unwrap();
         graph.launch(&stream).unwrap();

@@ -143,6 +143,7 @@ fn launch_many_times(algorithm: Option<&str>, turns: u32) {
             }
         };
         let graph = stream.capture(step).unwrap();
+        comm.barrier().unwrap();
         for turn in 0..turns {
             let value = |rank: usize| (turn + 10 * rank as u32) as f32;
             stream.fill(&mine, value(rank)).unwrap();

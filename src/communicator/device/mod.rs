@@ -89,7 +89,9 @@ use crate::schedule::{Collective, names};
 /// Calls are enqueued on a stream and return at once. All ranks make the same calls in the same order; calls of one
 /// communicator follow one another, also on different streams. Buffers may be read and written by what is enqueued
 /// behind the call, and a buffer that is dropped stays until the call has been done. Every collective synchronises its
-/// ranks, on their devices. Calls can be captured in a [`Graph`](crate::driver::Graph), which all ranks launch.
+/// ranks, on their devices. Calls can be captured in a [`Graph`](crate::driver::Graph), which all ranks launch. To make a
+/// graph, a driver may wait for what runs on the device: where ranks share one, let all make theirs before any launches
+/// one, with a [barrier](Communicator::barrier) on the host between.
 ///
 /// Calls of two communicators must not run at the same time where they share a device: each could take the room that
 /// the other's ranks need to come to their call. Put them on one stream, in the same order on all ranks.
