@@ -192,7 +192,8 @@ fn waiting_for_a_late_peer_is_told_apart_from_moving_data() {
         let (gpus, stream) = on(&comm);
         let buffer = gpus.allocate::<f32>(1000).unwrap();
         assert_eq!(gpus.batches(), []);
-        // On a busy machine the receiver may be later: then again.
+        // On a busy machine the receiver may be later, or stand still between its entry and its first look: then again.
+        let mut told = 0;
         for attempt in 1..=10 {
             gpus.set_algorithm(ALGORITHMS[attempt % 2]).unwrap();
             let open = (comm.rank() == 1).then(|| block(&stream));
@@ -212,12 +213,14 @@ fn waiting_for_a_late_peer_is_told_apart_from_moving_data() {
             let Some(record) = records.last() else { continue };
             assert_eq!((record.messages, record.sent + record.received), (1, 4000));
             assert!(record.arrived <= record.last_arrived && record.last_arrived <= record.done, "{record:?}");
-            if arrived[1] > arrived[0] + 1_000_000 && comm.rank() == 0 {
-                assert_eq!((record.last_rank, record.received), (1, 4000), "{record:?}");
+            if arrived[1] > arrived[0] + 1_000_000 && comm.rank() == 0 && record.last_rank == 1 {
+                told += 1;
+                assert_eq!(record.received, 4000, "{record:?}");
                 let least = Duration::from_nanos(arrived[1] - arrived[0]);
                 assert!(record.wait >= least && !record.transfer.is_zero(), "{record:?}, {arrived:?}");
             }
         }
+        assert!(comm.rank() != 0 || told > 0, "rank 1 was never the last by a millisecond, or never said to be");
         gpus.set_algorithm(None).unwrap();
         assert!(gpus.calls().is_empty(), "they are no calls of all ranks");
         let said = [true, false].map(|allocated| gpus.explain_message::<f32>(1 << 20, allocated));
