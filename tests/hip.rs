@@ -12,13 +12,12 @@ mod ranks;
 #[path = "standin/mod.rs"]
 mod standin;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use annulus::driver::Device;
-use annulus::{Communicator, Error, ReduceOp};
+use annulus::{Error, ReduceOp};
 
-use everything::everything;
+use everything::{everything, joined, none_is_forgotten};
 
 /// Runs `body` in a process of its own whose HIP is the stand-in, with these variables; `name` is the calling test's.
 fn alone(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
@@ -182,14 +181,9 @@ const OF_NOBODY: &[&str] = &["hipStreamIsCapturing"];
 
 #[test]
 fn each_call_is_made_to_fail_somewhere() {
-    let lines = include_str!("../src/driver/hip/sys.rs").lines();
-    let called = lines.filter_map(|line| line.strip_prefix("    fn ")?.split_once('(')).map(|(name, _)| name);
-    // One is not in the table, since it may be missing: `an_older_hip_lacks_functions_of_the_host_alone`.
-    let called: BTreeSet<&str> = called.filter(|name| name.starts_with("hip")).chain(["hipLaunchHostFunc"]).collect();
-    let lists = [HEARD, UNHEARD, BETWEEN_PROCESSES, OF_THE_LIST, OF_NOBODY];
-    assert!(called.len() > 50);
-    assert_eq!(called, lists.concat().into_iter().collect());
-    assert_eq!(called.len(), lists.concat().len(), "one is in two lists");
+    let table = include_str!("../src/driver/hip/sys.rs");
+    // That it may be missing, `an_older_hip_lacks_functions_of_the_host_alone` shows.
+    none_is_forgotten(table, "hip", "hipLaunchHostFunc", &[HEARD, UNHEARD, BETWEEN_PROCESSES, OF_THE_LIST, OF_NOBODY]);
 }
 
 #[test]
@@ -264,16 +258,6 @@ fn processes_map_each_other() {
             comm.barrier().unwrap();
         });
     }
-}
-
-/// A rank of a world of processes. `OF_RANK_1` fails on one rank alone.
-fn joined() -> Communicator {
-    if std::env::var("RANK").unwrap() == "1" {
-        let fails = std::env::var("OF_RANK_1").unwrap();
-        // SAFETY: this process has no other thread that reads the environment yet.
-        unsafe { std::env::set_var("STANDIN_FAIL", fails) };
-    }
-    Communicator::from_env().unwrap()
 }
 
 /// Devices that do not reach each other meet in memory that each process pins; where one cannot, all hear of it.

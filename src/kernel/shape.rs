@@ -24,6 +24,9 @@ const TILE: u64 = 64;
 /// The same where there are few.
 const SMALL_TILE: u64 = 32;
 
+/// Columns that a block sums at a time (`kernels/column_sum.cu`).
+const COLUMNS: u64 = 16;
+
 /// Blocks, and threads of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -61,8 +64,7 @@ impl Shape {
 
     /// The shape for sums of so many columns, where `resident` blocks of 256 threads have room.
     pub fn of_columns(columns: u64, resident: u32) -> Self {
-        const WIDTH: u64 = 16;
-        Shape { threads: 256, ..Shape::of_units(columns.div_ceil(WIDTH), resident) }
+        Shape { threads: 256, ..Shape::of_units(columns.div_ceil(COLUMNS), resident) }
     }
 
     /// The shape for a kernel of which each block of 64 threads has whole rows, of which there are `rows`.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Each function of the driver, made to fail: the error names it, and nothing panics or hangs.
 
-use std::collections::BTreeSet;
 use std::ptr;
 
+use annulus::Error;
 use annulus::driver::{Device, DeviceBuffer, Stream};
-use annulus::{Communicator, Error};
 
-use super::{alone, everything::everything as all_of_it, ranks, standin};
+use super::everything::{everything as all_of_it, joined, none_is_forgotten};
+use super::{alone, ranks, standin};
 
 /// What goes wrong in everything that a program does, with memory that somebody else allocated too.
 fn everything() -> Vec<String> {
@@ -114,14 +114,9 @@ const OF_THE_DOCTOR: &[&str] = &[
 
 #[test]
 fn each_call_is_made_to_fail_somewhere() {
-    // One is not in the table, since it may be missing: `what_is_not_there_is_a_sentence`.
-    let lines = include_str!("../../src/driver/cuda/library.rs").lines();
-    let called = lines.filter_map(|line| line.strip_prefix("    fn ")?.split_once('(')).map(|(name, _)| name);
-    let called: BTreeSet<&str> = called.filter(|name| name.starts_with("cu")).chain(["cuFuncLoad"]).collect();
-    let lists = [HEARD, UNHEARD, BETWEEN_PROCESSES, OF_THE_LIST, OF_THE_DOCTOR];
-    assert!(called.len() > 60);
-    assert_eq!(called, lists.concat().into_iter().collect());
-    assert_eq!(called.len(), lists.concat().len(), "one is in two lists");
+    let table = include_str!("../../src/driver/cuda/library.rs");
+    // That it may be missing, `what_is_not_there_is_a_sentence` shows.
+    none_is_forgotten(table, "cu", "cuFuncLoad", &[HEARD, UNHEARD, BETWEEN_PROCESSES, OF_THE_LIST, OF_THE_DOCTOR]);
 }
 
 #[cfg(feature = "cli")]
@@ -173,13 +168,10 @@ fn ranks_that_cannot_share_memory_of_the_host_hear_of_it() {
         ("STANDIN_MEMORY", "2048"),
         ("STANDIN_DEVICES", "2"),
         ("STANDIN_UNREACHABLE", "0-1"),
+        ("OF_RANK_1", "cuMemHostRegister_v2=801"),
     ];
     let ended = ranks::start(&[0, 1], 2, name, &variables, || {
-        if std::env::var("RANK").unwrap() == "1" {
-            // SAFETY: this process has no other thread that reads the environment yet.
-            unsafe { std::env::set_var("STANDIN_FAIL", "cuMemHostRegister_v2=801") };
-        }
-        let comm = Communicator::from_env().unwrap();
+        let comm = joined();
         let error = comm.on(&Device::cuda(comm.rank()).unwrap()).unwrap_err();
         assert!(matches!(error, Error::System(_)), "{error:?}");
         let why = error.to_string();

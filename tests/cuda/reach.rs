@@ -4,8 +4,9 @@
 use annulus::communicator::Question;
 use annulus::driver::Device;
 use annulus::schedule::Collective;
-use annulus::{Communicator, DataType, ReduceOp};
+use annulus::{DataType, ReduceOp};
 
+use super::everything::joined;
 use super::{ranks, standin};
 
 /// Two processes with these variables reduce on the device that `open` gives them, through memory of the host or not.
@@ -15,12 +16,7 @@ fn reduce(case: &str, variables: &[(&str, &str)], hosted: bool, open: fn(usize) 
     let variables: Vec<_> = always.into_iter().chain(variables.iter().copied()).collect();
     let name = format!("reach::processes_meet_whatever_they_see {case}");
     let ended = ranks::start(&[0, 1], 2, &name, &variables, || {
-        // One rank alone may fail to do something.
-        if let (Ok(planted), "1") = (std::env::var("OF_RANK_1"), &*std::env::var("RANK").unwrap()) {
-            // SAFETY: this process has no other thread that reads the environment yet.
-            unsafe { std::env::set_var("STANDIN_FAIL", planted) };
-        }
-        let comm = Communicator::from_env().unwrap();
+        let comm = joined();
         let device = Device::cuda(open(comm.rank())).unwrap();
         let stream = device.stream().unwrap();
         let gpus = comm.on(&device).unwrap();

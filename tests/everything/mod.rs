@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Everything that a program does with devices, for tests that make each function of a library fail.
 
-use annulus::Result;
+use std::collections::BTreeSet;
+
 use annulus::driver::{Device, DeviceBuffer, Shape, Stream, Use};
+use annulus::{Communicator, Result};
 
 /// Everything that a program does with devices, as far as it gets, and `more` with one and a mappable buffer of it; what
 /// went wrong.
@@ -79,4 +81,24 @@ fn launch(device: &Device, stream: &Stream, words: &DeviceBuffer<u32>, shape: Sh
     argument[16] = 1;
     // SAFETY: the argument is the kernel's: an epoch, where it is kept, and how long that is.
     unsafe { stream.launch(&device.kernel("probe_advance")?, shape, &argument, &[Use::writes(words)]) }
+}
+
+/// Checks that the functions of a library's table, the file `source`, are those of the lists, each in one of them.
+/// `optional` is one that is not in the table, since it may be missing.
+pub fn none_is_forgotten(source: &str, prefix: &str, optional: &str, lists: &[&[&str]]) {
+    let names = source.lines().filter_map(|line| line.strip_prefix("    fn ")?.split_once('(')).map(|(name, _)| name);
+    let called: BTreeSet<&str> = names.filter(|name| name.starts_with(prefix)).chain([optional]).collect();
+    let listed = lists.concat();
+    assert!(called.len() > 50);
+    assert_eq!(called, listed.iter().copied().collect());
+    assert_eq!(called.len(), listed.len(), "one is in two lists");
+}
+
+/// A rank of a world of processes. What `OF_RANK_1` says, if anything does, fails on that rank alone.
+pub fn joined() -> Communicator {
+    if let (Ok(fails), "1") = (std::env::var("OF_RANK_1"), &*std::env::var("RANK").unwrap()) {
+        // SAFETY: this process has no other thread that reads the environment yet.
+        unsafe { std::env::set_var("STANDIN_FAIL", fails) };
+    }
+    Communicator::from_env().unwrap()
 }

@@ -65,12 +65,10 @@ impl Walk<'_> {
         let (raised, awaited) = (flags.raised.len() as u32, flags.awaited.len() as u32);
         let arguments = kernel::Flags { call, raised, awaited, closes: u32::from(closes), unused: 0, marks };
         let mut uses = self.uses(&members.arenas);
-        uses.push(Use::shares(&members.table));
-        uses.extend([&members.abort, self.gpus.faults.words()].map(Use::words));
-        uses.push(Use::shares(self.gpus.history.journal()));
+        uses.extend(self.gpus.common_uses());
         let Shape { blocks, threads } = members.room.shape(Kernel::Flags, 0);
         // SAFETY: The argument is that of `kernels/flags.cu`: the call's is the one that its entry has, and the marks
-        // are as many as it says, of ranks and flags that exist (`check`, `Loaded`). It touches the state, the words
+        // are as many as it says, of ranks and flags that exist (`check`, `Loaded`). It touches the state, journal, words
         // and, through the first region of the table, the flags of all ranks' arenas: `uses` names all of them. Flags
         // are atomic words with one writer each, which is what `shares` asks for.
         unsafe {

@@ -219,9 +219,9 @@ impl Enqueued {
 /// as no later than this rank's own, which is then the last.
 ///
 /// There is a record once all launches of the call have ended; they are not waited for, but the journal of them is copied
-/// from the device, which takes some microseconds. Calls are those that were
-/// enqueued or captured last, up to 256, as long as no more than 1024 launches came after them. Of a captured call it is
-/// that of its last replay. Calls are numbered as in errors.
+/// from the device, which takes some microseconds. Calls are those that were enqueued or captured last, up to 256, as long
+/// as no more than 1024 launches came after them. Of a captured call it is that of its last replay. Calls are numbered as
+/// in errors.
 impl DeviceCommunicator {
     /// What the last call that has been done was, what ran, and how long this rank waited and moved data. See
     /// [Records](Self#records).

@@ -78,13 +78,20 @@ impl DeviceCommunicator {
         }
     }
 
+    /// What is this rank's own of what [`common`](Self::common) tells, but for the state.
+    pub(super) fn common_uses(&self) -> [Use; 4] {
+        let members = &self.members;
+        let [abort, faults] = [&members.abort, self.faults.words()].map(Use::words);
+        let [table, journal] = [&members.table, self.history.journal()].map(Use::shares);
+        [table, journal, abort, faults]
+    }
+
     /// What every launch uses beside its call's buffers. The state is written by each, so launches on different streams
     /// are in order.
     pub(super) fn uses(&self) -> Vec<Use> {
         let members = &self.members;
-        let mut uses = vec![Use::writes(&members.state), Use::shares(&members.table)];
-        uses.extend([&members.abort, self.faults.words()].map(Use::words));
-        uses.push(Use::shares(self.history.journal()));
+        let mut uses = vec![Use::writes(&members.state)];
+        uses.extend(self.common_uses());
         let regions = members.regions.lock().unwrap_or_else(PoisonError::into_inner);
         uses.extend(regions.iter().flatten().map(Use::shares));
         uses
