@@ -88,7 +88,7 @@ const UNHEARD: &[&str] = &[
 ];
 
 /// Those that are called between processes: `ranks_that_cannot_share_memory_of_the_host_hear_of_it`, and
-/// `reach::processes_meet_whatever_they_see`.
+/// `reach::processes_meet_whatever_they_see` and `reach::what_cannot_be_unmapped_stays`.
 const BETWEEN_PROCESSES: &[&str] =
     &["cuIpcOpenMemHandle_v2", "cuIpcCloseMemHandle", "cuMemHostRegister_v2", "cuMemHostUnregister"];
 

@@ -6,7 +6,7 @@ use annulus::driver::Device;
 use annulus::schedule::Collective;
 use annulus::{DataType, ReduceOp};
 
-use super::everything::joined;
+use super::everything::{joined, maps_and_unmaps};
 use super::{ranks, standin};
 
 /// Two processes with these variables reduce on the device that `open` gives them, through memory of the host or not.
@@ -52,7 +52,16 @@ fn processes_meet_whatever_they_see() {
     reduce("no names", &[("OF_RANK_1", "cuIpcGetMemHandle=801")], true, |_| 0);
     reduce("no mapping", &[("OF_RANK_1", "cuIpcOpenMemHandle_v2=801")], true, |_| 0);
     reduce("one card", &[], false, |_| 0);
-    // What cannot be unmapped stays.
-    reduce("no unmapping", &[("OF_RANK_1", "cuIpcCloseMemHandle=999"), ("STANDIN_LENT", "0")], false, |_| 0);
+    // What cannot be unpinned stays.
     reduce("no unpinning", &[&apart[..], &[("OF_RANK_1", "cuMemHostUnregister=999")]].concat(), true, |_| 0);
+}
+
+#[test]
+fn what_cannot_be_unmapped_stays() {
+    let Some(library) = standin::library() else { return };
+    let variables = [("LD_LIBRARY_PATH", library.to_str().unwrap()), ("OF_RANK_1", "cuIpcCloseMemHandle=999")];
+    let name = "reach::what_cannot_be_unmapped_stays";
+    for rank in ranks::start(&[0, 1], 2, name, &variables, || maps_and_unmaps(Device::cuda)) {
+        assert!(rank.status.success(), "rank {}: {}", rank.rank, rank.output);
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use annulus::driver::{Device, DeviceBuffer, Shape, Stream, Use};
+use annulus::driver::{Device, DeviceBuffer, IpcHandle, Shape, Stream, Use};
 use annulus::{Communicator, Result};
 
 /// Everything that a program does with devices, as far as it gets, and `more` with one and a mappable buffer of it; what
@@ -101,4 +101,20 @@ pub fn joined() -> Communicator {
         unsafe { std::env::set_var("STANDIN_FAIL", fails) };
     }
     Communicator::from_env().unwrap()
+}
+
+/// Of a rank of two: rank 1 maps memory of rank 0's and gives it up, and is none the worse where it cannot be unmapped.
+pub fn maps_and_unmaps(open: fn(usize) -> Result<Device>) {
+    let (comm, device) = (joined(), open(0).unwrap());
+    let own = device.allocate_mappable::<u32>(10).unwrap();
+    let mut name = own.export().unwrap().to_bytes();
+    comm.broadcast_in_place(&mut name, 0).unwrap();
+    if comm.rank() == 1 {
+        drop(device.import::<u32>(&IpcHandle::from_bytes(&name)).unwrap());
+        device.close_imports();
+        let stream = device.stream().unwrap();
+        stream.fill(&own, 3).unwrap();
+        assert_eq!(stream.read(&own).unwrap(), [3; 10]);
+    }
+    comm.barrier().unwrap();
 }
