@@ -6,13 +6,13 @@
 // A row: g is its greatest logit (NaN is passed over); d = logit - g; e = exponential(d); s the sum of e in the order of
 // the classes, in float; softmax = e / s; loss = logarithm(s) - d[label]; gradient = (softmax - 1 at the label) x f, f
 // the scale of the loss divided by the denominator. The label of no class has a loss of NaN, and nowhere a 1 to
-// subtract. Mean: the sum of the losses in the order of the rows, in double, divided by `denominator`, rounded once.
+// subtract.
 //
 // Bytes moved: per logit its size four times (twice from cache, as long as rows fit there). Exponentials are computed
 // twice rather than kept.
 // Launch: any shape; a thread has whole rows, so that their sums have one order, and reads some classes of one at a time.
-// That is for the tens of classes of a classifier; 64 threads a block, since rows are few. The mean is one block's,
-// whose threads read what one of them adds: by itself it would wait for memory row by row.
+// That is for the tens of classes of a classifier; 64 threads a block, since rows are few. The losses are added where they
+// are read, by the host: here one thread would add them, while the step waits.
 #include "exponential.h"
 #include "scaling.h"
 
@@ -24,14 +24,6 @@ struct CrossEntropy {
     void* to;               // their gradient, rows x classes; it may be the logits
     u64 rows;
     u64 classes;
-    float denominator;
-    u32 unused;
-};
-
-struct MeanLoss {
-    const float* losses; // rows
-    float* to;           // one
-    u64 rows;
     float denominator;
     u32 unused;
 };
@@ -78,26 +70,3 @@ DEVICE void cross_entropy(const CrossEntropy& args) {
 #define CROSS_ENTROPY(name, T)                                                                                         \
     KERNEL(cross_entropy_##name, CrossEntropy) { cross_entropy<T>(args); }
 FLOATS(CROSS_ENTROPY)
-
-// Losses that a block has read side by side, for the one thread that adds them.
-struct Losses {
-    float row[256];
-};
-
-KERNEL(mean_loss, MeanLoss) {
-    SHARED Losses some;
-    if (block() != 0) return;
-    constexpr u32 MOST = sizeof(some.row) / sizeof(float);
-    double sum = 0.0;
-    for (u64 first = 0; first < args.rows; first += MOST) {
-        const u32 count = args.rows - first < MOST ? (u32)(args.rows - first) : MOST;
-        for (u32 i = thread(); i < count; i += threads()) some.row[i] = args.losses[first + i];
-        sync_block();
-        if (thread() == 0) {
-#pragma unroll 8
-            for (u32 i = 0; i < count; ++i) sum += (double)some.row[i];
-        }
-        sync_block();
-    }
-    if (thread() == 0) narrow(*args.to, (float)(sum / (double)args.denominator));
-}

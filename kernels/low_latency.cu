@@ -11,8 +11,8 @@
 // Launch: 1 to BLOCKS blocks, resident together on all ranks, of 256 threads, about one packet of each rank a thread. The
 // message's packets must not be more than `lines`.
 //
-// What takes time is waiting for memory, so there is little of it: a thread has loaded what it sends first when it waits
-// for its stores to be out, and looks at the packets of several ranks at once.
+// What takes time is waiting for memory, so there is little of it: a thread loads what it sends first along with the
+// state of the rank, and looks at the packets of several ranks at once.
 //
 // Proof. A word of a packet is loaded and stored whole, so data with the call's flag was sent in the call. Packets of a
 // rank and parity of `calls` lie at their own place, which nothing else uses: what lies there was read two calls before
@@ -120,12 +120,12 @@ template <class T>
 DEVICE void low_latency(const Collective& args, Met& met) {
     typedef typename Carried<T>::Value Value;
     typedef typename Carried<T>::Average Average;
-    Turn turn = begin(args, met);
-    const u32 flag = turn.packets + 1;
-    bool well = true;
     const u64 pieces = (args.elements + Piece<T>::LANES - 1) / Piece<T>::LANES;
     u64 i = (u64)block() * threads() + thread();
     Piece<T> piece = load_piece((const T*)args.from, args.elements, i);
+    Turn turn = begin(args, met);
+    const u32 flag = turn.packets + 1;
+    bool well = true;
     const bool cleans = flag % CLEANING == 0;
     if (cleans) {
         well = enter(args, turn, met);

@@ -118,10 +118,10 @@ DEVICE void sync_before_publishing() {
 
 // Says for the host which call this is, unless an earlier one has failed: that is the one to be told of. (Another block
 // of this one may have failed before block 0 begins.)
-DEVICE void say_call(const Collective& args, const Turn& turn) {
+DEVICE void say_call(const Collective& args, const Turn& turn, Pad* own) {
     if (block() != 0 || thread() != 0) return;
     if (turn.failed != 0 && turn.failed != failure_of(turn.calls, ENTERING)) return;
-    Called* const called = &pad_of(args, args.rank)->called;
+    Called* const called = &own->called;
     store_relaxed_system(&called->calls, turn.calls);
     store_relaxed_system(&called->hash, args.hash);
     for (u32 word = 0; word < WORDS; ++word) store_relaxed_system(&called->word[word], args.call[word]);
@@ -143,12 +143,14 @@ DEVICE void catch_up(const Collective& args, const Turn& turn) {
 
 // The block's count of calls, this one included, of a launch that the host is told of.
 DEVICE Turn begin(const Collective& args, Met& met) {
-    if (thread() == 0) met.begun = clock_ns();
+    // Memory is waited for once, for all that comes of it.
+    Pad* const own = pad_of(args, args.rank);
     Turn turn = args.state->turns[block()];
-    turn.turn += 1;
     turn.failed = load_relaxed_system(&args.state->failed);
+    if (thread() == 0) met.begun = clock_ns();
+    turn.turn += 1;
     catch_up(args, turn);
-    say_call(args, turn);
+    say_call(args, turn, own);
     return turn;
 }
 
@@ -182,8 +184,9 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met, bo
         u32 looks = 0;
         u32 ended = await(args, turn, ENTERING, peer, [&] {
             ++looks;
-            low = load_acquire_system(&entry->word[0]);
+            // Both are on their way at once: what comes behind an acquire waits for it. Each says itself whose it is.
             high = load_relaxed_system(&entry->word[1]);
+            low = load_acquire_system(&entry->word[0]);
             return low >> 32 == turn.turn && high >> 32 == turn.turn;
         });
         if (ended == REACHED && ((u32)low != (u32)args.hash || (u32)high != (u32)(args.hash >> 32))) {
@@ -212,20 +215,19 @@ DEVICE bool await_entries(const Collective& args, const Turn& turn, Met& met, bo
     return ended == REACHED;
 }
 
-// Enters the call. Afterwards the block sees what the same block of every rank wrote before.
-DEVICE bool enter(const Collective& args, const Turn& turn, Met& met, bool from_staged, bool to_staged) {
+// Enters the call. Afterwards the block sees what the same block of every rank wrote before; and where it seeks, it knows
+// where their buffers are.
+DEVICE bool enter(const Collective& args, const Turn& turn, Met& met, bool from_staged, bool to_staged,
+                  bool seeks = true) {
     sync_before_publishing();
     AT(ENTERING, args.rank);
     post_entries(args, turn, met, from_staged, to_staged);
-    return await_entries(args, turn, met, true);
+    return await_entries(args, turn, met, seeks);
 }
 
 // The same of a call in which ranks know where to read and to write: none of its buffers is looked for.
 DEVICE bool enter(const Collective& args, const Turn& turn, Met& met) {
-    sync_before_publishing();
-    AT(ENTERING, args.rank);
-    post_entries(args, turn, met, true, true);
-    return await_entries(args, turn, met, false);
+    return enter(args, turn, met, true, true, false);
 }
 
 // The inputs of all ranks in the order of the fold, which is that of the ranks.

@@ -16,27 +16,41 @@
 // as it is until all are done: nobody leaves before finish(). It must not be this rank's output either, since peers
 // read it until they are done, and this rank stores before that: a rank that works in place stages its input, whatever
 // it was told. The staging half may be overwritten two calls later (pad.h), and no earlier: no exit is needed for it.
+#include "lines.h"
 #include "meet.h"
-#include "part.h"
 
 constexpr u64 ALWAYS_STAGED = 4 << 10; // bytes
 
 template <class T>
 DEVICE void one_shot(const Collective& args, Met& met) {
+    constexpr u32 LANES = Line<T>::LANES;
+    const Range mine = part_of_block({0, args.elements}, LANES);
+    // Where a thread has one line at the most, it is on its way along with the state of the rank.
+    const bool at_once = mine.end - mine.begin <= (u64)threads() * LANES;
+    const u64 own = mine.begin + (u64)thread() * LANES;
+    const u32 count = own >= mine.end ? 0 : mine.end - own < LANES ? (u32)(mine.end - own) : LANES;
+    Line<T> line = {};
+    if (at_once) line = load_line<Line<T>>((const T*)args.from + own, count);
     const Turn turn = begin(args, met);
-    const Range mine = part_of_block({0, args.elements}, Line<T>::LANES);
     const u64 bytes = args.elements * sizeof(T);
 #if defined(PLANTED_IN_PLACE)
     const bool in_place = false;
 #else
     const bool in_place = (u64)args.from < (u64)args.to + bytes && (u64)args.to < (u64)args.from + bytes;
 #endif
-    const bool staged = args.from_place == STAGED || in_place || bytes <= ALWAYS_STAGED;
+    // All ranks stage what is short, so none need be asked where it is.
+    const bool is_short = bytes <= ALWAYS_STAGED;
+    for (u32 peer = thread(); is_short && peer < args.world; peer += threads()) {
+        met.from[peer] = staging_of(args, turn, peer);
+        met.staged[peer] = 1;
+    }
+    const bool staged = args.from_place == STAGED || in_place || is_short;
     if (staged) {
         void* const staging = staging_of(args, turn, args.rank);
-        copy_range(args.from, &staging, 1, {mine.begin * sizeof(T), mine.end * sizeof(T)});
+        if (at_once) store_line((T*)staging + own, line, count);
+        else copy_range(args.from, &staging, 1, {mine.begin * sizeof(T), mine.end * sizeof(T)});
     }
-    const bool well = enter(args, turn, met, staged, true);
+    const bool well = enter(args, turn, met, staged, true, !is_short);
     if (well) {
         AT(FOLDING, args.rank);
         void* const to[] = {args.to};

@@ -33,8 +33,6 @@ pub enum Kernel {
     Activate(DataType),
     /// The loss of each row, and the gradient of its logits; [`CrossEntropy`](super::training::CrossEntropy).
     CrossEntropy(DataType),
-    /// The mean of the rows' losses; [`MeanLoss`](super::training::MeanLoss).
-    MeanLoss,
     /// The sum of each column; [`ColumnSum`](super::training::ColumnSum). The sums are of the elements' type, or f32.
     ColumnSum {
         /// The type of the elements.
@@ -96,7 +94,7 @@ impl Kernel {
             Kernel::Pick => "pick",
             Kernel::Product { .. } => "product",
             Kernel::Activate(_) => "activate",
-            Kernel::CrossEntropy(_) | Kernel::MeanLoss => "cross_entropy",
+            Kernel::CrossEntropy(_) => "cross_entropy",
             Kernel::ColumnSum { .. } => "column_sum",
             Kernel::FindOverflow(_) | Kernel::UpdateScale => "loss_scale",
             Kernel::Sgd(_) => "sgd",
@@ -148,7 +146,6 @@ impl fmt::Display for Kernel {
             Kernel::Product { from, to } => write!(f, "product_{from}_to_{to}"),
             Kernel::Activate(data_type) => write!(f, "activate_{data_type}"),
             Kernel::CrossEntropy(data_type) => write!(f, "cross_entropy_{data_type}"),
-            Kernel::MeanLoss => f.write_str("mean_loss"),
             Kernel::ColumnSum { from, to } if from == to => write!(f, "column_sum_{from}"),
             Kernel::ColumnSum { from, to } => write!(f, "column_sum_{from}_to_{to}"),
             Kernel::FindOverflow(data_type) => write!(f, "find_overflow_{data_type}"),

@@ -45,7 +45,6 @@ impl Shape {
         // Bytes that a thread has at the least, before a block more is worth it: lines of 16, or what one packet carries.
         let each = match kernel {
             Kernel::Barrier | Kernel::Flags | Kernel::Relay => return Shape { blocks: 1, threads: 32 },
-            Kernel::MeanLoss => return Shape { blocks: 1, threads: SMALL },
             Kernel::UpdateScale | Kernel::AdamWBegin => return Shape { blocks: 1, threads: 1 },
             Kernel::LowLatency(_) => 8,
             _ if !kernel.is_collective() => 4 * 16,

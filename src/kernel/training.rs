@@ -98,24 +98,8 @@ pub struct CrossEntropy {
     pub rows: u64,
     /// Classes.
     pub classes: u64,
-    /// That of the mean.
-    pub denominator: f32,
-    /// Zero.
-    pub unused: u32,
-}
-
-/// `mean_loss` (`kernels/cross_entropy.cu`): the sum of the rows' losses divided by a denominator. One block.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct MeanLoss {
-    /// Address of the losses, an f32 a row.
-    pub losses: u64,
-    /// Address of the mean, an f32.
-    pub to: u64,
-    /// Rows.
-    pub rows: u64,
-    /// What the sum is divided by: [`Tensor::cross_entropy`](crate::tensor::Tensor::cross_entropy) says what it is
-    /// among ranks.
+    /// What the sum of the losses is divided by: [`Tensor::cross_entropy`](crate::tensor::Tensor::cross_entropy) says
+    /// what it is among ranks.
     pub denominator: f32,
     /// Zero.
     pub unused: u32,

@@ -18,7 +18,7 @@ pub enum TensorClass {
     Activations,
     /// The gradients of that.
     Slopes,
-    /// Softmax and losses.
+    /// Losses of rows, and of steps.
     Losses,
 }
 

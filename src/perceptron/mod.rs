@@ -11,7 +11,7 @@
 //! | `kernels` | the trainer's kernels, each as a call that is checked |
 //! | `model` | [`Perceptron`]: weights, gradients, and a batch |
 //! | `samples` | [`Samples`]: of which batches are made, in device memory |
-//! | `pass` | [`Pass`]: forward and backward, enqueued on a stream |
+//! | `pass` | [`Pass`]: forward and backward, enqueued on a stream; [`mean_loss`] |
 //! | `update` | [`Update`]: the optimizer's state, and its step |
 //!
 //! Nothing here waits, and nothing knows of ranks. In f32, formulas and orders are the CPU's; matrix products,
@@ -35,7 +35,7 @@ pub use loss_scale::LossScale;
 pub use memory::{DeviceTensor, Memory};
 pub use model::Perceptron;
 pub use number::{Number, Precision};
-pub use pass::Pass;
+pub use pass::{Pass, mean_loss};
 pub use samples::Samples;
 pub use update::Update;
 

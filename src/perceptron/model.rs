@@ -29,8 +29,8 @@ pub struct Perceptron<T: Number> {
     rows: usize,
     pub(super) inputs: DeviceTensor<T>,
     pub(super) labels: DeviceTensor<u32>,
-    /// One element.
-    pub(super) mean: DeviceTensor<f32>,
+    /// One a row.
+    pub(super) losses: DeviceTensor<f32>,
 }
 
 impl<T: Number> Perceptron<T> {
@@ -69,7 +69,7 @@ impl<T: Number> Perceptron<T> {
             scaled: loss_scale.map(|settings| Scaled::new(settings, &memory, stream)).transpose()?,
             inputs: memory.lasting(TensorClass::Inputs, inputs, stream)?,
             labels: memory.lasting(TensorClass::Inputs, rows, stream)?,
-            mean: memory.lasting(TensorClass::Losses, 1, stream)?,
+            losses: memory.lasting(TensorClass::Losses, rows, stream)?,
             layout,
             memory,
             weights,
@@ -99,9 +99,10 @@ impl<T: Number> Perceptron<T> {
         &self.gradients
     }
 
-    /// The loss of the batch that went forward last: one element.
-    pub fn mean(&self) -> &DeviceBuffer<f32> {
-        &self.mean
+    /// The losses of the rows of the batch that went backward last; behind them, what was there. The batch's loss is
+    /// their [mean](super::mean_loss).
+    pub fn losses(&self) -> &DeviceBuffer<f32> {
+        &self.losses
     }
 
     /// The memory of its tensors, and of those that go with them.

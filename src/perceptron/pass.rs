@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! forward   output 0, output 1, logits
-//! loss      losses, which are read at once, and slope 2; logits are no longer needed
+//! loss      slope 2; logits are no longer needed
 //! leaves    of layer 2, from slope 2 and output 1
 //! inward    slope 1, before the rectifier; slope 2 is no longer needed
 //! leaves    of layer 1; the rectifier acts on slope 1 by output 1, which is no longer needed, ..
@@ -24,6 +24,13 @@ pub struct Pass<T: Number> {
     slope: Option<DeviceTensor<T>>,
     /// What that layer put out, as long as the slope is the gradient of that, and not yet of what came before it.
     output: Option<DeviceTensor<T>>,
+}
+
+/// The loss of a batch, of those of its rows: their sum, in their order and in f64, divided by `denominator`, and rounded
+/// once, as that of [`Tensor::cross_entropy`](crate::tensor::Tensor::cross_entropy).
+pub fn mean_loss(losses: &[f32], denominator: f32) -> f32 {
+    let sum = losses.iter().fold(0.0, |sum, loss| sum + f64::from(*loss));
+    (sum / f64::from(denominator)) as f32
 }
 
 impl<T: Number> Pass<T> {
@@ -67,8 +74,8 @@ impl<T: Number> Perceptron<T> {
         Ok(pass)
     }
 
-    /// The loss of the pass, [`mean`](Self::mean), with which it goes backward: the gradient of the logits, multiplied by
-    /// the scale of the loss, if there is one, as all gradients then are. `denominator` as in
+    /// The [`losses`](Self::losses) of the pass, with which it goes backward: the gradient of the logits, multiplied by the
+    /// scale of the loss, if there is one, as all gradients then are. `denominator` as in
     /// [`Tensor::cross_entropy`](crate::tensor::Tensor::cross_entropy).
     ///
     /// # Errors
@@ -77,10 +84,9 @@ impl<T: Number> Perceptron<T> {
     pub fn loss(&self, pass: &mut Pass<T>, denominator: f32, stream: &Stream) -> Result<()> {
         let (logits, labels) = (pass.logits()?, self.labels.part(..pass.rows)?);
         let slope = self.memory.of_step(TensorClass::Slopes, logits.len(), stream)?;
-        let losses = self.memory.of_step(TensorClass::Losses, pass.rows, stream)?;
+        let losses = self.losses.part(..pass.rows)?;
         let scaling = self.scaled.as_ref().map(|scaled| &*scaled.words);
         self.kernels.cross_entropy((logits, &labels), denominator, scaling, (&losses, &slope), stream)?;
-        self.kernels.mean_loss(&losses, denominator, &self.mean, stream)?;
         pass.slope = Some(slope);
         pass.outputs.pop();
         Ok(())

@@ -2,8 +2,9 @@
 //! The loss of classification, forward and backward.
 
 use annulus::driver::Use;
-use annulus::kernel::training::{CrossEntropy, MeanLoss, Scaling};
+use annulus::kernel::training::{CrossEntropy, Scaling};
 use annulus::kernel::{Kernel, Shape};
+use annulus::perceptron::mean_loss;
 use annulus::tensor::Tensor;
 use annulus::{bf16, f16};
 
@@ -11,7 +12,6 @@ use super::{Draw, Float, SHAPES, Sim, bits, chosen, error_of};
 
 struct Result<T> {
     losses: Vec<f32>,
-    mean: f32,
     gradient: Vec<T>,
 }
 
@@ -36,11 +36,9 @@ impl<T: Float> Case<T> {
     fn run(&self, sim: &Sim, scale: Option<f32>, shape: (u32, u32)) -> Result<T> {
         let (rows, classes) = (self.labels.len(), self.classes);
         let (logits, labels) = (sim.upload(&self.logits, 1), sim.upload(&self.labels, 0));
-        let (losses, mean) = (sim.upload(&vec![0.0_f32; rows], 0), sim.upload(&[0.0_f32], 0));
+        let losses = sim.upload(&vec![0.0_f32; rows], 0);
         let gradient = sim.upload(&vec![T::zeroed(); rows * classes], 1);
         let scaling = sim.upload(bytemuck::cast_slice::<Scaling, u32>(&[Scaling::new(scale.unwrap_or(0.0))]), 0);
-        let [rows, classes] = [rows as u64, classes as u64];
-        let denominator = self.denominator;
         let mut uses = vec![Use::reads(&labels), Use::reads(&scaling), Use::writes(&losses)];
         let to = if self.in_place { &logits } else { &gradient };
         uses.extend([Use::reads(&logits), Use::writes(to)]);
@@ -50,15 +48,13 @@ impl<T: Float> Case<T> {
             losses: losses.address(),
             scaling: if scale.is_some() { scaling.address() } else { 0 },
             to: to.address(),
-            rows,
-            classes,
-            denominator,
+            rows: rows as u64,
+            classes: classes as u64,
+            denominator: self.denominator,
             unused: 0,
         };
         sim.run(Kernel::CrossEntropy(T::DATA_TYPE), shape, &arguments, &uses);
-        let mean_loss = MeanLoss { losses: losses.address(), to: mean.address(), rows, denominator, unused: 0 };
-        sim.run(Kernel::MeanLoss, shape, &mean_loss, &[Use::reads(&losses), Use::writes(&mean)]);
-        Result { losses: sim.read(&losses), mean: sim.read(&mean)[0], gradient: sim.read(to) }
+        Result { losses: sim.read(&losses), gradient: sim.read(to) }
     }
 
     /// Against f64, from the same logits. With u the unit of f32, of a row with greatest logit g:
@@ -69,7 +65,7 @@ impl<T: Float> Case<T> {
     ///   where they are subnormal, each is off by half the distance of the smallest numbers instead;
     /// - the logarithm of the sum is off by what the sum is off, as a part of itself, and by 2 u of itself; own by
     ///   u |d|; the loss by all of these and u of itself;
-    /// - the mean adds in f64 and rounds once.
+    /// - the mean, which the host makes of them, adds in f64 and rounds once.
     fn check(&self, got: &Result<T>, scale: f32) {
         let u = f32::UNIT;
         let [mut sum, mut sum_off] = [0.0, 0.0];
@@ -100,7 +96,8 @@ impl<T: Float> Case<T> {
         }
         let mean = sum / f64::from(self.denominator);
         let off = error_of::<f32>(mean, sum_off / f64::from(self.denominator) * 1.001);
-        assert!((f64::from(got.mean) - mean).abs() <= off, "{} {mean} {off}", got.mean);
+        let got = mean_loss(&got.losses, self.denominator);
+        assert!((f64::from(got) - mean).abs() <= off, "{got} {mean} {off}");
     }
 }
 
@@ -116,7 +113,6 @@ fn losses<T: Float>() {
             let got = case.run(&sim, None, shape);
             assert_eq!(bits(&got.losses), bits(&first.losses), "{shape:?}");
             assert_eq!(bits(&got.gradient), bits(&first.gradient), "{shape:?}");
-            assert_eq!(bits(&[got.mean]), bits(&[first.mean]), "{shape:?}");
         }
         let scaled = case.run(&sim, Some(1024.0), (2, 32));
         case.check(&scaled, 1024.0);
@@ -146,7 +142,8 @@ fn is_that_of_the_cpu() {
         loss.backward().unwrap();
         let gradient = logits.grad().unwrap().read().unwrap().to_vec();
         let unit = 2.0 * f32::EPSILON;
-        assert!((loss.item().unwrap() - got.mean).abs() <= 2.0 * unit * (got.mean + 1.0));
+        let mean = mean_loss(&got.losses, denominator);
+        assert!((loss.item().unwrap() - mean).abs() <= 2.0 * unit * (mean + 1.0));
         for (got, right) in got.gradient.iter().zip(gradient) {
             assert!((got - right).abs() <= 4.0 * unit / denominator, "{got} {right}");
         }
@@ -173,7 +170,7 @@ fn rows_without_numbers_stay_alone() {
             assert_eq!(bits(&got.gradient[part.clone()]), bits(&right.gradient[part]));
         }
     }
-    assert!(got.mean.is_nan());
+    assert!(mean_loss(&got.losses, 5.0).is_nan());
     // Of the label of no class, nothing is subtracted.
     assert!(got.gradient[12..16].iter().all(|share| *share >= 0.0));
     assert!((got.gradient[12..16].iter().sum::<f32>() - 1.0 / 5.0).abs() < 1e-6);

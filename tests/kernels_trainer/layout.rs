@@ -2,8 +2,8 @@
 //! The arguments in Rust and in C++, field by field; and the launch shapes.
 
 use annulus::kernel::training::{
-    Activate, AdamW, AdamWBegin, AdamWStep, ColumnSum, CrossEntropy, FindOverflow, MeanLoss, Pick, Product, Scaling,
-    Sgd, UpdateScale,
+    Activate, AdamW, AdamWBegin, AdamWStep, ColumnSum, CrossEntropy, FindOverflow, Pick, Product, Scaling, Sgd,
+    UpdateScale,
 };
 use annulus::kernel::{Kernel, Shape};
 use annulus::{DataType, kernel};
@@ -38,7 +38,6 @@ fn assertions() -> String {
         }
         Activate { from bias to elements columns activation unused }
         CrossEntropy { logits labels losses scaling to rows classes denominator unused }
-        MeanLoss { losses to rows denominator unused }
         ColumnSum { from output to rows columns accumulate unused }
         Scaling { scale overflow steps skipped }
         FindOverflow { from scaling elements }
@@ -96,7 +95,6 @@ fn shapes_fit_the_work() {
     for (rows, blocks) in [(0, 1), (1, 1), (7, 7), (1 << 40, 8)] {
         assert_eq!(Shape::of_rows(rows, 8), shape(blocks, 64));
     }
-    assert_eq!(Shape::of(Kernel::MeanLoss, 1 << 30, 8), shape(1, 64));
     assert_eq!(Shape::of(Kernel::UpdateScale, 1 << 30, 8), shape(1, 1));
     assert_eq!(Shape::of(Kernel::Sgd(DataType::F32), 3 << 14, 8), shape(3, 256));
     assert_eq!(Shape::of(Kernel::Activate(DataType::F16), 1 << 30, 80), shape(80, 256));

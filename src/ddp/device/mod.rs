@@ -17,10 +17,12 @@
 //! |---|---|
 //! | `step` | what a step enqueues, in pieces |
 //! | `graphs` | captured steps |
+//! | `losses` | those of steps, until they are read |
 //! | `times` | how long the exchange took, and how much of that the computing waited for |
 //! | `one_rank` | the same run by one rank on one device, without communicator or bucket |
 
 mod graphs;
+mod losses;
 pub mod one_rank;
 mod step;
 mod times;
@@ -30,6 +32,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::graphs::Graphs;
+use self::losses::Losses;
 use self::step::{Parts, Piece, Share, buckets};
 use self::times::Exchanges;
 use super::{Fault, Times};
@@ -38,9 +41,7 @@ use crate::driver::{Device, Graph, Stream};
 use crate::element::ReduceOp;
 use crate::error::{Error, Result};
 use crate::optim::Rule;
-use crate::perceptron::{
-    DeviceTensor, Layout, LossScale, MemoryReport, Number, Perceptron, Samples, Scaling, TensorClass, Update,
-};
+use crate::perceptron::{Layout, LossScale, MemoryReport, Number, Perceptron, Samples, Scaling, Update};
 use crate::record::{Clock, Ticks};
 
 /// What a rank on a device is to train.
@@ -104,9 +105,8 @@ pub struct DeviceDdp<T: Number> {
     exchange: Stream,
     /// What steps pick their batches from, if they do.
     samples: Option<Samples<T>>,
-    /// The losses of this rank since they were read last.
-    losses: DeviceTensor<f32>,
-    steps: usize,
+    /// What became of steps since it was read last.
+    losses: Losses,
     exchanges: Exchanges,
     /// Steps in all.
     made: u64,
@@ -143,7 +143,7 @@ impl<T: Number> DeviceDdp<T> {
         comm.broadcast_in_place(model.weights(), 0, &compute)?;
         model.round(&compute)?;
         compute.synchronize()?;
-        let losses = model.memory().lasting(TensorClass::Losses, settings.steps, &compute)?;
+        let losses = Losses::new(model.memory(), settings.rows, settings.steps, &compute)?;
         let clock = Clock::new();
         let ddp = DeviceDdp {
             parts: Parts { comm, model, update, pass: None, buckets, fault: None },
@@ -151,7 +151,6 @@ impl<T: Number> DeviceDdp<T> {
             graphs: Graphs::default(),
             samples: None,
             losses,
-            steps: 0,
             exchanges: Exchanges::default(),
             made: 0,
             begin: clock.now(),
@@ -217,7 +216,7 @@ impl<T: Number> DeviceDdp<T> {
     /// `InvalidArgument` if the share is too large or uneven, or losses have not been read for too long; the failures of
     /// every call on devices.
     pub fn step(&mut self, inputs: &[T], labels: &[u32], denominator: f32) -> Result<()> {
-        self.check_losses()?;
+        self.losses.check_room()?;
         self.parts.model.load(inputs, labels, &self.compute)?;
         self.enqueue(labels.len(), denominator)
     }
@@ -249,7 +248,7 @@ impl<T: Number> DeviceDdp<T> {
     ///
     /// As [`step`](Self::step); `InvalidArgument` if there are no samples at these places.
     pub fn step_on(&mut self, places: Range<usize>, denominator: f32) -> Result<()> {
-        self.check_losses()?;
+        self.losses.check_room()?;
         let rows = places.len();
         self.parts.model.pick(self.kept()?, places, &self.compute)?;
         self.enqueue(rows, denominator)
@@ -257,16 +256,6 @@ impl<T: Number> DeviceDdp<T> {
 
     fn kept(&self) -> Result<&Samples<T>> {
         self.samples.as_ref().ok_or_else(|| Error::invalid("there are no samples to make batches of; keep some first"))
-    }
-
-    fn check_losses(&self) -> Result<()> {
-        if self.steps < self.losses.len() {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "{} steps were made since losses were read, and there is room for no more: read them",
-            self.steps
-        )))
     }
 
     /// Enqueues a step on the batch that was loaded.
@@ -292,8 +281,7 @@ impl<T: Number> DeviceDdp<T> {
                 _ => {}
             }
         }
-        self.compute.copy(self.parts.model.mean(), &self.losses.part(self.steps..self.steps + 1)?)?;
-        self.steps += 1;
+        self.losses.take(self.parts.model.losses(), rows, denominator, &self.compute)?;
         self.made += 1;
         Ok(())
     }
@@ -305,13 +293,13 @@ impl<T: Number> DeviceDdp<T> {
     ///
     /// The failures of every call on devices.
     pub fn losses(&mut self) -> Result<Vec<f32>> {
-        let losses = self.losses.part(..self.steps)?;
-        self.parts.comm.all_reduce_in_place(&losses, ReduceOp::Avg, &self.compute)?;
-        let losses = self.compute.read(&losses)?;
+        let means = self.losses.means(&self.compute)?;
+        self.parts.comm.all_reduce_in_place(&means, ReduceOp::Avg, &self.compute)?;
+        let means = self.compute.read(&means)?;
         self.exchange.synchronize()?;
         self.exchanges.settle()?;
-        self.steps = 0;
-        Ok(losses)
+        self.losses.forget();
+        Ok(means)
     }
 
     /// What has become of the loss scale after all steps that were enqueued, the same on all ranks; `None` if the loss

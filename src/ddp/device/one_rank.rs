@@ -12,7 +12,7 @@ use super::super::{Fault, Recipe};
 use crate::data::Dataset;
 use crate::driver::Device;
 use crate::error::Result;
-use crate::perceptron::{Layout, Number, Perceptron, Scaling, Update};
+use crate::perceptron::{Layout, Number, Perceptron, Scaling, Update, mean_loss};
 
 /// Trains from the parameters `start`, in `T`, the precision of the recipe. Of faults, it has [`Fault::Overflow`]
 /// alone. `after_step` is called after each step. Besides the outcome, what has become of the loss scale.
@@ -60,7 +60,7 @@ pub fn train<T: Number>(
                     *first = f32::INFINITY;
                 }
                 gradients.push(of_rank);
-                losses.push(stream.read(model.mean())?);
+                losses.push([mean_loss(&stream.read(&model.losses().part(..rows)?)?, denominator)]);
             }
             let averages: Vec<T> = average(&gradients).into_iter().map(T::rounded).collect();
             stream.write(model.gradients(), &averages)?;

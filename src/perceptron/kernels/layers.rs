@@ -5,9 +5,7 @@ use super::{Kernels, check};
 use crate::driver::{DeviceBuffer, Factor, Stream};
 use crate::element::Element;
 use crate::error::Result;
-use crate::kernel::training::{
-    Activate, ColumnSum, CrossEntropy, MeanLoss, NO_ACTIVATION, Product, RECTIFIER, Scaling,
-};
+use crate::kernel::training::{Activate, ColumnSum, CrossEntropy, NO_ACTIVATION, Product, RECTIFIER, Scaling};
 use crate::kernel::{Kernel, Shape};
 use crate::perceptron::Number;
 
@@ -133,22 +131,6 @@ impl Kernels {
         let (bytes, mut reads) = (bytemuck::bytes_of(&arguments), vec![logits.as_bytes(), labels.as_bytes()]);
         reads.extend(scaling.map(DeviceBuffer::as_bytes));
         self.launch(kernel, shape, bytes, &reads, &[losses.as_bytes(), to.as_bytes()], stream)
-    }
-
-    /// The sum of the losses divided by the denominator.
-    pub fn mean_loss(
-        &self,
-        losses: &DeviceBuffer<f32>,
-        denominator: f32,
-        to: &DeviceBuffer<f32>,
-        stream: &Stream,
-    ) -> Result<()> {
-        check("a mean", to.len(), 1)?;
-        let (from, rows) = (losses.address(), losses.len() as u64);
-        let arguments = MeanLoss { losses: from, to: to.address(), rows, denominator, unused: 0 };
-        let (kernel, bytes) = (Kernel::MeanLoss, bytemuck::bytes_of(&arguments));
-        let shape = self.shape_of(kernel, to)?;
-        self.launch(kernel, shape, bytes, &[losses.as_bytes()], &[to.as_bytes()], stream)
     }
 
     /// The sum of each column. With an `output`, the matrix is the gradient of what the rectifier put out, and becomes that

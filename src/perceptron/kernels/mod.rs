@@ -43,7 +43,6 @@ impl Kernels {
             Kernel::Product { from: own, to: own },
             Kernel::Activate(own),
             Kernel::CrossEntropy(own),
-            Kernel::MeanLoss,
             Kernel::ColumnSum { from: own, to: own },
             Kernel::Sgd(own),
             Kernel::AdamWBegin,
