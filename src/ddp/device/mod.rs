@@ -51,7 +51,8 @@ pub struct Settings<'a> {
     pub widths: &'a [usize],
     /// The most samples of a rank in a step.
     pub rows: usize,
-    /// The most steps between two calls of [`DeviceDdp::losses`].
+    /// The most steps between two calls of [`DeviceDdp::losses`]. Until then the losses of all their rows are kept in
+    /// device memory, 4 bytes each.
     pub steps: usize,
     /// The optimizer.
     pub rule: Rule,
